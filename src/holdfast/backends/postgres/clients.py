@@ -1,0 +1,151 @@
+"""What clients do to instances: start, tell, look, delete. Each verb is one statement of a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.backends.postgres.line import Line
+from holdfast.backends.postgres.statements import TEXTS, Statement, compiled
+from holdfast.backends.shared import Row, as_program, as_step, as_view, filter_parts
+from holdfast.ids import InstanceId, ProgramHash
+from holdfast.model.instance import Delivery, InstanceFilter, InstanceView, Start, Step, StoredProgram
+
+
+@dataclass(slots=True)
+class Taken:
+    """Who took what was delivered or started, and who should hear of it."""
+
+    ids: list[InstanceId] = field(default_factory=list[InstanceId])
+    owners: set[str] = field(default_factory=set[str])
+    woken: bool = False
+    """Whether an instance without an owner became due."""
+    idle: bool = False
+    """Whether some worker has nothing to do."""
+
+
+async def save_programs(line: Line, programs: Sequence[StoredProgram], now: float) -> None:
+    await line.fetch(
+        "save_programs",
+        hashes=[each.hash for each in programs],
+        names=[each.name for each in programs],
+        texts=[each.text for each in programs],
+        signatures=[each.signature for each in programs],
+        now=now,
+    )
+
+
+async def load_programs(line: Line, hashes: Sequence[ProgramHash]) -> list[StoredProgram]:
+    return [as_program(row) for row in await line.fetch("load_programs", hashes=list(hashes))]
+
+
+async def start(line: Line, starts: Sequence[Start]) -> Taken:
+    if not starts:
+        return Taken()
+    rows = await line.fetch("start", **start_columns(starts))
+    new = {row["id"] for row in rows}
+    ids = dict.fromkeys(each.id for each in starts if each.id in new)
+    return Taken(ids=list(ids), woken=bool(rows), idle=any(row["idle"] for row in rows))
+
+
+def start_columns(starts: Sequence[Start], prefix: str = "") -> dict[str, Any]:
+    """Starts as one array a column, without doubles, in the order of their ids: the same for all writers."""
+    rows = [each for _, each in sorted({each.id: each for each in reversed(starts)}.items())]
+    return {
+        f"{prefix}ids": [each.id for each in rows],
+        f"{prefix}names": [each.name for each in rows],
+        f"{prefix}programs": [each.program for each in rows],
+        f"{prefix}queues": [each.queue for each in rows],
+        f"{prefix}priorities": [each.priority for each in rows],
+        f"{prefix}due_ats": [each.due_at for each in rows],
+        f"{prefix}created_ats": [each.created_at for each in rows],
+        f"{prefix}parents": [each.parent for each in rows],
+        f"{prefix}parent_calls": [each.parent_call for each in rows],
+        f"{prefix}waiters": [each.waiter for each in rows],
+        f"{prefix}tags": [each.tags for each in rows],
+        f"{prefix}inputs": [each.input for each in rows],
+    }
+
+
+async def deliver(line: Line, deliveries: Sequence[Delivery]) -> Taken:
+    if not deliveries:
+        return Taken()
+    rows = await line.fetch("deliver", **told_columns(deliveries), **delivery_columns(deliveries))
+    living = {row["id"] for row in rows}
+    return Taken(
+        ids=list(dict.fromkeys(each.instance for each in deliveries if each.instance in living)),
+        owners=owners_of(rows),
+        woken=woken_among(rows),
+        idle=any(row["idle"] for row in rows),
+    )
+
+
+def told_columns(deliveries: Sequence[Delivery]) -> dict[str, Any]:
+    latest = {each.instance: each.at for each in deliveries}
+    return {"ids": list(latest), "ats": list(latest.values())}
+
+
+def delivery_columns(deliveries: Sequence[Delivery]) -> dict[str, Any]:
+    return {
+        "instances": [each.instance for each in deliveries],
+        "delivery_ids": [each.id for each in deliveries],
+        "kinds": [each.kind.value for each in deliveries],
+        "keys": [each.key for each in deliveries],
+        "payloads": [each.payload for each in deliveries],
+        "delivery_ats": [each.at for each in deliveries],
+    }
+
+
+def owners_of(rows: Sequence[Row]) -> set[str]:
+    return {row["owner"] for row in rows if row["owner"] is not None}
+
+
+def woken_among(rows: Sequence[Row]) -> bool:
+    return any(row["owner"] is None and row["status"] == "pending" for row in rows)
+
+
+async def view(line: Line, ids: Sequence[InstanceId], waiter: str | None) -> list[InstanceView]:
+    if waiter is not None:
+        # First ask to be told, then look: an ending in between is seen, or told.
+        await line.fetch("await_ending", ids=list(ids), waiter=waiter)
+    return [as_view(row) for row in await line.fetch("view", ids=list(ids))]
+
+
+async def find(line: Line, filter: InstanceFilter) -> list[InstanceView]:
+    statement, values = _filtered("find", filter, end="find_end")
+    return [as_view(row) for row in await line.fetch(statement, limit=filter.limit, **values)]
+
+
+async def count(line: Line, filter: InstanceFilter) -> int:
+    statement, values = _filtered("count", filter)
+    return (await line.fetch(statement, **values))[0]["number"]
+
+
+def _filtered(head: str, filter: InstanceFilter, end: str | None = None) -> tuple[Statement, dict[str, Any]]:
+    parts = [TEXTS[head]]
+    values: dict[str, Any] = {}
+    for fragment, parameters in filter_parts(filter):
+        parts.append(TEXTS[fragment])
+        values |= parameters
+    if filter.ids:
+        parts.append(TEXTS["find_by_ids"])
+        values["ids"] = list(filter.ids)
+    if end is not None:
+        parts.append(TEXTS[end])
+    return compiled("\n".join(parts)), values
+
+
+async def history(line: Line, id: InstanceId, after: int, limit: int) -> list[Step]:
+    return [as_step(row) for row in await line.fetch("history", id=id, after=after, limit=limit)]
+
+
+async def resume(line: Line, ids: Sequence[InstanceId], now: float) -> Taken:
+    rows = await line.fetch("resume", ids=list(ids), now=now)
+    return Taken(ids=[row["id"] for row in rows], woken=bool(rows), idle=any(row["idle"] for row in rows))
+
+
+async def delete(line: Line, ids: Sequence[InstanceId]) -> tuple[list[InstanceId], int]:
+    """The ended ones among `ids`, which are gone now, and how many journal rows went with them."""
+    rows = await line.fetch("delete", ids=list(ids))
+    return [row["id"] for row in rows], rows[0]["steps"] if rows else 0

@@ -1,0 +1,124 @@
+-- Version 1. Moments are Unix seconds. Every key starts with the shard (0 while there is one), so that the tables can
+-- be distributed by it. No trigger, foreign key or function; ids and times come from the caller.
+
+-- A worker's lease: the row exists for as long as the worker is alive.
+CREATE TABLE holdfast_lease (
+    shard int NOT NULL,
+    worker text NOT NULL,
+    host text NOT NULL,
+    pid int NOT NULL,
+    queues text NOT NULL,
+    started_at float8 NOT NULL,
+    expires_at float8 NOT NULL,
+    beat float8 NOT NULL,
+    idle bool NOT NULL DEFAULT false,
+    lease float8 NOT NULL,
+    PRIMARY KEY (shard, worker)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+-- The hot row of an instance. Signals and new bases change no indexed column, so these updates stay on their page.
+-- `due_at` NULL: asleep until something is delivered. `signalled`: something came that its owner has not read.
+-- `base_seq`: the latest full journal row, `base_at`: no row from it on is older. `ticket`: the claim that took it.
+-- `recovered_seq`: the last step when a lost worker was last relieved of it.
+CREATE TABLE holdfast_instance (
+    shard int NOT NULL,
+    id text NOT NULL,
+    name text NOT NULL,
+    program text NOT NULL,
+    status text NOT NULL DEFAULT 'pending',
+    queue text NOT NULL,
+    priority int NOT NULL,
+    owner text,
+    ticket int8,
+    due_at float8,
+    signalled bool NOT NULL DEFAULT false,
+    base_seq int NOT NULL DEFAULT 0,
+    base_at float8 NOT NULL,
+    claims int NOT NULL DEFAULT 0,
+    recoveries int NOT NULL DEFAULT 0,
+    recovered_seq int NOT NULL DEFAULT -1,
+    created_at float8 NOT NULL,
+    ended_at float8,
+    parent text,
+    parent_call text,
+    waiter text,
+    reason text,
+    tags text NOT NULL DEFAULT '',
+    outcome bytea,
+    PRIMARY KEY (shard, id)
+) WITH (
+    fillfactor = 75,
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+    autovacuum_analyze_scale_factor = 0.05, autovacuum_analyze_threshold = 1000
+);
+
+CREATE INDEX holdfast_instance_claimable ON holdfast_instance (shard, queue, priority, due_at)
+    WHERE owner IS NULL AND status = 'pending' AND due_at IS NOT NULL;
+
+CREATE INDEX holdfast_instance_owner ON holdfast_instance (shard, owner) WHERE owner IS NOT NULL;
+
+CREATE INDEX holdfast_instance_created ON holdfast_instance (shard, created_at, id);
+
+CREATE INDEX holdfast_instance_parent ON holdfast_instance (shard, parent, created_at) WHERE parent IS NOT NULL;
+
+-- Append-only, a partition a day (UTC), made ahead at open and by sweeps. Old days are dropped whole.
+CREATE TABLE holdfast_journal (
+    shard int NOT NULL,
+    instance text NOT NULL,
+    seq int NOT NULL,
+    at float8 NOT NULL,
+    "full" bool NOT NULL,
+    payload bytea NOT NULL,
+    PRIMARY KEY (shard, instance, seq, at)
+) PARTITION BY RANGE (at);
+
+CREATE TABLE holdfast_journal_other PARTITION OF holdfast_journal DEFAULT;
+
+CREATE TABLE holdfast_inbox (
+    shard int NOT NULL,
+    instance text NOT NULL,
+    id text NOT NULL,
+    kind text NOT NULL,
+    key text NOT NULL,
+    payload bytea NOT NULL,
+    at float8 NOT NULL,
+    PRIMARY KEY (shard, instance, id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+
+-- Calls handed to other workers.
+CREATE TABLE holdfast_call (
+    shard int NOT NULL,
+    instance text NOT NULL,
+    id text NOT NULL,
+    call text NOT NULL,
+    name text NOT NULL,
+    queue text NOT NULL,
+    payload bytea NOT NULL,
+    due_at float8 NOT NULL,
+    priority int NOT NULL,
+    attempt int NOT NULL,
+    owner text,
+    ticket int8,
+    PRIMARY KEY (shard, instance, id)
+) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+
+CREATE INDEX holdfast_call_claimable ON holdfast_call (shard, queue, priority, due_at) WHERE owner IS NULL;
+
+CREATE INDEX holdfast_call_owner ON holdfast_call (shard, owner) WHERE owner IS NOT NULL;
+
+CREATE TABLE holdfast_program (
+    hash text PRIMARY KEY,
+    name text NOT NULL,
+    text text NOT NULL,
+    signature text NOT NULL,
+    created_at float8 NOT NULL
+);
+
+CREATE TABLE holdfast_schedule (
+    id text PRIMARY KEY,
+    spec bytea NOT NULL,
+    next_at float8,
+    paused bool NOT NULL,
+    last_at float8,
+    version int NOT NULL
+);

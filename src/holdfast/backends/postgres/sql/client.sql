@@ -1,0 +1,124 @@
+-- What clients ask. `:shard` is given with every statement. Whatever changes several instances locks them in the order
+-- of their ids first, so that no two of these statements can wait for each other in a circle.
+
+-- name: start
+-- index: the primary keys, to leave alone what is there; holdfast_lease whole (a row per worker)
+-- The wrapping of IN by IS TRUE keeps it a hashed lookup: as a join, 2,000 rows by 2,000 would be compared in pairs.
+WITH made AS (
+    INSERT INTO holdfast_instance
+        (shard, id, name, program, queue, priority, due_at, base_at, created_at, parent, parent_call, waiter, tags)
+    SELECT :shard, s.id, s.name, s.program, s.queue, s.priority, s.due_at, s.created_at, s.created_at,
+           s.parent, s.parent_call, s.waiter, s.tags
+    FROM unnest(
+        :ids::text[], :names::text[], :programs::text[], :queues::text[], :priorities::int[], :due_ats::float8[],
+        :created_ats::float8[], :parents::text[], :parent_calls::text[], :waiters::text[], :tags::text[]
+    ) AS s (id, name, program, queue, priority, due_at, created_at, parent, parent_call, waiter, tags)
+    ON CONFLICT DO NOTHING
+    RETURNING id
+),
+journal AS (
+    INSERT INTO holdfast_journal (shard, instance, seq, at, "full", payload)
+    SELECT :shard, s.id, 0, s.at, true, s.payload
+    FROM unnest(:ids::text[], :created_ats::float8[], :inputs::bytea[]) AS s (id, at, payload)
+    WHERE (s.id IN (SELECT id FROM made)) IS TRUE
+)
+SELECT made.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS idle FROM made
+
+-- name: deliver
+-- index: holdfast_instance primary key, holdfast_inbox primary key
+-- The row lock puts this in order with the owner's release: either it sees the signal, or this sees no owner.
+WITH target AS (
+    SELECT i.id, u.at
+    FROM unnest(:ids::text[], :ats::float8[]) AS u (id, at)
+    JOIN holdfast_instance i ON i.shard = :shard AND i.id = u.id
+    WHERE i.status IN ('pending', 'parked')
+    ORDER BY i.id FOR NO KEY UPDATE OF i
+),
+put AS (
+    INSERT INTO holdfast_inbox (shard, instance, id, kind, key, payload, at)
+    SELECT :shard, d.*
+    FROM unnest(
+        :instances::text[], :delivery_ids::text[], :kinds::text[], :keys::text[], :payloads::bytea[],
+        :delivery_ats::float8[]
+    ) AS d (instance, id, kind, key, payload, at)
+    WHERE (d.instance IN (SELECT id FROM target)) IS TRUE
+    ON CONFLICT DO NOTHING
+)
+UPDATE holdfast_instance i
+SET signalled = true,
+    due_at = CASE
+        WHEN i.owner IS NULL AND i.status = 'pending' THEN least(coalesce(i.due_at, t.at), t.at) ELSE i.due_at
+    END
+FROM target t WHERE i.shard = :shard AND i.id = t.id
+RETURNING i.id, i.owner, i.status, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS idle
+
+-- name: await_ending
+-- index: holdfast_instance primary key
+WITH target AS (
+    SELECT id FROM holdfast_instance
+    WHERE shard = :shard AND id = ANY(:ids::text[]) AND status IN ('pending', 'parked')
+      AND strpos(' ' || coalesce(waiter, '') || ' ', ' ' || :waiter::text || ' ') = 0
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE holdfast_instance i
+SET waiter = CASE
+        WHEN i.waiter IS NULL OR length(i.waiter) > 1000 THEN :waiter::text ELSE i.waiter || ' ' || :waiter::text
+    END
+FROM target t WHERE i.shard = :shard AND i.id = t.id
+
+-- name: view
+-- index: holdfast_instance primary key
+SELECT id, name, program, status, queue, priority, created_at, ended_at, due_at, owner, parent, reason, tags, outcome
+FROM holdfast_instance WHERE shard = :shard AND id = ANY(:ids::text[])
+
+-- name: history
+-- index: the primary key of each of the journal's partitions
+-- A row that is being carried into a younger partition is seen before or after its move, never twice.
+SELECT seq, at, "full", payload FROM holdfast_journal
+WHERE shard = :shard AND instance = :id::text AND seq > :after::int ORDER BY seq LIMIT :limit::int
+
+-- name: resume
+-- index: holdfast_instance primary key
+WITH target AS (
+    SELECT id FROM holdfast_instance
+    WHERE shard = :shard AND id = ANY(:ids::text[]) AND status = 'parked'
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE holdfast_instance i SET status = 'pending', due_at = :now::float8, reason = NULL
+FROM target t WHERE i.shard = :shard AND i.id = t.id
+RETURNING i.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS idle
+
+-- name: delete
+-- index: holdfast_instance primary key, the primary key of each of the journal's partitions, holdfast_inbox primary key
+WITH ended AS (
+    SELECT id FROM holdfast_instance
+    WHERE shard = :shard AND id = ANY(:ids::text[]) AND status IN ('done', 'failed', 'cancelled')
+    ORDER BY id FOR UPDATE
+),
+journal AS (
+    DELETE FROM holdfast_journal WHERE shard = :shard AND instance = ANY(ARRAY(SELECT id FROM ended)) RETURNING seq
+),
+inbox AS (
+    DELETE FROM holdfast_inbox WHERE shard = :shard AND instance = ANY(ARRAY(SELECT id FROM ended))
+),
+gone AS (
+    DELETE FROM holdfast_instance WHERE shard = :shard AND id = ANY(ARRAY(SELECT id FROM ended)) RETURNING id
+)
+SELECT id, (SELECT count(*) FROM journal) AS steps FROM gone
+
+-- name: save_programs
+WITH new AS (
+    SELECT * FROM unnest(:hashes::text[], :names::text[], :texts::text[], :signatures::text[])
+        AS p (hash, name, text, signature)
+    ORDER BY hash
+)
+INSERT INTO holdfast_program (hash, name, text, signature, created_at)
+SELECT new.*, :now::float8 FROM new
+ON CONFLICT DO NOTHING
+
+-- name: load_programs
+-- index: holdfast_program primary key
+SELECT hash, name, text, signature FROM holdfast_program WHERE hash = ANY(:hashes::text[])
+
+-- name: notify
+SELECT pg_notify(channel, '') FROM unnest(:channels::text[]) AS c (channel)

@@ -1,0 +1,101 @@
+-- Leases and inboxes.
+
+-- name: enlist
+INSERT INTO holdfast_lease (shard, worker, host, pid, queues, started_at, expires_at, beat, lease)
+VALUES (:shard, :worker::text, :host::text, :pid::int, :queues::text, :now::float8, :expires_at::float8, :now::float8,
+        :lease::float8)
+ON CONFLICT (shard, worker) DO UPDATE SET expires_at = excluded.expires_at, beat = excluded.beat
+
+-- name: beat
+-- index: holdfast_lease primary key; a read of the whole lease table (a row per worker) for the counts
+-- Changes no key, so it never waits for a commit that holds the lease.
+WITH beat AS (
+    UPDATE holdfast_lease SET expires_at = :expires_at::float8, beat = :now::float8, lease = :lease::float8
+    WHERE shard = :shard AND worker = :worker::text
+    RETURNING worker
+)
+SELECT (SELECT count(*) FROM beat) AS alive, count(*) AS workers, count(*) FILTER (WHERE idle) AS idle,
+       count(*) FILTER (WHERE expires_at < :now::float8 AND worker <> :worker::text) AS expired
+FROM holdfast_lease WHERE shard = :shard
+
+-- name: bury
+-- A read of the whole lease table: a row per worker.
+-- Waits for commits and claims that hold such a lease; what they wrote is seen by the statements after this one.
+WITH expired AS (
+    SELECT worker FROM holdfast_lease WHERE shard = :shard AND expires_at < :now::float8 ORDER BY worker FOR UPDATE
+)
+DELETE FROM holdfast_lease l USING expired e
+WHERE l.shard = :shard AND l.worker = e.worker AND l.expires_at < :now::float8
+RETURNING l.worker
+
+-- name: discharge
+-- index: holdfast_lease primary key
+DELETE FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text RETURNING worker
+
+-- name: recover_instances
+-- index: holdfast_instance_owner; the journal's primary keys for the last step
+-- Only takeovers without a step in between add up; and whoever claims it next looks into its inbox.
+WITH held AS (
+    SELECT id FROM holdfast_instance WHERE shard = :shard AND owner = ANY(:workers::text[])
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE holdfast_instance i
+SET owner = NULL, due_at = :now::float8, signalled = true, recovered_seq = j.seq,
+    recoveries = CASE WHEN j.seq > i.recovered_seq THEN 1 ELSE i.recoveries + 1 END
+FROM held h
+CROSS JOIN LATERAL (
+    SELECT coalesce(max(j.seq), 0) AS seq FROM holdfast_journal j WHERE j.shard = :shard AND j.instance = h.id
+) j
+WHERE i.shard = :shard AND i.id = h.id
+
+-- name: free_instances
+-- index: holdfast_instance_owner
+WITH held AS (
+    SELECT id FROM holdfast_instance WHERE shard = :shard AND owner = ANY(:workers::text[])
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE holdfast_instance i SET owner = NULL, due_at = :now::float8, signalled = true
+FROM held h WHERE i.shard = :shard AND i.id = h.id
+
+-- name: free_calls
+-- index: holdfast_call_owner
+WITH held AS (
+    SELECT instance, id FROM holdfast_call WHERE shard = :shard AND owner = ANY(:workers::text[])
+    ORDER BY instance, id FOR NO KEY UPDATE
+)
+UPDATE holdfast_call c SET owner = NULL, due_at = :now::float8
+FROM held h WHERE c.shard = :shard AND c.instance = h.instance AND c.id = h.id
+
+-- name: idle
+-- index: holdfast_lease primary key
+UPDATE holdfast_lease SET idle = :idle::bool WHERE shard = :shard AND worker = :worker::text
+
+-- name: workers
+-- index: holdfast_instance_owner for the counts
+SELECT l.*, (SELECT count(*) FROM holdfast_instance i WHERE i.shard = :shard AND i.owner = l.worker) AS owned
+FROM holdfast_lease l WHERE l.shard = :shard AND l.expires_at >= :now::float8 ORDER BY l.started_at, l.worker
+
+-- name: take_signals
+-- index: holdfast_instance_owner
+-- The rows are read by a second statement: this one's snapshot may be older than a delivery whose lock it waited for.
+WITH mine AS (
+    SELECT id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text AND signalled
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE holdfast_instance i SET signalled = false
+FROM mine m WHERE i.shard = :shard AND i.id = m.id AND i.owner = :worker::text
+RETURNING i.id
+
+-- name: owned
+-- index: holdfast_instance_owner
+SELECT id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text
+
+-- name: read_inbox
+-- index: holdfast_inbox primary key
+SELECT instance, id, kind, key, payload, at FROM holdfast_inbox
+WHERE shard = :shard AND instance = ANY(:ids::text[])
+ORDER BY at, id
+
+-- name: held_calls
+-- index: holdfast_call_owner
+SELECT id FROM holdfast_call WHERE shard = :shard AND owner = :worker::text AND id = ANY(:ids::text[])

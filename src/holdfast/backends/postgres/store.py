@@ -1,0 +1,204 @@
+"""The `Store` port on PostgreSQL: which connection a verb uses, and who hears of what it did.
+
+At most three connections a process: for writes; for claims, reads and notifications; for a heartbeat thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from holdfast.backends.postgres import address, clients, upkeep, workers
+from holdfast.backends.postgres import commits as owners
+from holdfast.backends.postgres.clients import Taken
+from holdfast.backends.postgres.line import Line, Tally
+from holdfast.backends.shared import WORK_CHANNEL, inbox_channel
+from holdfast.clock import SystemClock
+from holdfast.ids import InstanceId, ProgramHash, WorkerId
+from holdfast.model.instance import (
+    Claims,
+    Commit,
+    Committed,
+    Delivery,
+    InstanceFilter,
+    InstanceView,
+    ScheduleRow,
+    Start,
+    Step,
+    StoredProgram,
+    WorkerView,
+)
+from holdfast.ports import Beat, Enlistment, Settled, StoreTraits, Swept, WakeUp
+
+
+class PostgresStore:
+    """Instances in a PostgreSQL database, shared by any number of processes of any number of machines."""
+
+    def __init__(self, url: str) -> None:
+        self._address = address.parse(url)
+        self._tally = Tally()
+        self._beside: dict[asyncio.AbstractEventLoop, Line] = {}
+        self._home: asyncio.AbstractEventLoop | None = None
+        self._writer = self._line()
+        self._reader = self._line()
+        self._claiming = workers.Claiming()
+        self._inboxes = workers.Inboxes()
+
+    @property
+    def traits(self) -> StoreTraits:
+        return StoreTraits(name="postgres", notifies=not self._address.pgbouncer, embedded=False)
+
+    @property
+    def statements(self) -> int:
+        """How many statements were sent so far."""
+        return self._tally.statements
+
+    def _line(self) -> Line:
+        return Line(self._address, self._tally)
+
+    async def open(self) -> None:
+        self._home = asyncio.get_running_loop()
+        self._writer, self._reader = self._line(), self._line()
+        try:
+            await upkeep.migrate(self._reader, self._address.schema, SystemClock().now())
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        await self._writer.close()
+        await self._reader.close()
+
+    async def close_thread(self) -> None:
+        """Close what `heartbeat` opened for the running loop."""
+        line = self._beside.pop(asyncio.get_running_loop(), None)
+        if line is not None:
+            await line.close()
+
+    # --- programs
+
+    async def save_programs(self, programs: Sequence[StoredProgram]) -> None:
+        await clients.save_programs(self._writer, programs, SystemClock().now())
+
+    async def load_programs(self, hashes: Sequence[ProgramHash]) -> Sequence[StoredProgram]:
+        return await clients.load_programs(self._reader, hashes)
+
+    # --- clients
+
+    async def start(self, starts: Sequence[Start]) -> Sequence[InstanceId]:
+        return await self._tell(await clients.start(self._writer, starts))
+
+    async def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[InstanceId]:
+        return await self._tell(await clients.deliver(self._writer, deliveries))
+
+    async def _tell(self, taken: Taken) -> Sequence[InstanceId]:
+        """Notify after the write: a notification in it would make all commits wait for each other."""
+        channels = [inbox_channel(owner) for owner in sorted(taken.owners)]
+        if taken.woken and taken.idle:
+            channels.append(WORK_CHANNEL)
+        if channels:
+            await self.notify(channels)
+        return taken.ids
+
+    async def view(self, ids: Sequence[InstanceId], *, waiter: str | None = None) -> Sequence[InstanceView]:
+        return await clients.view(self._reader, ids, waiter)
+
+    async def find(self, filter: InstanceFilter) -> Sequence[InstanceView]:
+        return await clients.find(self._reader, filter)
+
+    async def count(self, filter: InstanceFilter) -> int:
+        return await clients.count(self._reader, filter)
+
+    async def history(self, id: InstanceId, *, after: int = -1, limit: int = 1000) -> Sequence[Step]:
+        return await clients.history(self._reader, id, after, limit)
+
+    async def resume(self, ids: Sequence[InstanceId], *, now: float) -> Sequence[InstanceId]:
+        return await self._tell(await clients.resume(self._writer, ids, now))
+
+    async def delete(self, ids: Sequence[InstanceId]) -> Sequence[InstanceId]:
+        return (await clients.delete(self._writer, ids))[0]
+
+    # --- wake-ups
+
+    async def listen(self, channel: str, wake: WakeUp) -> Callable[[], Awaitable[None]]:
+        if self._address.pgbouncer:
+            return _nothing
+        return await self._reader.listen(channel, wake)
+
+    async def notify(self, channels: Sequence[str]) -> None:
+        if channels and not self._address.pgbouncer:
+            await self._reader.fetch("notify", channels=list(dict.fromkeys(channels)))
+
+    async def changed(self) -> bool:
+        return True
+
+    # --- workers
+
+    async def enlist(self, worker: Enlistment) -> None:
+        await workers.enlist(self._writer, worker)
+
+    async def heartbeat(self, worker: WorkerId, *, lease: float, now: float) -> Beat:
+        return await workers.heartbeat(self._heartbeat_line(), worker, lease, now)
+
+    def _heartbeat_line(self) -> Line:
+        loop = asyncio.get_running_loop()
+        if loop is self._home:
+            return self._reader
+        return self._beside.setdefault(loop, self._line())
+
+    async def idle(self, worker: WorkerId, idle: bool) -> None:
+        await workers.idle(self._reader, worker, idle)
+
+    async def retire(self, worker: WorkerId, *, now: float) -> None:
+        await workers.retire(self._writer, worker, now)
+        await self.notify((WORK_CHANNEL,))
+
+    async def workers(self, *, now: float) -> Sequence[WorkerView]:
+        return await workers.workers(self._reader, now)
+
+    async def claim(
+        self, worker: WorkerId, *, queues: Sequence[str], room: int, call_room: int, now: float
+    ) -> Claims:
+        return await self._claiming.claim(
+            self._reader, worker, queues=queues, room=room, call_room=call_room, now=now
+        )
+
+    async def take_inbox(self, worker: WorkerId) -> Sequence[Delivery]:
+        return await self._inboxes.take(self._reader, worker)
+
+    async def commit(self, worker: WorkerId, commits: Sequence[Commit]) -> Committed:
+        return await owners.commit(self._writer, worker, commits)
+
+    async def settle(self, worker: WorkerId, settled: Sequence[Settled]) -> Committed:
+        return await owners.settle(self._writer, worker, settled)
+
+    async def held_calls(self, worker: WorkerId, ids: Sequence[str]) -> Sequence[str]:
+        return await workers.held_calls(self._reader, worker, ids)
+
+    # --- schedules
+
+    async def save_schedule(self, row: ScheduleRow, *, replace: bool) -> bool:
+        return await upkeep.save_schedule(self._writer, row, replace)
+
+    async def delete_schedule(self, id: str) -> bool:
+        return await upkeep.delete_schedule(self._writer, id)
+
+    async def schedules(self) -> Sequence[ScheduleRow]:
+        return await upkeep.schedules(self._reader)
+
+    async def fire(self, row: ScheduleRow, *, starts: Sequence[Start], expect_version: int) -> bool:
+        fired, tell = await upkeep.fire(self._writer, row, starts, expect_version)
+        if tell:
+            await self.notify((WORK_CHANNEL,))
+        return fired
+
+    # --- upkeep
+
+    async def sweep(self, *, ended_before: float, history_before: float, now: float, batch: int) -> Swept:
+        return await upkeep.sweep(
+            self._reader, ended_before=ended_before, history_before=history_before, now=now, batch=batch
+        )
+
+
+async def _nothing() -> None:
+    """What there is to stop where nothing was listened to."""

@@ -1,0 +1,113 @@
+-- Version 1. Moments are Unix seconds. Every key starts with the shard (0 while there is one).
+
+-- A worker's lease: the row exists for as long as the worker is alive.
+CREATE TABLE holdfast_lease (
+    shard INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    queues TEXT NOT NULL,
+    started_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    beat REAL NOT NULL,
+    idle INTEGER NOT NULL DEFAULT 0,
+    lease REAL NOT NULL,
+    PRIMARY KEY (shard, worker)
+) WITHOUT ROWID;
+
+-- `due_at` NULL: asleep until something is delivered. `signalled`: something came that its owner has not read.
+-- `base_seq`: the latest full journal row. `recovered_seq`: the last step when a lost worker was last relieved of it.
+CREATE TABLE holdfast_instance (
+    shard INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    program TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'pending',
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    owner TEXT,
+    due_at REAL,
+    signalled INTEGER NOT NULL DEFAULT 0,
+    base_seq INTEGER NOT NULL DEFAULT 0,
+    claims INTEGER NOT NULL DEFAULT 0,
+    recoveries INTEGER NOT NULL DEFAULT 0,
+    recovered_seq INTEGER NOT NULL DEFAULT -1,
+    created_at REAL NOT NULL,
+    ended_at REAL,
+    parent TEXT,
+    parent_call TEXT,
+    waiter TEXT,
+    reason TEXT,
+    tags TEXT NOT NULL DEFAULT '',
+    outcome BLOB,
+    PRIMARY KEY (shard, id)
+);
+
+CREATE INDEX holdfast_instance_claimable ON holdfast_instance (shard, queue, priority, due_at)
+    WHERE owner IS NULL AND status = 'pending' AND due_at IS NOT NULL;
+
+CREATE INDEX holdfast_instance_owner ON holdfast_instance (shard, owner) WHERE owner IS NOT NULL;
+
+CREATE INDEX holdfast_instance_created ON holdfast_instance (shard, created_at, id);
+
+CREATE INDEX holdfast_instance_parent ON holdfast_instance (shard, parent, created_at) WHERE parent IS NOT NULL;
+
+-- Append-only; `place` grows with time, so that old rows are found without an index over `at`.
+CREATE TABLE holdfast_journal (
+    place INTEGER PRIMARY KEY,
+    shard INTEGER NOT NULL,
+    instance TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    at REAL NOT NULL,
+    "full" INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    UNIQUE (shard, instance, seq)
+);
+
+CREATE TABLE holdfast_inbox (
+    shard INTEGER NOT NULL,
+    instance TEXT NOT NULL,
+    id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (shard, instance, id)
+) WITHOUT ROWID;
+
+-- Calls handed to other workers.
+CREATE TABLE holdfast_call (
+    shard INTEGER NOT NULL,
+    instance TEXT NOT NULL,
+    id TEXT NOT NULL,
+    call TEXT NOT NULL,
+    name TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    due_at REAL NOT NULL,
+    priority INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    owner TEXT,
+    PRIMARY KEY (shard, instance, id)
+);
+
+CREATE INDEX holdfast_call_claimable ON holdfast_call (shard, queue, priority, due_at) WHERE owner IS NULL;
+
+CREATE INDEX holdfast_call_owner ON holdfast_call (shard, owner) WHERE owner IS NOT NULL;
+
+CREATE TABLE holdfast_program (
+    hash TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    text TEXT NOT NULL,
+    signature TEXT NOT NULL,
+    created_at REAL NOT NULL
+);
+
+CREATE TABLE holdfast_schedule (
+    id TEXT PRIMARY KEY,
+    spec BLOB NOT NULL,
+    next_at REAL,
+    paused INTEGER NOT NULL,
+    last_at REAL,
+    version INTEGER NOT NULL
+);

@@ -1,0 +1,73 @@
+-- What clients ask. Lists of ids come as one JSON array.
+
+-- name: existing
+-- index: holdfast_instance primary key
+SELECT id FROM holdfast_instance WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids))
+
+-- name: start_instance
+INSERT INTO holdfast_instance
+    (shard, id, name, program, queue, priority, due_at, created_at, parent, parent_call, waiter, tags)
+VALUES (0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: start_journal
+INSERT INTO holdfast_journal (shard, instance, seq, at, "full", payload) VALUES (0, ?, 0, ?, 1, ?)
+
+-- name: receivers
+-- index: holdfast_instance primary key
+SELECT id, owner, status FROM holdfast_instance
+WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status IN ('pending', 'parked')
+
+-- name: put_inbox
+INSERT INTO holdfast_inbox (shard, instance, id, kind, key, payload, at) VALUES (0, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+
+-- name: signal
+-- index: holdfast_instance primary key
+UPDATE holdfast_instance
+SET signalled = 1,
+    due_at = CASE WHEN owner IS NULL AND status = 'pending' THEN min(coalesce(due_at, ?1), ?1) ELSE due_at END
+WHERE shard = 0 AND id = ?2
+
+-- name: await_ending
+-- index: holdfast_instance primary key
+UPDATE holdfast_instance
+SET waiter = CASE WHEN waiter IS NULL OR length(waiter) > 1000 THEN :waiter ELSE waiter || ' ' || :waiter END
+WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status IN ('pending', 'parked')
+  AND instr(' ' || coalesce(waiter, '') || ' ', ' ' || :waiter || ' ') = 0
+
+-- name: view
+-- index: holdfast_instance primary key
+SELECT id, name, program, status, queue, priority, created_at, ended_at, due_at, owner, parent, reason, tags, outcome
+FROM holdfast_instance WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids))
+
+-- name: history
+-- index: holdfast_journal unique (shard, instance, seq)
+SELECT seq, at, "full", payload FROM holdfast_journal
+WHERE shard = 0 AND instance = :id AND seq > :after ORDER BY seq LIMIT :limit
+
+-- name: resume
+-- index: holdfast_instance primary key
+UPDATE holdfast_instance SET status = 'pending', due_at = :now, reason = NULL
+WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status = 'parked'
+RETURNING id
+
+-- name: ended_of
+-- index: holdfast_instance primary key
+SELECT id FROM holdfast_instance
+WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status IN ('done', 'failed', 'cancelled')
+
+-- name: delete_instances
+-- index: holdfast_instance primary key
+DELETE FROM holdfast_instance WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids))
+
+-- name: delete_journals
+-- index: holdfast_journal unique (shard, instance, seq)
+DELETE FROM holdfast_journal WHERE shard = 0 AND instance IN (SELECT value FROM json_each(:ids))
+
+-- name: save_program
+INSERT INTO holdfast_program (hash, name, text, signature, created_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+
+-- name: load_programs
+-- index: holdfast_program primary key
+SELECT hash, name, text, signature FROM holdfast_program WHERE hash IN (SELECT value FROM json_each(:hashes))

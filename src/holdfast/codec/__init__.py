@@ -1,0 +1,37 @@
+"""Values to bytes and back: Python values ⇄ JSON-able trees ⇄ JSON. Opens nothing, imports nothing it reads.
+
+    tree = encode({"user": User(id=3), "at": datetime.now(UTC)})
+    data = dumps(tree)
+    value = decode(loads(data))
+
+A tree is JSON. What JSON has is written as itself; anything else is an object with a tag at "$": a short word for
+Python's own types, `module:qualname` for classes. Objects keep their identity within one Encoder: met again, they
+are `{"$": "ref", "v": n}`, where n counts objects in the order they were first met.
+"""
+
+from holdfast.codec.decoder import Decoder, decode
+from holdfast.codec.describe import describe, describe_type, lineage, plain, to_json
+from holdfast.codec.encoder import Encoder, encode, encode_exception
+from holdfast.codec.exceptions import TRACEBACK
+from holdfast.codec.registry import register_type
+from holdfast.codec.tree import PRIMITIVES, Tree, dumps, loads, raw
+
+__all__ = [
+    "PRIMITIVES",
+    "TRACEBACK",
+    "Decoder",
+    "Encoder",
+    "Tree",
+    "decode",
+    "describe",
+    "describe_type",
+    "dumps",
+    "encode",
+    "encode_exception",
+    "lineage",
+    "loads",
+    "plain",
+    "raw",
+    "register_type",
+    "to_json",
+]

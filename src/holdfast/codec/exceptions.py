@@ -1,0 +1,178 @@
+"""Exceptions: arguments, attributes, notes, causes, groups and the traceback as text. Never raises or runs one.
+
+The tree names the class and all its bases under "lineage", so that a retry policy can decide without importing
+it. What C keeps outside of `__dict__` (errno, value, code, ...) stands under "native". A decoded exception has no
+frames; the stored text is its attribute `__holdfast_traceback__`, which is not written again as an attribute but
+as the traceback, so that the first place of failure survives any number of rounds. A chain of causes and contexts
+is cut after 20. `AttributeError.obj` is left out: it may be anything, and is only a help for suggestions.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from holdfast.codec.graph import EncodingGraph
+from holdfast.codec.instances import write_state
+from holdfast.codec.kinds import Plan, namespace_in, state_of
+from holdfast.codec.names import bases_of, name_of
+from holdfast.codec.refusals import Refusal
+from holdfast.codec.scalars import well_formed
+from holdfast.codec.tree import Tree
+
+TRACEBACK = "__holdfast_traceback__"
+NOTES = "__notes__"
+
+# The attributes of built-in exceptions that live in C.
+NATIVE: dict[type[BaseException], tuple[str, ...]] = {
+    OSError: ("errno", "strerror", "filename", "filename2", "characters_written"),
+    ImportError: ("msg", "name", "path"),
+    SyntaxError: ("msg", "filename", "lineno", "offset", "text", "end_lineno", "end_offset"),
+    StopIteration: ("value",),
+    SystemExit: ("code",),
+    NameError: ("name",),
+    AttributeError: ("name",),
+    UnicodeDecodeError: ("encoding", "object", "start", "end", "reason"),
+    UnicodeEncodeError: ("encoding", "object", "start", "end", "reason"),
+    UnicodeTranslateError: ("encoding", "object", "start", "end", "reason"),
+}
+
+_LONGEST_CHAIN = 20
+_LONGEST_REPR = 1_000
+_LONGEST_TRACEBACK = 20_000
+_MOST_FRAMES = 100
+_ROOT: Any = BaseException.__dict__
+
+
+def encode_raised(graph: EncodingGraph, error: BaseException, plan: Plan) -> Tree:
+    """An exception and all that hangs on it. In a lenient graph, what can't be saved becomes text."""
+    met = graph.meet(error)
+    if met is not None:
+        return met
+    tree: dict[str, Tree] = {"$": plan.name, "lineage": lineage_of(type(error))}
+    if isinstance(error, BaseExceptionGroup):
+        tree.update(_group(graph, error))
+    graph.being_filled.add(id(error))
+    if "message" not in tree:
+        tree["args"] = _each(graph, _ROOT["args"].__get__(error))
+    for key, state in (("native", _native(error)), ("f", state_of(error, plan))):
+        if state:
+            tree[key] = _fields(graph, state)
+    own = namespace_in(error)
+    if NOTES in own:
+        tree["notes"] = _part(graph, own[NOTES], ".__notes__")
+    _links(graph, error, tree)
+    graph.being_filled.discard(id(error))
+    text = traceback_text(error)
+    if text:
+        tree["traceback"] = text
+    return tree
+
+
+def lineage_of(cls: type) -> list[str]:
+    """The class and its bases, nearest first, as `module:qualname`."""
+    return [name_of(base) for base in bases_of(cls) if base is not object]
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback as text, bounded at its start; the stored one, if the exception came out of storage."""
+    stored = namespace_in(error).get(TRACEBACK)
+    frames = _ROOT["__traceback__"].__get__(error)
+    if type(stored) is str:
+        text = stored
+    elif frames is None:
+        return ""
+    else:
+        text = "".join(traceback.format_tb(frames, limit=-_MOST_FRAMES))
+        text = f"Traceback (most recent call last):\n{text}{_last_line(error)}"
+    if len(text) > _LONGEST_TRACEBACK:
+        text = "...\n" + text[-_LONGEST_TRACEBACK:]
+    return text if well_formed(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _last_line(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception_only(type(error), error))
+    except Exception:  # the exception's own __str__ is user code
+        return f"{type(error).__qualname__}\n"
+
+
+def bounded_repr(value: object) -> str:
+    """The repr of a value, which never fails and has at most 1,000 characters."""
+    try:
+        text = repr(value)
+    except Exception:  # user code
+        text = f"<unprintable {type(value).__qualname__}>"
+    text = text if len(text) <= _LONGEST_REPR else text[: _LONGEST_REPR - 3] + "..."
+    return text if well_formed(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _group(graph: EncodingGraph, error: BaseExceptionGroup[Any]) -> dict[str, Tree]:
+    # A group is made in one piece from its exceptions, which therefore come first.
+    graph.closed.add(id(error))
+    graph.deeper()
+    members: list[Tree] = []
+    try:
+        for member in BaseExceptionGroup.exceptions.__get__(error):  # type: ignore[attr-defined]  # pyright: ignore
+            members.append(graph.visit(member))
+    except Refusal as refusal:
+        raise refusal.inside(f".exceptions[{len(members)}]") from refusal.__cause__
+    graph.depth -= 1
+    graph.closed.discard(id(error))
+    return {"message": _part(graph, error.message, ".message"), "exceptions": members}
+
+
+def _native(error: BaseException) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for cls, names in NATIVE.items():
+        if isinstance(error, cls):
+            for name in names:
+                try:
+                    item = cls.__dict__[name].__get__(error)
+                except (AttributeError, TypeError):  # never set
+                    continue
+                if item is not None:
+                    found[name] = item
+    return found
+
+
+def _each(graph: EncodingGraph, values: tuple[Any, ...]) -> list[Tree]:
+    graph.deeper()
+    written = [_part(graph, item, f".args[{index}]") for index, item in enumerate(values)]
+    graph.depth -= 1
+    return written
+
+
+def _fields(graph: EncodingGraph, state: dict[str, Any]) -> dict[str, Tree]:
+    if not graph.lenient:
+        return write_state(graph, state)
+    graph.deeper()
+    written = {name: _part(graph, item, f".{name}") for name, item in state.items()}
+    graph.depth -= 1
+    return written
+
+
+def _part(graph: EncodingGraph, value: object, step: str) -> Tree:
+    try:
+        return graph.attempt(value) if graph.lenient else graph.visit(value)
+    except Refusal as refusal:
+        if graph.lenient:
+            return bounded_repr(value)
+        raise refusal.inside(step) from refusal.__cause__
+
+
+def _links(graph: EncodingGraph, error: BaseException, tree: dict[str, Tree]) -> None:
+    if graph.chain < _LONGEST_CHAIN:
+        graph.chain += 1
+        for key in ("cause", "context"):
+            linked = _ROOT[f"__{key}__"].__get__(error)
+            if linked is not None and not _closes_a_circle(graph, linked):
+                tree[key] = _part(graph, linked, f".__{key}__")
+        graph.chain -= 1
+    if _ROOT["__suppress_context__"].__get__(error):
+        tree["suppress"] = True
+
+
+def _closes_a_circle(graph: EncodingGraph, linked: BaseException) -> bool:
+    # A circle through a group cannot be rebuilt; others can, but make chains endless for those who walk them.
+    return id(linked) in graph.closed or (graph.lenient and id(linked) in graph.being_filled)

@@ -1,0 +1,209 @@
+"""Refusals that need no lowering: generators, blocking calls, foreign awaits, dropped calls. Reads trees; changes none."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from types import ModuleType
+from typing import cast
+
+from holdfast.compiler.diagnostics import Problems, problem_at
+from holdfast.compiler.names import users_own
+from holdfast.compiler.source import Source
+from holdfast.compiler.syntax import bound_names, own_nodes
+from holdfast.ir.rules import ASYNC_NAMES, closed, hidden_attributes, is_closed, module_chains
+
+_UNKNOWN = object()
+
+
+def check(source: Source, problems: Problems) -> None:
+    """Collect what is wrong with `source`."""
+    _Checker(source, problems).run()
+
+
+class _Checker:
+    def __init__(self, source: Source, problems: Problems) -> None:
+        self.source = source
+        self.problems = problems
+        self.own = bound_names(source.node.body, source.node.args)
+
+    def run(self) -> None:
+        for stmt in self.source.node.body:
+            for node in own_nodes(stmt):
+                self._node(node)
+            for node in ast.walk(stmt):
+                self._deep(node)
+        for node in hidden_attributes(self.source.node):
+            self._refuse(node, "HF013", f"`.{node.attr}` is closed to workflow code", "read it in a helper function")
+        for node, dotted in module_chains(self.source.node):
+            self._asyncio(node, dotted)
+
+    def _node(self, node: ast.AST) -> None:
+        match node:
+            case ast.Yield() | ast.YieldFrom():
+                self._refuse(node, "HF003", "a workflow function cannot yield", "collect into a list and return it")
+            case ast.AsyncFunctionDef(name=name):
+                self._refuse(
+                    node, "HF009", f"`{name}` is an async function inside a function", "make it a method or a module-level function"
+                )
+            case ast.ClassDef(name=name):
+                self._refuse(node, "HF009", f"`{name}` is a class inside a function", "define it at module level")
+            case ast.Import() | ast.ImportFrom():
+                self._refuse(node, "HF015", "an import inside workflow code", "import at the top of the module")
+            case ast.Global(names=names):
+                listed = ", ".join(names)
+                self._refuse(
+                    node, "HF010", f"`global {listed}` in workflow code", "keep it in `self` or a variable, or store it by an @action"
+                )
+            case ast.Await(value):
+                self._await(value)
+            case ast.Expr(ast.Call(func) as call):
+                self._dropped(call, func)
+            case ast.AsyncFor(iter=iterable):
+                self._async_for(iterable)
+            case ast.AsyncWith(items=items):
+                for item in items:
+                    self._async_with(item.context_expr)
+            case _:
+                pass
+
+    def _deep(self, node: ast.AST) -> None:
+        match node:
+            case ast.Name(name) if name.startswith("_hf") and name in self.own:
+                self._refuse(node, "HF014", f"the name `{name}` is reserved", "choose another name")
+            case ast.Call(func):
+                self._call(node, func)
+            case _:
+                pass
+
+    # --- calls
+
+    def _call(self, node: ast.Call, func: ast.expr) -> None:
+        value = self._static(func)
+        if value is _UNKNOWN:
+            return
+        dotted = is_closed(value)
+        if dotted is not None:
+            self._refuse(node, "HF005", f"`{ast.unparse(func)}(…)` is a blocking or outside call", _instead(dotted))
+
+    def _dropped(self, call: ast.Call, func: ast.expr) -> None:
+        value = self._static(func)
+        if isinstance(getattr(value, "__holdfast_action__", None), str) or (
+            inspect.iscoroutinefunction(value) and value is not _UNKNOWN
+        ):
+            self._refuse(call, "HF024", f"`{ast.unparse(func)}(…)` is never awaited", f"await {ast.unparse(call)}")
+
+    def _await(self, value: ast.expr) -> None:
+        if not isinstance(value, ast.Call):
+            return
+        func = self._static(value.func)
+        if func is _UNKNOWN or hasattr(func, "__holdfast_action__") or hasattr(func, "__holdfast_awaitable__"):
+            return
+        if inspect.isfunction(func) or inspect.ismethod(func) or inspect.isbuiltin(func):
+            module = getattr(func, "__module__", None) or ""
+            if module.startswith("asyncio"):
+                return
+            plain = inspect.unwrap(func)
+            if inspect.iscoroutinefunction(plain) and inspect.isfunction(plain) and users_own(plain):
+                return
+            if not inspect.iscoroutinefunction(plain) and not inspect.isbuiltin(func) and not is_closed(func):
+                return  # a plain function may return a durable call
+            if is_closed(func) and not inspect.iscoroutinefunction(plain):
+                return  # refused as a blocking call already
+            self._refuse(
+                value, "HF004", f"`{ast.unparse(value.func)}(…)` is not durable", "call it inside an @action, and await that"
+            )
+
+    def _async_for(self, iterable: ast.expr) -> None:
+        if isinstance(iterable, ast.Call):
+            func = self._static(iterable.func)
+            if func is not _UNKNOWN and getattr(func, "__name__", "") != "as_completed":
+                self._refuse(
+                    iterable, "HF008", f"`async for` over `{ast.unparse(iterable.func)}(…)`", "let an @action return a list, and loop over it"
+                )
+
+    def _async_with(self, manager: ast.expr) -> None:
+        if not isinstance(manager, ast.Call):
+            return
+        func = self._static(manager.func)
+        if func is _UNKNOWN:
+            return
+        if (getattr(func, "__module__", "") or "").startswith("asyncio") and getattr(func, "__name__", "") in (
+            "timeout",
+            "timeout_at",
+            "TaskGroup",
+        ):
+            return
+        self._refuse(
+            manager,
+            "HF007",
+            f"`async with {ast.unparse(manager.func)}(…)` cannot be kept across steps",
+            "open and use it inside one @action",
+        )
+
+    def _asyncio(self, node: ast.expr, dotted: str) -> None:
+        """`asyncio.X`, and modules closed as a whole even where nothing is called."""
+        parts = dotted.split(".")
+        if parts[0] in self.own:
+            return
+        value = self._static(node)
+        root = self._lookup(parts[0])
+        if isinstance(root, ModuleType) and root.__name__ == "asyncio":
+            if len(parts) > 1 and parts[1] not in ASYNC_NAMES and not closed(f"asyncio.{parts[1]}"):
+                self._refuse(
+                    node,
+                    "HF017",
+                    f"`{dotted}` has no durable counterpart",
+                    "use gather, wait, TaskGroup, timeouts, tasks, or self.receive(…); or do it inside one @action",
+                )
+        elif len(parts) == 1 and getattr(value, "__module__", None) and self._foreign_asyncio(value):
+            self._refuse(
+                node,
+                "HF017",
+                f"`{dotted}` of asyncio has no durable counterpart",
+                "use gather, wait, TaskGroup, timeouts, tasks, or self.receive(…); or do it inside one @action",
+            )
+
+    def _foreign_asyncio(self, value: object) -> bool:
+        module = getattr(value, "__module__", "")
+        if not isinstance(module, str) or module.split(".")[0] != "asyncio":
+            return False
+        name = getattr(value, "__name__", "")
+        return name not in ASYNC_NAMES and not closed(f"asyncio.{name}") and not (
+            isinstance(value, type) and issubclass(value, BaseException)
+        )
+
+    # --- what an expression means before anything runs
+
+    def _static(self, node: ast.expr) -> object:
+        match node:
+            case ast.Name(name):
+                return self._lookup(name)
+            case ast.Attribute(ast.Name("self"), attr) if self.source.owner is not None:
+                return inspect.getattr_static(self.source.owner, attr, _UNKNOWN)
+            case ast.Attribute(value, attr):
+                owner = self._static(value)
+                if isinstance(owner, ModuleType | type):
+                    return cast(object, getattr(owner, attr, _UNKNOWN))
+                return _UNKNOWN
+            case _:
+                return _UNKNOWN
+
+    def _lookup(self, name: str) -> object:
+        if name in self.own:
+            return _UNKNOWN
+        try:
+            return self.source.lookup(name)
+        except LookupError:
+            return _UNKNOWN
+
+    def _refuse(self, node: ast.AST, code: str, message: str, hint: str) -> None:
+        self.problems.add(problem_at(node, self.source.file, code=code, message=message, hint=hint))
+
+
+def _instead(dotted: str) -> str:
+    if dotted == "time.sleep":
+        return "await asyncio.sleep(…), which is durable here"
+    if dotted == "asyncio.to_thread":
+        return "make the function an @action: sync actions run in threads"
+    return "make it an @action, and await that"

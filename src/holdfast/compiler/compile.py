@@ -1,0 +1,190 @@
+"""A workflow class into a program: read, check, resolve, lower, keep what lives. Runs nothing of the user's."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+from types import FunctionType
+from typing import Any, cast
+
+from holdfast.compiler.blocks import finish
+from holdfast.compiler.check import check
+from holdfast.compiler.diagnostics import Problem, Problems, problem_at
+from holdfast.compiler.liveness import function_variables, live_after_awaits
+from holdfast.compiler.lower import Lowerer
+from holdfast.compiler.names import Names
+from holdfast.compiler.source import Source, read_source
+from holdfast.ir.program import Function, Program
+
+
+def compile_workflow(cls: type, *, name: str, entry: str = "run", base: type = object) -> Program:
+    """The program of `cls`, whose async methods up to `base` are compiled in.
+
+    Raises CompileError with every problem found; its `problems` are all HF002 where only names were missing, which
+    may be defined later in the module.
+    """
+    return _Compiler(cls, name=name, entry=entry, base=base).program()
+
+
+class _Compiler:
+    def __init__(self, cls: type, *, name: str, entry: str, base: type) -> None:
+        self.cls = cls
+        self.name = name
+        self.entry = entry
+        self.base = base
+        self.problems = Problems()
+        self.names = Names(self.problems)
+        self.functions: dict[str, Function] = {}
+
+    def program(self) -> Program:
+        methods = async_methods(self.cls, self.base)
+        entry = methods.get(self.entry)
+        if entry is None:
+            self._refuse_shape()
+            raise AssertionError
+        for owner, function in methods.values():
+            self._function(read_source(function, owner=owner))
+        while self.names.functions:
+            function = self.names.functions.pop()
+            if f"{function.__module__}:{function.__qualname__}" not in self.functions:
+                self._function(read_source(function))
+        self.problems.raise_if_any(f"workflow {self.name}")
+        return Program(
+            name=self.name,
+            cls=f"{self.cls.__module__}:{self.cls.__qualname__}",
+            functions=self.functions,
+            refs={space: refs for space, refs in self.names.refs.items() if refs},
+            consts={space: consts for space, consts in self.names.consts.items() if consts},
+            entry=f"{entry[1].__module__}:{entry[1].__qualname__}",
+            methods={
+                attr: f"{function.__module__}:{function.__qualname__}" for attr, (_, function) in methods.items()
+            },
+            modules=self._modules(),
+        )
+
+    def _function(self, source: Source) -> None:
+        """Compile one function into the program."""
+        space = source.name if source.function.__code__.co_freevars else source.namespace
+        check(source, self.problems)
+        self.names.resolve(source, space)
+        lowerer = Lowerer(source.node, file=source.file, problems=self.problems)
+        drafts = lowerer.lower()
+        variables = lowerer.variables | {
+            node.id
+            for draft in drafts
+            for stmt in draft.code
+            for node in ast.walk(stmt)
+            if isinstance(node, ast.Name) and node.id.startswith("_hf") and node.id[3:4].isdigit()
+        }
+        for draft in drafts:
+            variables |= {v for v in (draft.catches, getattr(draft.end, "into", None)) if v}
+        keeps = live_after_awaits(drafts, variables)
+        functions = function_variables(drafts, variables)
+        for index, keep in keeps.items():
+            for variable in keep:
+                if variable in functions:
+                    self._refuse_function(functions[variable], variable, drafts[index].expr, source)
+        self.functions[source.name] = Function(
+            name=source.name,
+            title=source.function.__qualname__,
+            space=space,
+            params=self._params(source, space),
+            file=source.file,
+            line=source.node.lineno,
+            variables=tuple(sorted(variables)),
+            blocks=finish(drafts, keeps),
+        )
+
+    def _params(self, source: Source, space: str) -> str:
+        """The parameter list without annotations; each default becomes the name of a captured constant."""
+        args = copy.deepcopy(source.node.args)
+        function = source.function
+        for arg in ast.walk(args):
+            if isinstance(arg, ast.arg):
+                arg.annotation = None
+        stem = "_hfd_" + function.__qualname__.replace(".", "_").replace("<locals>", "")
+
+        def constant(label: str, value: object, at: ast.AST) -> ast.expr:
+            self.names.declare(space, label, value, at, source, code="HF019")
+            return ast.Name(label, ast.Load())
+
+        defaults = function.__defaults__ or ()
+        args.defaults = [
+            constant(f"{stem}_{i}", value, node)
+            for i, (node, value) in enumerate(zip(args.defaults, defaults, strict=True))
+        ]
+        keyword = function.__kwdefaults__ or {}
+        args.kw_defaults = [
+            node and constant(f"{stem}_{arg.arg}", keyword[arg.arg], node)
+            for arg, node in zip(args.kwonlyargs, args.kw_defaults, strict=True)
+        ]
+        return ast.unparse(args)
+
+    def _modules(self) -> tuple[str, ...]:
+        found = {self.cls.__module__, *(name.partition(":")[0] for name in self.functions)}
+        for refs in self.names.refs.values():
+            for ref in refs.values():
+                if ref.kind in ("object", "workflow") and ":" in ref.target:
+                    found.add(ref.target.partition(":")[0])
+                elif ref.kind == "module":
+                    found.add(ref.target)
+        return tuple(sorted(found - {"builtins"}))
+
+    def _refuse_function(self, node: ast.AST, name: str, expr: ast.expr | None, source: Source) -> None:
+        line = getattr(expr, "lineno", "?")
+        self.problems.add(
+            problem_at(
+                node,
+                source.file,
+                code="HF011",
+                message=f"`{name}` is a function that is still needed after the await in line {line}",
+                hint="make it a method or a module-level function, or define it anew after the await",
+            )
+        )
+
+    def _refuse_shape(self) -> None:
+        file = inspect.getsourcefile(self.cls) or "?"
+        try:
+            line = inspect.getsourcelines(self.cls)[1]
+        except (OSError, TypeError):
+            line = 1
+        self.problems.add(
+            Problem(
+                code="HF020",
+                message=f"{self.cls.__qualname__} has no `async def {self.entry}`",
+                file=file,
+                line=line,
+                column=1,
+                hint=f"add `async def {self.entry}(self, …)`",
+            )
+        )
+        self.problems.raise_if_any(f"workflow {self.name}")
+
+
+def async_methods(cls: type, base: type) -> dict[str, tuple[type, FunctionType]]:
+    """The async methods of `cls` and its bases below `base`, by attribute name."""
+    found: dict[str, tuple[type, FunctionType]] = {}
+    for owner in reversed(cls.__mro__):
+        if owner in (object, base) or not issubclass(owner, base):
+            continue
+        for name, raw in vars(owner).items():
+            value: Any = original(raw)
+            plain = inspect.unwrap(value) if callable(value) else value
+            if inspect.iscoroutinefunction(plain) and not hasattr(raw, "__holdfast_action__"):
+                found[name] = (owner, cast("FunctionType", plain))
+            elif name in found:
+                del found[name]
+    return found
+
+
+def original(value: Any) -> Any:
+    """What a descriptor of the workflow layer wraps, or the value itself."""
+    return getattr(value, "__holdfast_original__", value)
+
+
+def only_undefined(problems: tuple[object, ...]) -> bool:
+    """Whether nothing is wrong but names that may be defined later."""
+    return bool(problems) and all(isinstance(p, Problem) and p.code == "HF002" for p in problems)
+
+

@@ -1,0 +1,374 @@
+"""Awaits deep in expressions, lifted out in evaluation order. What is evaluated before an await is put aside first."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
+
+from holdfast.compiler.blocks import Builder
+from holdfast.compiler.diagnostics import refuse
+from holdfast.compiler.syntax import comprehension_targets, rebinds, waits
+
+T = TypeVar("T", bound=ast.AST)
+
+
+class Lifter:
+    """Rewrites expressions until no await is left in them. `statement` lowers a synthetic statement (for loops)."""
+
+    def __init__(
+        self, build: Builder, *, file: str, variables: set[str], bound: set[str], statement: Callable[[ast.stmt], None]
+    ) -> None:
+        self.build = build
+        self.file = file
+        self.variables = variables
+        self.bound = bound
+        """Variables that always have a value, so that reading one later is the same as reading it now."""
+        self.statement = statement
+
+    def lift(self, node: ast.expr) -> ast.expr:
+        """An expression with the same value and no await in it; what must happen before is emitted."""
+        if not waits(node):
+            return node
+        match node:
+            case ast.Await(value):
+                return self._await(value, node)
+            case ast.BoolOp(op, values):
+                return self._short_circuit(op, values, node)
+            case ast.IfExp(test, body, orelse):
+                return self._choice(test, body, orelse, node)
+            case ast.Compare() if len(node.ops) > 1:
+                return self._chain(node)
+            case ast.NamedExpr(target, value):
+                lifted = self.lift(value)
+                self.build.assign(target.id, lifted)
+                return _load(target.id, node)
+            case ast.ListComp() | ast.SetComp() | ast.DictComp():
+                return self._comprehension(node)
+            case ast.GeneratorExp():
+                refuse(
+                    node,
+                    self.file,
+                    code="HF012",
+                    message="a generator expression holds an await",
+                    hint="write a list comprehension: [… for … in …]",
+                )
+            case ast.JoinedStr(values):
+                return self._fstring(values, node)
+            case _:
+                return self._operands(node)
+
+    def into(self, node: ast.expr, target: str) -> None:
+        """Emit `target = node`, waiting straight into the variable where the expression is one await."""
+        if isinstance(node, ast.Await):
+            self.build.wait(self.lift(node.value), target)
+        else:
+            self.build.assign(target, self.lift(node))
+
+    def spill(self, node: ast.expr, later: Sequence[ast.expr]) -> ast.expr:
+        """Evaluate `node` now, and return an expression that gives its value once `later` has been evaluated."""
+        match node:
+            case ast.Constant() | ast.Lambda():
+                return node
+            case ast.Name(name) if name not in self.variables:
+                return node
+            case ast.Name(name) if not rebinds(list(later), name):
+                if name not in self.bound:
+                    # Reading an unbound name must fail here, before what comes later has had an effect.
+                    self.build.emit(_statement(node))
+                return node
+            case ast.Attribute(value) if self._of_global(value):
+                return node
+            case ast.Starred(value):
+                return _at(ast.Starred(self._aside(_at(ast.List([node], ast.Load()), node)), ast.Load()), value)
+            case ast.Slice(lower, upper, step):
+                parts = [part and self.spill(part, later) for part in (lower, upper, step)]
+                return _at(ast.Slice(*parts), node)
+            case _:
+                return self._aside(node)
+
+    def lift_all(self, nodes: Sequence[ast.expr]) -> list[ast.expr]:
+        """Lift several expressions that are evaluated one after the other."""
+        last = max((i for i, node in enumerate(nodes) if waits(node)), default=-1)
+        out: list[ast.expr] = []
+        for i, node in enumerate(nodes):
+            lifted = self.lift(node)
+            out.append(self.spill(lifted, nodes[i + 1 :]) if i < last else lifted)
+        return out
+
+    def _of_global(self, node: ast.expr) -> bool:
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        return isinstance(node, ast.Name) and node.id not in self.variables
+
+    def _aside(self, node: ast.expr) -> ast.expr:
+        name = self.build.temp()
+        self.build.assign(name, node)
+        return _load(name, node)
+
+    def _await(self, value: ast.expr, node: ast.expr) -> ast.expr:
+        waited = self.lift(value)
+        name = self.build.temp()
+        self.build.wait(waited, name)
+        return _load(name, node)
+
+    def _short_circuit(self, op: ast.boolop, values: list[ast.expr], node: ast.expr) -> ast.expr:
+        name = self.build.temp()
+        end = self.build.block()
+        for value in values[:-1]:
+            self.into(value, name)
+            onward = self.build.block()
+            test = _load(name, value)
+            if isinstance(op, ast.And):
+                self.build.branch(test, onward, end)
+            else:
+                self.build.branch(test, end, onward)
+            self.build.start(onward)
+        self.into(values[-1], name)
+        self.build.jump(end)
+        self.build.start(end)
+        return _load(name, node)
+
+    def _choice(self, test: ast.expr, body: ast.expr, orelse: ast.expr, node: ast.expr) -> ast.expr:
+        name = self.build.temp()
+        tested = self.lift(test)
+        yes, no, end = self.build.block(), self.build.block(), self.build.block()
+        self.build.branch(tested, yes, no)
+        for start, value in ((yes, body), (no, orelse)):
+            self.build.start(start)
+            self.into(value, name)
+            self.build.jump(end)
+        self.build.start(end)
+        return _load(name, node)
+
+    def _chain(self, node: ast.Compare) -> ast.expr:
+        """`a < b < c` evaluates b once, and c only if a < b."""
+        name = self.build.temp()
+        end = self.build.block()
+        operands = [node.left, *node.comparators]
+        left = self.spill(self.lift(node.left), node.comparators[:1])
+        for i, op in enumerate(node.ops):
+            final = i == len(node.ops) - 1
+            right = self.lift(operands[i + 1])
+            if not final:
+                right = self.spill(right, operands[i + 2 :])
+            self.build.assign(name, _at(ast.Compare(left, [op], [right]), node))
+            if not final:
+                onward = self.build.block()
+                self.build.branch(_load(name, node), onward, end)
+                self.build.start(onward)
+            left = right
+        self.build.jump(end)
+        self.build.start(end)
+        return _load(name, node)
+
+    def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
+        """A loop that fills a new collection; the comprehension's own names get names of the compiler's."""
+        first = node.generators[0]
+        iterated = self.lift(first.iter)
+        own = {name: f"{self.build.temp()}_{name}" for name in sorted(comprehension_targets(node))}
+        self.variables.update(own.values())
+        renamed = cast("ast.ListComp | ast.SetComp | ast.DictComp", _Rename(own).visit(copy.deepcopy(node)))
+        renamed.generators[0].iter = iterated
+        result = self.build.temp()
+        self.variables.add(result)
+        empty = ast.Dict([], []) if isinstance(node, ast.DictComp) else ast.List([], ast.Load())
+        if isinstance(node, ast.SetComp):
+            empty = ast.Call(ast.Name("_hf_set", ast.Load()), [], [])
+        self.build.assign(result, _at(empty, node))
+        body = self._fill(renamed, result)
+        for generator in reversed(renamed.generators):
+            for test in reversed(generator.ifs):
+                body = [ast.If(test, body, [])]
+            loop = ast.AsyncFor if generator.is_async else ast.For
+            body = [loop(generator.target, generator.iter, body, [])]
+        for stmt in body:
+            self.statement(_at(stmt, node))
+        return _load(result, node)
+
+    def _fill(self, node: ast.ListComp | ast.SetComp | ast.DictComp, result: str) -> list[ast.stmt]:
+        collection = ast.Name(result, ast.Load())
+        if isinstance(node, ast.DictComp):
+            key = self.build.temp()
+            self.variables.add(key)
+            slot = ast.Subscript(collection, ast.Name(key, ast.Load()), ast.Store())
+            # The key is evaluated before the value, which a plain assignment would turn around.
+            return [ast.Assign([ast.Name(key, ast.Store())], node.key), ast.Assign([slot], node.value)]
+        verb = "add" if isinstance(node, ast.SetComp) else "append"
+        return [ast.Expr(ast.Call(ast.Attribute(collection, verb, ast.Load()), [node.elt], []))]
+
+    def _fstring(self, values: list[ast.expr], node: ast.expr) -> ast.expr:
+        """Each part is formatted before the next one is evaluated."""
+        last = max(i for i, value in enumerate(values) if waits(value))
+        parts: list[ast.expr] = []
+        for i, value in enumerate(values):
+            if isinstance(value, ast.FormattedValue):
+                inner, spec = value.value, value.format_spec
+                if spec is not None and waits(spec):
+                    shown = self.spill(self.lift(inner), [spec])
+                    spec = cast("ast.JoinedStr", self._fstring(cast("ast.JoinedStr", spec).values, spec))
+                    if not isinstance(spec, ast.JoinedStr):
+                        spec = _at(ast.JoinedStr([ast.FormattedValue(spec, -1, None)]), node)
+                else:
+                    shown = self.lift(inner)
+                value = _at(ast.FormattedValue(shown, value.conversion, spec), node)
+                if i < last:
+                    text = self._aside(_at(ast.JoinedStr([value]), node))
+                    value = _at(ast.FormattedValue(text, -1, None), node)
+            parts.append(value)
+        return _at(ast.JoinedStr(parts), node)
+
+    def _operands(self, node: ast.expr) -> ast.expr:
+        """All other expressions: their operands in Python's order, then the node over what is left of them."""
+        match node:
+            case ast.BinOp(left, op, right):
+                left, right = self.lift_all([left, right])
+                return _at(ast.BinOp(left, op, right), node)
+            case ast.UnaryOp(op, operand):
+                return _at(ast.UnaryOp(op, self.lift(operand)), node)
+            case ast.Compare(left, ops, comparators):
+                left, *rest = self.lift_all([left, *comparators])
+                return _at(ast.Compare(left, ops, rest), node)
+            case ast.Call():
+                return self._call(node)
+            case ast.Tuple(elts, context):
+                return _at(ast.Tuple(self.lift_all(elts), context), node)
+            case ast.List(elts, context):
+                return _at(ast.List(self.lift_all(elts), context), node)
+            case ast.Set(elts):
+                return _at(ast.Set(self.lift_all(elts)), node)
+            case ast.Dict():
+                return self._dict(node)
+            case ast.Subscript(value, index, context):
+                value, index = self.lift_all([value, index])
+                return _at(ast.Subscript(value, index, context), node)
+            case ast.Slice(lower, upper, step):
+                lifted = iter(self.lift_all([part for part in (lower, upper, step) if part]))
+                return _at(ast.Slice(*[part and next(lifted) for part in (lower, upper, step)]), node)
+            case ast.Attribute(value, attr, context):
+                return _at(ast.Attribute(self.lift(value), attr, context), node)
+            case ast.Starred(value, context):
+                return _at(ast.Starred(self.lift(value), context), node)
+            case _:
+                refuse(
+                    node,
+                    self.file,
+                    code="HF022",
+                    message=f"an await inside this expression ({type(node).__name__}) is not supported",
+                    hint="await into a variable of its own first",
+                )
+
+    def _call(self, node: ast.Call) -> ast.expr:
+        func = node.func
+        arguments: list[ast.expr] = [*node.args, *(_at(_Keyword(k), k.value) for k in node.keywords)]
+        if isinstance(func, ast.Attribute):
+            arguments_wait = any(waits(a) for a in arguments)
+            owner = self.lift(func.value)
+            func = _at(ast.Attribute(owner, func.attr, ast.Load()), func)
+            if arguments_wait:
+                # The method is looked up now, so that a missing one fails before the arguments have effects, and again
+                # for the call: a bound method could not be kept.
+                func.value = self.spill(owner, arguments)
+                if not self._of_global(func):
+                    self.build.emit(_statement(func))
+        elif any(waits(a) for a in arguments):
+            func = self.spill(self.lift(func), arguments)
+        else:
+            func = self.lift(func)
+        lifted = self._lift_arguments(arguments)
+        positional = [a for a in lifted if not isinstance(a, _Keyword)]
+        keywords = [a.keyword for a in lifted if isinstance(a, _Keyword)]
+        return _at(ast.Call(func, positional, keywords), node)
+
+    def _lift_arguments(self, arguments: list[ast.expr]) -> list[ast.expr]:
+        values = [a.keyword.value if isinstance(a, _Keyword) else a for a in arguments]
+        last = max((i for i, value in enumerate(values) if waits(value)), default=-1)
+        out: list[ast.expr] = []
+        for i, (argument, value) in enumerate(zip(arguments, values, strict=True)):
+            lifted = self.lift(value)
+            if i < last:
+                if isinstance(argument, _Keyword) and argument.keyword.arg is None:
+                    lifted = _at(ast.Dict([None], [lifted]), value)
+                lifted = self.spill(lifted, values[i + 1 :])
+            if isinstance(argument, _Keyword):
+                lifted = _at(_Keyword(ast.keyword(argument.keyword.arg, lifted)), value)
+            out.append(lifted)
+        return out
+
+    def _dict(self, node: ast.Dict) -> ast.expr:
+        flat: list[ast.expr] = []
+        for key, value in zip(node.keys, node.values, strict=True):
+            flat += [value] if key is None else [key, value]
+        last = max(i for i, part in enumerate(flat) if waits(part))
+        lifted: list[ast.expr] = []
+        for i, part in enumerate(flat):
+            done = self.lift(part)
+            lifted.append(self.spill(done, flat[i + 1 :]) if i < last else done)
+        parts = iter(lifted)
+        keys: list[ast.expr | None] = []
+        values: list[ast.expr] = []
+        for key in node.keys:
+            keys.append(None if key is None else next(parts))
+            values.append(next(parts))
+        return _at(ast.Dict(keys, values), node)
+
+
+class _Keyword(ast.expr):
+    """A keyword argument in a list of expressions, so that all arguments are lifted in one order."""
+
+    _fields = ("value",)
+
+    def __init__(self, keyword: ast.keyword) -> None:
+        super().__init__()
+        self.keyword = keyword
+        self.value = keyword.value
+
+
+class _Rename(ast.NodeTransformer):
+    """Renames a comprehension's own variables, also in functions and comprehensions nested in it."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        node.id = self.names.get(node.id, node.id)
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        own = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
+        inner = _Rename({old: new for old, new in self.names.items() if old not in own})
+        node.body = inner.visit(node.body)
+        node.args.defaults = [self.visit(d) for d in node.args.defaults]
+        node.args.kw_defaults = [d and self.visit(d) for d in node.args.kw_defaults]
+        return node
+
+    def _nested(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> ast.AST:
+        own = comprehension_targets(node)
+        hidden = own & self.names.keys()
+        if not hidden or any(self.names.get(name) is None for name in hidden):
+            return self.generic_visit(node)
+        node.generators[0].iter = self.visit(node.generators[0].iter)
+        first = node.generators[0].iter
+        inner = _Rename({old: new for old, new in self.names.items() if old not in own})
+        node.generators[0].iter = ast.Constant(None)
+        inner.generic_visit(node)
+        node.generators[0].iter = first
+        return node
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _nested
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        return super().visit(node)
+
+
+def _load(name: str, at: ast.AST) -> ast.expr:
+    return _at(ast.Name(name, ast.Load()), at)
+
+
+def _statement(node: ast.expr) -> ast.stmt:
+    return _at(ast.Expr(copy.deepcopy(node)), node)
+
+
+def _at(node: T, at: ast.AST) -> T:
+    return ast.fix_missing_locations(ast.copy_location(node, at))

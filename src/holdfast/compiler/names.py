@@ -1,0 +1,216 @@
+"""What the global names of a function mean: captured constants, refs to import, functions to compile in."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import importlib
+import inspect
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, cast
+
+from holdfast.codec import encode
+from holdfast.compiler.diagnostics import Problems, problem_at
+from holdfast.compiler.source import Source
+from holdfast.compiler.syntax import bound_names, comprehension_targets, parameters
+from holdfast.errors import EncodeError
+from holdfast.ir.program import Ref
+from holdfast.ir.rules import BUILTINS, CLOSED_BUILTINS
+
+LOCAL_OBJECTS: dict[str, object] = {}
+"""Objects defined inside functions, by the target of their ref. Only this process can resolve them."""
+
+_MISSING = object()
+
+
+@dataclass(slots=True)
+class Names:
+    """What was found out about the names of one program."""
+
+    problems: Problems
+    refs: dict[str, dict[str, Ref]] = field(default_factory=dict[str, dict[str, Ref]])
+    consts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    functions: list[FunctionType] = field(default_factory=list[FunctionType])
+    """Async functions met on the way, to be compiled in."""
+    undefined: bool = False
+    modules: set[str] = field(default_factory=set[str])
+
+    def resolve(self, source: Source, space: str) -> None:
+        """Classify every free name of `source`."""
+        done = self.refs.setdefault(space, {}), self.consts.setdefault(space, {})
+        for node in free_names(source.node):
+            if node.id in done[0] or node.id in done[1]:
+                continue
+            self._classify(node, source, space)
+
+    def declare(self, space: str, name: str, value: object, at: ast.AST, source: Source, *, code: str) -> None:
+        """Give `name` in `space` the meaning of `value`."""
+        match meaning_of(value, name=name, module=source.namespace):
+            case Ref() as ref:
+                self.refs.setdefault(space, {})[name] = ref
+                if ref.kind == "function":
+                    self.functions.append(cast("FunctionType", inspect.unwrap(cast(Any, value))))
+            case Constant(tree):
+                self.consts.setdefault(space, {})[name] = tree
+            case str(reason):
+                self.problems.add(
+                    problem_at(
+                        at,
+                        source.file,
+                        code=code,
+                        message=f"`{name}` holds {reason}",
+                        hint="define it at module level under this name, or make it inside a helper function or @action",
+                    )
+                )
+
+    def _classify(self, node: ast.Name, source: Source, space: str) -> None:
+        name = node.id
+        if name.startswith("_hf"):
+            self._refuse(node, source, "HF014", f"the name `{name}` is reserved", "choose another name")
+            return
+        try:
+            value = source.lookup(name)
+        except LookupError:
+            self.undefined = True
+            self._refuse(node, source, "HF002", f"the name `{name}` is not defined", "define or import it in this module")
+            return
+        if getattr(builtins, name, _MISSING) is value:
+            if name in CLOSED_BUILTINS:
+                self._refuse(node, source, "HF018", f"`{name}` is closed to workflow code", CLOSED_BUILTINS[name])
+            elif name == "super":
+                hint = "name the class: `Base.method(self, …)`, or call the helper from a plain method"
+                self._refuse(node, source, "HF021", "`super()` is used in a compiled function", hint)
+            elif name not in BUILTINS and not _is_exception(value):
+                self._refuse(node, source, "HF018", f"`{name}` is closed to workflow code", "use it in an @action")
+            return
+        self.declare(space, name, value, node, source, code="HF023")
+
+    def _refuse(self, node: ast.AST, source: Source, code: str, message: str, hint: str) -> None:
+        self.problems.add(problem_at(node, source.file, code=code, message=message, hint=hint))
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A value captured at compile time, encoded."""
+
+    tree: Any
+
+
+def meaning_of(value: object, *, name: str, module: str) -> Ref | Constant | str:
+    """A ref, a constant, or in words what it is that is neither."""
+    marker = getattr(value, "__holdfast_action__", None)
+    if isinstance(marker, str):
+        return Ref("action", marker)
+    if isinstance(value, type) and hasattr(value, "__holdfast_workflow__"):
+        return Ref("workflow", _target(value) or _local(value))
+    if isinstance(value, ModuleType):
+        return Ref("module", value.__name__)
+    if isinstance(value, FunctionType) and getattr(value, "__module__", "").split(".")[0] == "asyncio":
+        return Ref("async", value.__name__)
+    if isinstance(value, type) and value in (asyncio.TaskGroup, asyncio.Timeout, asyncio.Task, asyncio.Future):
+        return Ref("async", value.__name__)
+    if inspect.iscoroutinefunction(value):
+        plain = inspect.unwrap(cast(Any, value))
+        if isinstance(plain, FunctionType) and users_own(plain):
+            return Ref("function", f"{plain.__module__}:{plain.__qualname__}")
+        return Ref("object", _target(value) or f"{module}:{name}")
+    if isinstance(value, type) or callable(value):
+        if target := _target(value):
+            return Ref("object", target)
+        if _reachable(module, name) is value:
+            return Ref("object", f"{module}:{name}")
+        return Ref("object", _local(value))
+    try:
+        return Constant(encode(value))
+    except EncodeError:
+        if _reachable(module, name) is value:
+            return Ref("object", f"{module}:{name}")
+        return f"an object of type {type(value).__qualname__}, which can be neither saved nor imported by name"
+
+
+def users_own(function: FunctionType) -> bool:
+    """Whether a function belongs to the application and not to an installed library."""
+    file = function.__code__.co_filename
+    if "site-packages" in file or "dist-packages" in file:
+        return False
+    return not file.startswith((sysconfig.get_path("stdlib"), "<frozen"))
+
+
+def free_names(tree: ast.AsyncFunctionDef) -> Iterator[ast.Name]:
+    """The names in a function that are not its own, in order, each occurrence."""
+    yield from _free(tree.body, bound_names(tree.body, tree.args))
+
+
+def _free(nodes: list[ast.stmt] | list[ast.AST], bound: set[str]) -> Iterator[ast.Name]:
+    for node in nodes:
+        yield from _free_in(node, bound)
+
+
+def _free_in(node: ast.AST, bound: set[str]) -> Iterator[ast.Name]:
+    match node:
+        case ast.Name(name):
+            if name not in bound:
+                yield node
+        case ast.FunctionDef() | ast.Lambda():
+            args = node.args
+            for outer in [*args.defaults, *(d for d in args.kw_defaults if d), *getattr(node, "decorator_list", [])]:
+                yield from _free_in(outer, bound)
+            body: list[ast.AST] = list(node.body) if isinstance(node, ast.FunctionDef) else [node.body]
+            yield from _free(body, bound | bound_names(body) | set(parameters(args)))
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            inner = bound | comprehension_targets(node)
+            yield from _free_in(node.generators[0].iter, bound)
+            for i, generator in enumerate(node.generators):
+                if i:
+                    yield from _free_in(generator.iter, inner)
+                for test in generator.ifs:
+                    yield from _free_in(test, inner)
+            for elt in (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,):
+                yield from _free_in(elt, inner)
+        case ast.AnnAssign(target, _, value):
+            yield from _free_in(target, bound)
+            if value is not None:
+                yield from _free_in(value, bound)
+        case _:
+            for child in ast.iter_child_nodes(node):
+                yield from _free_in(child, bound)
+
+
+def _target(value: object) -> str | None:
+    """`module:qualname` if importing that gives this very object."""
+    if isinstance(value, MethodType):
+        return None
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return None
+    return f"{module}:{name}" if _reachable(module, name) is value else None
+
+
+def _reachable(module: str, name: str) -> object:
+    found: object = sys.modules.get(module)
+    if found is None:
+        try:
+            found = importlib.import_module(module)
+        except ImportError:
+            return _MISSING
+    for part in name.split("."):
+        found = getattr(found, part, _MISSING)
+    return found
+
+
+def _local(value: object) -> str:
+    module, name = getattr(value, "__module__", "?"), getattr(value, "__qualname__", type(value).__qualname__)
+    target = f"{module}:{name}"
+    if LOCAL_OBJECTS.get(target, value) is not value:
+        target = f"{target}.{id(value):x}"
+    LOCAL_OBJECTS[target] = value
+    return target
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)

@@ -1,0 +1,112 @@
+"""A function's syntax tree with the line and column numbers of its file. Reads source; decides nothing."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from holdfast.compiler.diagnostics import Problem, compile_error
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One async function as syntax, with what its free names mean."""
+
+    name: str
+    """`module:qualname`, unique in the program."""
+    node: ast.AsyncFunctionDef
+    file: str
+    function: FunctionType
+    owner: type | None
+    """The class it is a method of."""
+
+    @property
+    def namespace(self) -> str:
+        """The module whose globals it sees."""
+        return self.name.partition(":")[0]
+
+    def lookup(self, name: str) -> object:
+        """What a free name means here and now. Raises LookupError if nothing."""
+        code = self.function.__code__
+        if name in code.co_freevars:
+            cell = (self.function.__closure__ or ())[code.co_freevars.index(name)]
+            try:
+                return cell.cell_contents
+            except ValueError:
+                raise LookupError(name) from None
+        if name in self.function.__globals__:
+            return self.function.__globals__[name]
+        builtins: Any = self.function.__globals__["__builtins__"]
+        table = builtins if isinstance(builtins, dict) else vars(builtins)
+        if name in table:
+            return table[name]
+        raise LookupError(name)
+
+
+def read_source(function: Callable[..., Any], *, owner: type | None = None) -> Source:
+    """The syntax tree of an `async def`."""
+    plain = inspect.unwrap(function)
+    if not isinstance(plain, FunctionType):
+        raise TypeError(f"{function!r} is not a Python function")
+    module = plain.__module__
+    name = f"{module}:{plain.__qualname__}"
+    file = inspect.getsourcefile(plain) or plain.__code__.co_filename
+    try:
+        lines, first = inspect.getsourcelines(plain)
+    except (OSError, TypeError) as error:
+        problem = Problem(
+            code="HF001",
+            message=f"the source of {name} cannot be read",
+            file=file,
+            line=plain.__code__.co_firstlineno,
+            column=1,
+            hint="define it in a file (not in exec() or a REPL), and ship that file with the application",
+        )
+        raise compile_error(name, [problem]) from error
+    text = "".join(lines)
+    dedented = textwrap.dedent(text)
+    indent = len(text) - len(text.lstrip()) if text[:1].isspace() else 0
+    tree = ast.parse(dedented).body[0]
+    if not isinstance(tree, ast.AsyncFunctionDef):
+        problem = Problem(
+            code="HF020",
+            message=f"{name} is not an `async def`",
+            file=file,
+            line=first,
+            column=indent + 1,
+            hint="write it as `async def`",
+        )
+        raise compile_error(name, [problem])
+    for node in ast.walk(tree):
+        if hasattr(node, "lineno"):
+            node.lineno += first - 1  # type: ignore[attr-defined]
+            node.col_offset += indent  # type: ignore[attr-defined]
+            node.end_lineno += first - 1  # type: ignore[attr-defined]
+            node.end_col_offset += indent  # type: ignore[attr-defined]
+    if owner is not None:
+        _mangle(tree, owner.__name__)
+    return Source(name, tree, file, plain, owner)
+
+
+def _mangle(tree: ast.AST, cls: str) -> None:
+    """Private names (`__x`) inside a class mean `_Class__x`; compiled outside of it they must say so."""
+    prefix = "_" + cls.lstrip("_")
+
+    def mangled(name: str) -> str:
+        return prefix + name if name.startswith("__") and not name.endswith("__") else name
+
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute():
+                node.attr = mangled(node.attr)
+            case ast.Name():
+                node.id = mangled(node.id)
+            case ast.arg():
+                node.arg = mangled(node.arg)
+            case _:
+                pass

@@ -1,0 +1,29 @@
+"""Programs and states: link, advance, save, load. No I/O: events and the time come in, commands go out."""
+
+import holdfast.engine.saved  # noqa: F401 - teaches the codec the engine's own values
+from holdfast.engine.events import Command, DropCall, Ended, Note, PendingCall, Send, StartCall
+from holdfast.engine.kit import KIT, DurableAsyncio, durable_asyncio
+from holdfast.engine.link import LinkedProgram, link
+from holdfast.engine.machine import Machine
+from holdfast.engine.state import Change, Entries, Saver, fold, load
+
+__all__ = [
+    "KIT",
+    "Change",
+    "Command",
+    "DropCall",
+    "DurableAsyncio",
+    "Ended",
+    "Entries",
+    "LinkedProgram",
+    "Machine",
+    "Note",
+    "PendingCall",
+    "Saver",
+    "Send",
+    "StartCall",
+    "durable_asyncio",
+    "fold",
+    "link",
+    "load",
+]

@@ -1,0 +1,70 @@
+"""What the engine is told and what it asks for. Data between it and the runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.model.call import DEFAULT_OPTIONS, CallOptions
+
+
+@dataclass(slots=True, eq=False)
+class PendingCall:
+    """A call that has not ended: an action's, or a child workflow's where `child` is set."""
+
+    id: int
+    name: str
+    payload: Any
+    """Encoded arguments: `[args, kwargs]`; of a child: its encoded attributes and arguments."""
+    options: CallOptions = DEFAULT_OPTIONS
+    attempt: int = 1
+    due_at: float | None = None
+    """When a repeated attempt may start; None: at once."""
+    branch: int = -1
+    """The branch that waits for it; -1: none does."""
+    child: dict[str, Any] | None = None
+    """Of a child: `id`, and its start options."""
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    """The live arguments, where using them is as good as decoding the payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartCall:
+    """Run an attempt of this call, once the state that asked for it is saved."""
+
+    call: PendingCall
+
+
+@dataclass(frozen=True, slots=True)
+class DropCall:
+    """Nobody waits for this call any more: stop it if that can be done."""
+
+    call: PendingCall
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put something into another instance's inbox: a message, or a cancellation (`key` is None)."""
+
+    instance: str
+    key: str | None
+    payload: Any
+
+
+Command = StartCall | DropCall | Send
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the instance ended. `kind` is done, failed or cancelled; `tree` the encoded value or exception."""
+
+    kind: str
+    tree: Any
+
+
+@dataclass(slots=True)
+class Note:
+    """One line of the history: what happened, for people. `fields` are plain JSON values."""
+
+    what: str
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])

@@ -1,0 +1,37 @@
+"""The variables of one running function."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+
+class Vars(dict[str, Any]):
+    """A frame's namespace. Reading an unbound name fails as it does in Python."""
+
+    __slots__ = ("value",)
+
+    value: Any
+    """What the block that just ran returns or waits for."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise UnboundLocalError(f"cannot access local variable {name!r} where it is not associated with a value")
+
+    def let(self, name: str, value: Any) -> Any:
+        """`(name := value)`"""
+        self[name] = value
+        return value
+
+    def bind(self, **names: Any) -> bool:
+        """Bind several names; always true, so that it may stand in a guard."""
+        self.update(names)
+        return True
+
+    def drop(self, name: str) -> None:
+        """`del name`"""
+        if name not in self:
+            self.__missing__(name)
+        del self[name]
+
+    def unbind(self, name: str) -> None:
+        """Unbind a name that may be unbound already."""
+        self.pop(name, None)

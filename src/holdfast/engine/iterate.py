@@ -1,0 +1,78 @@
+"""Iterators that can be saved in the middle: over dicts, their views and sets. All others are Python's own."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+
+@dataclass(slots=True)
+class DictIterator:
+    """Iterates a dict's keys, values or items, and notices when it grows or shrinks meanwhile, as Python does."""
+
+    mapping: dict[Any, Any]
+    what: str
+    size: int
+    taken: int = 0
+    live: Iterator[Any] | None = field(default=None, repr=False, compare=False)
+
+    def __iter__(self) -> DictIterator:
+        return self
+
+    def __next__(self) -> Any:
+        if self.live is None:
+            # Just made, or just loaded: go to where it was.
+            self.live = iter(self.mapping)
+            for _ in range(self.taken):
+                next(self.live, None)
+        if len(self.mapping) != self.size:
+            raise RuntimeError("dictionary changed size during iteration")
+        key = next(self.live)
+        self.taken += 1
+        if self.what == "keys":
+            return key
+        return self.mapping[key] if self.what == "values" else (key, self.mapping[key])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DictIterator, (self.mapping, self.what, self.size, self.taken)
+
+
+@dataclass(slots=True)
+class SetIterator:
+    """Iterates a set in the order it had at the start, and notices when it grows or shrinks meanwhile."""
+
+    members: set[Any] | frozenset[Any]
+    order: list[Any]
+    size: int
+    taken: int = 0
+
+    def __iter__(self) -> SetIterator:
+        return self
+
+    def __next__(self) -> Any:
+        if len(self.members) != self.size:
+            raise RuntimeError("Set changed size during iteration")
+        if self.taken >= len(self.order):
+            raise StopIteration
+        self.taken += 1
+        return self.order[self.taken - 1]
+
+
+_VIEWS: dict[type, str] = {type({}.keys()): "keys", type({}.values()): "values", type({}.items()): "items"}
+
+
+def iterate(source: Any) -> Iterator[Any]:
+    """`iter(source)`, as something that can be saved while a loop body waits."""
+    kind = type(source)
+    if kind is dict:
+        return DictIterator(source, "keys", len(source))
+    if kind in _VIEWS:
+        # A view does not give its dict away, but the collector knows it.
+        mapping = cast("dict[Any, Any]", gc.get_referents(source)[0])
+        if type(mapping) is dict:
+            return DictIterator(mapping, _VIEWS[kind], len(mapping))
+    if kind in (set, frozenset):
+        return SetIterator(source, list(source), len(source))
+    return iter(source)

@@ -1,0 +1,207 @@
+"""What compiled code calls: asyncio's durable counterpart, and the compiler's own small verbs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from holdfast.engine.iterate import iterate
+from holdfast.engine.values import (
+    Completed,
+    Exit,
+    Future,
+    NextDone,
+    Ready,
+    Sleep,
+    Sub,
+    Task,
+    TaskGroup,
+    Timeout,
+    WaitFor,
+    WaitSet,
+    machine,
+)
+from holdfast.errors import ProgramError
+
+
+class DurableAsyncio:
+    """Stands for the module `asyncio` in workflow code."""
+
+    CancelledError = asyncio.CancelledError
+    TimeoutError = TimeoutError
+    InvalidStateError = asyncio.InvalidStateError
+    ALL_COMPLETED = asyncio.ALL_COMPLETED
+    FIRST_COMPLETED = asyncio.FIRST_COMPLETED
+    FIRST_EXCEPTION = asyncio.FIRST_EXCEPTION
+    Task = Task
+    Future = Future
+
+    @staticmethod
+    def gather(*coros_or_futures: Any, return_exceptions: bool = False) -> Any:
+        return machine().gather(coros_or_futures, return_exceptions)
+
+    @staticmethod
+    def sleep(delay: float, result: Any = None) -> Sleep:
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        return Sleep(float(seconds), result)
+
+    @staticmethod
+    def wait_for(fut: Any, timeout: float | None) -> WaitFor:
+        return WaitFor(fut, timeout)
+
+    @staticmethod
+    def wait(fs: Iterable[Any], *, timeout: float | None = None, return_when: str = asyncio.ALL_COMPLETED) -> WaitSet:
+        if return_when not in (asyncio.ALL_COMPLETED, asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION):
+            raise ValueError(f"Invalid return_when value: {return_when}")
+        return WaitSet(list(fs), timeout, return_when)
+
+    @staticmethod
+    def timeout(delay: float | None) -> Timeout:
+        made = Timeout(machine().fresh(), None)
+        made.delay = delay
+        machine().track(made)
+        return made
+
+    @staticmethod
+    def timeout_at(when: float | None) -> Timeout:
+        made = Timeout(machine().fresh(), when)
+        made.delay = None
+        machine().track(made)
+        return made
+
+    @staticmethod
+    def TaskGroup() -> TaskGroup:  # noqa: N802 - it stands for the class
+        made = TaskGroup(machine().fresh())
+        machine().track(made)
+        return made
+
+    @staticmethod
+    def create_task(coro: Any, *, name: str | None = None, context: Any = None) -> Future:
+        return machine().future_of(coro, name=name)
+
+    @staticmethod
+    def ensure_future(coro_or_future: Any) -> Future:
+        return machine().future_of(coro_or_future)
+
+    @staticmethod
+    def as_completed(fs: Iterable[Any], *, timeout: float | None = None) -> Completed:
+        if timeout is not None:
+            raise TypeError("as_completed(timeout=) is not durable; put `async with asyncio.timeout(…)` around the loop")
+        return machine().as_completed(list(fs))
+
+    @staticmethod
+    def shield(arg: Any) -> Future:
+        return machine().shield(arg)
+
+    @staticmethod
+    def current_task() -> Task:
+        return machine().running.task
+
+
+def durable_asyncio(name: str) -> Any:
+    """The counterpart of `asyncio.<name>`."""
+    found = getattr(DurableAsyncio, name, None)
+    if found is None:
+        raise ProgramError(f"asyncio.{name} has no durable counterpart")
+    return found
+
+
+def _matches(error: BaseException, classes: Any) -> bool:
+    """Whether `except classes:` catches `error`."""
+    listed = classes if isinstance(classes, tuple) else (classes,)
+    flat = _flat(listed)
+    for cls in flat:
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise TypeError("catching classes that do not inherit from BaseException is not allowed")
+    lineage = type(error).__mro__
+    return any(cls in lineage for cls in flat)
+
+
+def _flat(classes: Iterable[Any]) -> list[Any]:
+    flat: list[Any] = []
+    for cls in classes:
+        flat += _flat(cls) if isinstance(cls, tuple) else [cls]
+    return flat
+
+
+def _async_iterator(source: Any) -> Completed:
+    if not isinstance(source, Completed):
+        raise TypeError(
+            f"'async for' over '{type(source).__name__}' cannot be kept; let an @action return a list, and loop over it"
+        )
+    return source
+
+
+def _split(error: BaseException) -> dict[str, Any]:
+    """`except*` begins: the group that is still to be handled, and what its clauses raise."""
+    naked = not isinstance(error, BaseExceptionGroup)
+    group = BaseExceptionGroup("", [error]) if naked else error
+    return {"naked": naked, "original": error, "rest": group, "part": None, "raised": [], "again": []}
+
+
+def _part(split: dict[str, Any], classes: Any) -> BaseException | None:
+    for cls in _flat(classes if isinstance(classes, tuple) else (classes,)):
+        if isinstance(cls, type) and issubclass(cls, BaseExceptionGroup):
+            raise TypeError("catching ExceptionGroup with except* is not allowed. Use except instead.")
+        if not (isinstance(cls, type) and issubclass(cls, BaseException)):
+            raise TypeError("catching classes that do not inherit from BaseException is not allowed")
+    split["part"] = None
+    rest = split["rest"]
+    if rest is None:
+        return None
+    part, split["rest"] = rest.split(classes)
+    split["part"] = part
+    return part
+
+
+def _raised(split: dict[str, Any], error: BaseException) -> None:
+    """A clause raised `error`: anew, or what it was given once more."""
+    split["again" if error is split["part"] else "raised"].append(error)
+
+
+def _rest(split: dict[str, Any]) -> BaseException | None:
+    """What is raised after all clauses: the rest, what was raised again, and what was raised anew."""
+    back = [*split["again"]]
+    if split["rest"] is not None:
+        back.append(split["rest"])
+    leaves = {id(leaf) for group in back for leaf in _leaves(group)}
+    original = split["original"]
+    if not split["raised"]:
+        if not back:
+            return None
+        if split["naked"]:
+            return original
+        return original.subgroup(lambda e: id(e) in leaves) if leaves else None
+    errors = [*split["raised"]]
+    if leaves:
+        kept = original if split["naked"] else original.subgroup(lambda e: id(e) in leaves)
+        if kept is not None:
+            errors.append(kept)
+    if len(errors) == 1 and split["naked"]:
+        return errors[0]
+    return BaseExceptionGroup("", errors)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+KIT: dict[str, Any] = {
+    "_hf_iter": iterate,
+    "_hf_aiter": _async_iterator,
+    "_hf_anext": lambda source: NextDone(source, True),
+    "_hf_matches": _matches,
+    "_hf_split": _split,
+    "_hf_part": _part,
+    "_hf_raised": _raised,
+    "_hf_rest": _rest,
+    "_hf_enter": lambda manager: Ready(machine().enter(manager)),
+    "_hf_exit": Exit,
+    "_hf_set": set,
+    "_hf_sub": Sub,
+}
+

@@ -1,0 +1,285 @@
+"""Branches, waits, calls and tracked objects as plain JSON records, and machines made from them again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from holdfast.engine.branch import (
+    Branch,
+    Frame,
+    OnCall,
+    OnFuture,
+    OnGroup,
+    OnLimited,
+    OnMessage,
+    OnNext,
+    OnSet,
+    OnTime,
+    Wait,
+)
+from holdfast.engine.events import PendingCall
+from holdfast.engine.machine import Machine
+from holdfast.engine.values import (
+    ChildHandle,
+    Completed,
+    Future,
+    Gathered,
+    Shielded,
+    Task,
+    TaskGroup,
+    Timeout,
+    Tracked,
+)
+from holdfast.codec import decode, encode, encode_exception
+from holdfast.errors import DecodeError
+from holdfast.model.call import DEFAULT_OPTIONS, CallOptions
+
+
+
+def branch_record(branch: Branch) -> dict[str, Any]:
+    """Where a branch stands and what it waits for."""
+    record: dict[str, Any] = {
+        "at": [[frame.id, frame.code.name, frame.block] for frame in branch.frames],
+        "wait": None if branch.wait is None else wait_record(branch.wait),
+    }
+    if branch.must_cancel:
+        record["cancel"] = True
+    return record
+
+
+def wait_record(wait: Wait) -> list[Any]:
+    """A wait as a list: its kind, then what it needs."""
+    match wait:
+        case OnCall():
+            return ["call", wait.call.id]
+        case OnTime():
+            return ["time", wait.at, encode(wait.result)]
+        case OnFuture():
+            return ["future", wait.future.id]
+        case OnSet():
+            return ["set", [f.id for f in wait.futures], wait.mode, wait.at]
+        case OnLimited():
+            return ["limited", wait.future.id, wait.at, wait.state]
+        case OnMessage():
+            return ["message", wait.key, wait.at]
+        case OnNext():
+            return ["next", wait.source.id, wait.boxed]
+        case OnGroup():
+            return ["group", wait.group.id, wait.cancelled is not None]
+
+
+def call_record(call: PendingCall) -> dict[str, Any]:
+    """A pending call."""
+    record: dict[str, Any] = {"name": call.name, "args": call.payload, "branch": call.branch}
+    if call.attempt != 1:
+        record["attempt"] = call.attempt
+    if call.due_at is not None:
+        record["due"] = call.due_at
+    if call.child is not None:
+        record["child"] = call.child
+    options = call.options
+    if options is not DEFAULT_OPTIONS:
+        record["options"] = [options.retry, options.timeout, options.queue]
+    return record
+
+
+def object_record(thing: Tracked) -> dict[str, Any]:
+    """A tracked object, without the value of a future."""
+    record: dict[str, Any] = {"kind": thing.kind}
+    if isinstance(thing, Future):
+        record["state"] = "error" if thing.state == "done" and thing.error is not None else thing.state
+        if thing.callbacks:
+            record["tell"] = [[kind, target if isinstance(target, int) else target.id] for kind, target in thing.callbacks]
+    match thing:
+        case Task():
+            record["name"] = thing.name
+            if thing.cancels:
+                record["cancels"] = thing.cancels
+        case Gathered():
+            record.update(children=[c.id for c in thing.children], missing=thing.missing, keep=thing.keep_errors)
+            record["cancel"] = thing.cancel_asked
+        case Shielded():
+            record["inner"] = None if thing.inner is None else thing.inner.id
+        case ChildHandle():
+            record["instance"] = thing.instance
+        case Timeout():
+            record.update(deadline=thing.deadline, state=thing.state, branch=thing.branch_id, cancelling=thing.cancelling)
+            record["delay"] = thing.delay
+        case TaskGroup():
+            record.update(state=thing.state, branch=thing.branch_id, tasks=list(thing.tasks), aborting=thing.aborting)
+            record["parent"] = thing.parent_cancelled
+            record["errors"] = [encode_exception(error) for error in thing.errors]
+            record["error"] = None if thing.error is None else encode_exception(thing.error)
+        case Completed():
+            record.update(waiting=sorted(thing.waiting), done=[f.id for f in thing.done], left=thing.left)
+        case _:
+            pass
+    return record
+
+
+def restore(machine: Machine, entries: Mapping[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Make the objects of a state, so that values can refer to them; the result then fills them with those values."""
+    meta = entries["m"]
+    machine.next_id = meta["n"]
+    machine.cancel_asked = meta["cancel"]
+    kept: dict[int, Tracked] = {}
+    for key, record in entries.items():
+        if key[0] == "o" and key[1:].isdigit():
+            kept[int(key[1:])] = _blank(int(key[1:]), record)
+    machine.objects.update(kept)
+    machine.self_object = cast(Any, machine.code.cls).__new__(machine.code.cls)
+
+    def fill(cells: dict[str, Any]) -> None:
+        vars(machine.self_object).update(cells.get("self", {}))
+        _fill_calls(machine, entries)
+        for id, thing in kept.items():
+            _fill(thing, entries[f"o{id}"], kept, cells)
+        root = kept[meta["root"]]
+        assert isinstance(root, Task)
+        machine.root = root
+        for key, record in entries.items():
+            if key[0] == "b" and key[1:].isdigit():
+                _fill_branch(machine, int(key[1:]), record, kept, cells)
+        for call in machine.calls.values():
+            if call.due_at is not None:
+                machine.timer(call.due_at, "retry", call, call.attempt)
+        for thing in kept.values():
+            if isinstance(thing, Timeout) and thing.state == "entered" and thing.deadline is not None:
+                machine.timer(thing.deadline, "timeout", thing, thing.deadline)
+
+    return fill
+
+
+def _blank(id: int, record: Mapping[str, Any]) -> Tracked:
+    match record["kind"]:
+        case "task":
+            return Task(id, record["name"])
+        case "gather":
+            return Gathered(id, [], record["keep"])
+        case "shield":
+            return Shielded(id, None)
+        case "child":
+            return ChildHandle(id, record["instance"])
+        case "timeout":
+            return Timeout(id, record["deadline"])
+        case "group":
+            return TaskGroup(id)
+        case "completed":
+            return Completed(id, [])
+        case other:
+            raise DecodeError(f"the saved state holds an object of an unknown kind {str(other)[:40]!r}")
+
+
+def _fill(thing: Tracked, record: Mapping[str, Any], kept: Mapping[int, Tracked], cells: Mapping[str, Any]) -> None:
+    if isinstance(thing, Future):
+        state = record["state"]
+        thing.state = "done" if state == "error" else state
+        if state == "error":
+            thing.error = cells[f"o{thing.id}.value"]
+        elif state == "done":
+            thing.result_value = cells[f"o{thing.id}.value"]
+        for kind, target in record.get("tell", ()):
+            thing.callbacks.append((kind, target if kind == "wake" else kept[target]))
+    match thing:
+        case Task():
+            thing.cancels = record.get("cancels", 0)
+        case Gathered():
+            thing.children = [cast(Future, kept[id]) for id in record["children"]]
+            thing.missing = record["missing"]
+            thing.cancel_asked = record["cancel"]
+        case Shielded():
+            thing.inner = None if record["inner"] is None else cast(Future, kept[record["inner"]])
+        case Timeout():
+            thing.state, thing.branch_id = record["state"], record["branch"]
+            thing.cancelling, thing.delay = record["cancelling"], record["delay"]
+        case TaskGroup():
+            thing.state, thing.branch_id = record["state"], record["branch"]
+            thing.tasks = {id: cast(Task, kept[id]) for id in record["tasks"]}
+            thing.aborting, thing.parent_cancelled = record["aborting"], record["parent"]
+            thing.errors = [decode(tree) for tree in record["errors"]]
+            thing.error = None if record["error"] is None else decode(record["error"])
+        case Completed():
+            thing.waiting = set(record["waiting"])
+            thing.done = deque(cast(Future, kept[id]) for id in record["done"])
+            thing.left = record["left"]
+        case _:
+            pass
+
+
+def _fill_calls(machine: Machine, entries: Mapping[str, Any]) -> None:
+    for key, record in entries.items():
+        if key[0] == "c" and key[1:].isdigit():
+            options = record.get("options")
+            call = PendingCall(
+                int(key[1:]),
+                record["name"],
+                record["args"],
+                DEFAULT_OPTIONS if options is None else CallOptions(*options),
+                attempt=record.get("attempt", 1),
+                due_at=record.get("due"),
+                branch=record["branch"],
+                child=record.get("child"),
+            )
+            machine.calls[call.id] = call
+        elif key[0] == "q" and key[1:].isdigit():
+            name, tree = record
+            machine.mailbox[int(key[1:])] = (name, tree)
+    machine.mailbox = dict(sorted(machine.mailbox.items()))
+
+
+def _fill_branch(
+    machine: Machine, id: int, record: Mapping[str, Any], kept: Mapping[int, Tracked], cells: Mapping[str, Any]
+) -> None:
+    task = kept[id]
+    assert isinstance(task, Task)
+    task.branch = branch = Branch(task, None)
+    branch.must_cancel = record.get("cancel", False)
+    for frame_id, function, block in record["at"]:
+        code = machine.code.functions[function]
+        point = code.awaits[block]
+        if point is None:
+            raise DecodeError(f"the saved state stands in {function} where nothing is awaited")
+        bound = {name: cells[cell] for name in point.keep if (cell := f"{frame_id}.{name}") in cells}
+        frame = Frame(frame_id, code, bound)
+        frame.block = block
+        branch.frames.append(frame)
+    machine.branches[id] = branch
+    wait = record["wait"]
+    branch.wait = _wait(machine, branch, wait, kept)
+
+
+def _wait(machine: Machine, branch: Branch, record: list[Any], kept: Mapping[int, Tracked]) -> Wait:
+    wait: Wait
+    match record:
+        case ["call", id]:
+            return OnCall(machine.calls[id])
+        case ["time", at, result]:
+            wait = OnTime(at, decode(result))
+            machine.timer(at, "sleep", branch, wait)
+            return wait
+        case ["future", id]:
+            return OnFuture(cast(Future, kept[id]))
+        case ["set", ids, mode, at]:
+            wait = OnSet([cast(Future, kept[id]) for id in ids], mode, at)
+            if at is not None:
+                machine.timer(at, "set", branch, wait)
+            return wait
+        case ["limited", id, at, state]:
+            wait = OnLimited(cast(Future, kept[id]), at, state)
+            if at is not None:
+                machine.timer(at, "limit", branch, wait)
+            return wait
+        case ["message", key, at]:
+            wait = OnMessage(key, at)
+            if at is not None:
+                machine.timer(at, "message", branch, wait)
+            return wait
+        case ["next", id, boxed]:
+            return OnNext(cast(Completed, kept[id]), boxed)
+        case ["group", id, cancelled]:
+            return OnGroup(cast(TaskGroup, kept[id]), asyncio.CancelledError() if cancelled else None)
+        case _:
+            raise DecodeError("the saved state holds a wait of an unknown kind")

@@ -1,0 +1,238 @@
+"""Native statements made to work on a frame's variables: `x` becomes `_f["x"]`. Changes names only, nothing else."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from holdfast.errors import ProgramError
+
+FRAME = "_f"
+
+
+class Rewriter(ast.NodeTransformer):
+    """Turns each local name of the function into an item of the frame; names of nested scopes stay theirs."""
+
+    def __init__(self, variables: frozenset[str]) -> None:
+        self.variables = variables
+        self.hidden: list[set[str]] = []
+        self._fresh = 0
+
+    def statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """Rewrite a list of statements."""
+        out: list[ast.stmt] = []
+        for stmt in body:
+            done = self.visit(stmt)
+            out.extend(done if isinstance(done, list) else [done])
+        return out
+
+    def _is_variable(self, name: str) -> bool:
+        return name in self.variables and not any(name in scope for scope in self.hidden)
+
+    # --- names
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return _item(node.id, node.ctx, node) if self._is_variable(node.id) else node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if isinstance(node.func, ast.Name) and node.func.id == "_hf_unbind":
+            return _at(_call(ast.Attribute(_name(FRAME), "unbind", ast.Load()), *node.args), node)
+        self.generic_visit(node)
+        return node
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> ast.expr:
+        # A walrus binds in the function's scope even inside a comprehension, but never in that of a nested function.
+        value = self.visit(node.value)
+        if node.target.id in self.variables and not self._in_nested(node.target.id):
+            return _at(_call(ast.Attribute(_name(FRAME), "let", ast.Load()), ast.Constant(node.target.id), value), node)
+        return _at(ast.NamedExpr(node.target, value), node)
+
+    def _in_nested(self, name: str) -> bool:
+        return any(name in scope for scope in self.hidden)
+
+    def visit_Delete(self, node: ast.Delete) -> list[ast.stmt]:
+        out: list[ast.stmt] = []
+        for target in node.targets:
+            names = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+            for name in names:
+                if isinstance(name, ast.Name) and self._is_variable(name.id):
+                    drop = _call(ast.Attribute(_name(FRAME), "drop", ast.Load()), ast.Constant(name.id))
+                    out.append(_at(ast.Expr(drop), node))
+                else:
+                    out.append(_at(ast.Delete([self.visit(name)]), node))
+        return out
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        if node.value is None:
+            return _at(ast.Pass(), node)
+        return _at(ast.Assign([self.visit(node.target)], self.visit(node.value)), node)
+
+    # --- scopes
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
+        self._defaults(node.args)
+        self.hidden.append(_parameters(node.args))
+        node.body = self.visit(node.body)
+        self.hidden.pop()
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        self._defaults(node.args)
+        for arg in ast.walk(node.args):
+            if isinstance(arg, ast.arg):
+                arg.annotation = None
+        node.returns = None
+        node.decorator_list = [self.visit(d) for d in node.decorator_list]
+        outer = {n for s in ast.walk(node) if isinstance(s, ast.Nonlocal) for n in s.names}
+        self.hidden.append((_parameters(node.args) | _bound(node.body)) - outer)
+        node.body = self.statements(node.body)
+        self.hidden.pop()
+        if not self._is_variable(node.name):
+            return node
+        bind = ast.Assign([_item(node.name, ast.Store(), node)], _name(node.name))
+        return [node, _at(bind, node)]
+
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.stmt:
+        inner = [name for name in node.names if not self._is_variable(name)]
+        return _at(ast.Nonlocal(inner), node) if inner else _at(ast.Pass(), node)
+
+    def _comprehension(self, node: Any) -> ast.expr:
+        first = self.visit(node.generators[0].iter)
+        self.hidden.append(set().union(*(_stored(g.target) for g in node.generators)))
+        for i, generator in enumerate(node.generators):
+            generator.target = self.visit(generator.target)
+            if i:
+                generator.iter = self.visit(generator.iter)
+            generator.ifs = [self.visit(test) for test in generator.ifs]
+        if isinstance(node, ast.DictComp):
+            node.key, node.value = self.visit(node.key), self.visit(node.value)
+        else:
+            node.elt = self.visit(node.elt)
+        self.hidden.pop()
+        node.generators[0].iter = first
+        return node
+
+    visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
+
+    def _defaults(self, args: ast.arguments) -> None:
+        args.defaults = [self.visit(d) for d in args.defaults]
+        args.kw_defaults = [d and self.visit(d) for d in args.kw_defaults]
+
+    # --- bindings that must be plain names in Python's grammar
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        if node.type is not None:
+            node.type = self.visit(node.type)
+        name = node.name
+        node.body = self.statements(node.body)
+        if name is not None and self._is_variable(name):
+            node.name = own = self._own()
+            bind = _at(ast.Assign([_item(name, ast.Store(), node)], _name(own)), node)
+            unbind = _at(ast.Expr(_call(ast.Attribute(_name(FRAME), "unbind", ast.Load()), ast.Constant(name))), node)
+            node.body = [bind, _at(ast.Try(node.body, [], [], [unbind]), node)]
+        return node
+
+    def visit_match_case(self, node: ast.match_case) -> ast.AST:
+        captures: dict[str, str] = {}
+        for inner in ast.walk(node.pattern):
+            for attr in ("name", "rest"):
+                name = getattr(inner, attr, None)
+                if isinstance(name, str) and self._is_variable(name):
+                    setattr(inner, attr, captures.setdefault(name, self._own()))
+        node.pattern = self.visit(node.pattern)
+        guard = None if node.guard is None else self.visit(node.guard)
+        if captures:
+            # Python binds captures before it evaluates the guard, and keeps them where the guard fails.
+            bind: ast.expr = _call(ast.Attribute(_name(FRAME), "bind", ast.Load()))
+            assert isinstance(bind, ast.Call)
+            bind.keywords = [ast.keyword(name, _name(own)) for name, own in captures.items()]
+            guard = bind if guard is None else ast.BoolOp(ast.And(), [bind, guard])
+            guard = _at(guard, node.pattern)
+        node.guard = guard
+        node.body = self.statements(node.body)
+        return node
+
+    def visit_Return(self, node: ast.Return) -> Any:
+        if self.hidden:
+            return self.generic_visit(node)
+        value = ast.Constant(None) if node.value is None else self.visit(node.value)
+        give = ast.Assign([ast.Attribute(_name(FRAME), "value", ast.Store())], value)
+        return [_at(give, node), _at(ast.Return(ast.Constant(-1)), node)]
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        raise ProgramError("the stored program holds an import, which is never compiled into one")
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        raise ProgramError("the stored program holds an import, which is never compiled into one")
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        raise ProgramError("the stored program holds a class, which is never compiled into one")
+
+    def visit_Global(self, node: ast.Global) -> ast.AST:
+        raise ProgramError("the stored program declares a global, which is never compiled into one")
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        raise ProgramError("the stored program holds an async function, which is never compiled into one")
+
+    def visit_Await(self, node: ast.Await) -> ast.AST:
+        raise ProgramError("the stored program holds an await inside native code")
+
+    def _own(self) -> str:
+        self._fresh += 1
+        return f"_hfl{self._fresh}"
+
+
+def _bound(body: list[ast.stmt]) -> set[str]:
+    names: set[str] = set()
+    for stmt in body:
+        names |= _stored(stmt)
+    return names
+
+
+def _stored(node: ast.AST) -> set[str]:
+    """Names bound by `node` in its own scope."""
+    match node:
+        case ast.Name(name, ast.Store() | ast.Del()):
+            return {name}
+        case ast.FunctionDef(name=name):
+            return {name}
+        case ast.Lambda():
+            return set()
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            return {n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr)}
+        case _:
+            found: set[str] = set()
+            for attr in ("name", "rest"):
+                name = getattr(node, attr, None)
+                if isinstance(name, str) and isinstance(node, ast.ExceptHandler | ast.pattern):
+                    found.add(name)
+            for child in ast.iter_child_nodes(node):
+                found |= _stored(child)
+            return found
+
+
+def _parameters(args: ast.arguments) -> set[str]:
+    return {arg.arg for arg in ast.walk(args) if isinstance(arg, ast.arg)}
+
+
+def _name(name: str) -> ast.Name:
+    return ast.Name(name, ast.Load())
+
+
+def _item(name: str, ctx: ast.expr_context, at: ast.AST) -> ast.expr:
+    return _at(ast.Subscript(_name(FRAME), ast.Constant(name), ctx), at)
+
+
+def _call(func: ast.expr, *args: ast.expr) -> ast.expr:
+    return ast.Call(func, list(args), [])
+
+
+def _at(node: Any, at: ast.AST) -> Any:
+    line = getattr(at, "lineno", 1)
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.expr | ast.stmt | ast.pattern | ast.ExceptHandler | ast.keyword) and not hasattr(
+            inner, "lineno"
+        ):
+            inner.lineno = inner.end_lineno = line
+            inner.col_offset = inner.end_col_offset = 0
+    return node

@@ -1,0 +1,73 @@
+"""How the engine's own values are written inside a state: tracked objects by their id, awaitables by their parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdfast.codec import register_type
+from holdfast.codec.registry import BY_TAG, Registered
+from holdfast.engine.iterate import DictIterator, SetIterator
+from holdfast.engine.values import (
+    CURRENT,
+    ChildHandle,
+    Completed,
+    Future,
+    Gathered,
+    NextDone,
+    Ready,
+    Shielded,
+    Sleep,
+    Sub,
+    Task,
+    TaskGroup,
+    Timeout,
+    Tracked,
+    WaitFor,
+    WaitSet,
+)
+from holdfast.errors import DecodeError
+from holdfast.model.call import Receive
+
+
+def _tracked(id: Any) -> Any:
+    try:
+        return CURRENT.get().objects[id]
+    except (LookupError, TypeError):
+        raise DecodeError("a task or timeout has a meaning only inside the state it belongs to") from None
+
+
+def _self(_: Any) -> Any:
+    try:
+        return CURRENT.get().self_object
+    except LookupError:
+        raise DecodeError("the workflow object has a meaning only inside its own state") from None
+
+
+def _id(thing: Tracked) -> int:
+    return thing.id
+
+
+for _kind in (Task, Gathered, Shielded, ChildHandle, Timeout, TaskGroup, Completed, Future):
+    register_type(_kind, encode=_id, decode=_tracked, name=_kind.kind)
+
+# The durable class of each program is saved under this tag; see `durable_class`.
+BY_TAG[":self"] = Registered(object, ":self", lambda _: None, _self)
+register_type(Sub, encode=lambda s: [s.function, s.bound], decode=lambda v: Sub(*v), name="sub")
+register_type(Sleep, encode=lambda s: [s.seconds, s.result], decode=lambda v: Sleep(*v), name="sleep")
+register_type(Ready, encode=lambda r: [r.value], decode=lambda v: Ready(*v), name="ready")
+register_type(WaitFor, encode=lambda w: [w.item, w.timeout], decode=lambda v: WaitFor(*v), name="wait_for")
+register_type(WaitSet, encode=lambda w: [w.items, w.timeout, w.mode], decode=lambda v: WaitSet(*v), name="wait")
+register_type(NextDone, encode=lambda n: [n.source, n.boxed], decode=lambda v: NextDone(*v), name="next_done")
+register_type(Receive, encode=lambda r: [r.key, r.timeout], decode=lambda v: Receive(*v), name="receive")
+register_type(
+    DictIterator,
+    encode=lambda it: [it.mapping, it.what, it.size, it.taken],
+    decode=lambda v: DictIterator(*v),
+    name="dict_iterator",
+)
+register_type(
+    SetIterator,
+    encode=lambda it: [it.members, it.order, it.size, it.taken],
+    decode=lambda v: SetIterator(*v),
+    name="set_iterator",
+)

@@ -1,0 +1,407 @@
+"""An instance's state as flat entries of JSON: what changed since the last save, all of it, and back again.
+
+Keys: `m` the machine; `b<id>` a branch; `o<id>` a tracked object; `c<id>` a pending call; `q<id>` a message;
+`self` the workflow object; `<frame>.<name>` a variable; `o<id>.value` a result. Variables that share mutable objects
+are one entry, `=<key>`, so that two names for one list stay one list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.codec import Decoder, Encoder, dumps, raw
+from holdfast.engine.machine import Machine
+from holdfast.engine.record import branch_record, call_record, object_record, restore
+from holdfast.engine.values import CURRENT, Future, Tracked
+from holdfast.errors import DecodeError, EncodeError
+
+Entries = dict[str, Any]
+"""A whole state, or a change of one, by key."""
+
+_SIMPLE = frozenset((type(None), bool, float, str))
+_MISSING = object()
+
+
+@dataclass(slots=True)
+class Change:
+    """What a save writes: new entries, and keys that are gone."""
+
+    put: Entries = field(default_factory=dict[str, Any])
+    gone: dict[str, None] = field(default_factory=dict[str, None])
+
+    def __bool__(self) -> bool:
+        return bool(self.put or self.gone)
+
+    def write(self, key: str, entry: Any) -> None:
+        """The entry is there, with this content."""
+        self.put[key] = entry
+        self.gone.pop(key, None)
+
+    def drop(self, key: str) -> None:
+        """The entry is gone."""
+        self.put.pop(key, None)
+        self.gone[key] = None
+
+
+@dataclass(slots=True)
+class _Group:
+    """Variables saved together, because they share objects."""
+
+    key: str
+    cells: dict[str, None]
+    ids: list[int]
+    saved: bytes
+
+
+class Saver:
+    """Remembers what of one machine is saved, and writes only what differs."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.simple: dict[str, Any] = {}
+        """Variables with plain values, as saved."""
+        self.groups: dict[str, _Group] = {}
+        """For each other variable the group it is saved with."""
+        self.owners: dict[int, _Group] = {}
+        """For each mutable object the group it is saved in."""
+        self.others: dict[str, bytes] = {}
+        """All further entries, as saved."""
+        self.by_frame: dict[int, set[str]] = {}
+        """The names of a frame's variables that are in groups."""
+        self.mail: set[int] = set()
+        self.tracked: set[int] = set()
+
+    def change(self) -> Change:
+        """What has changed since the last call; from now on it counts as saved.
+
+        Raises EncodeError, naming the variable and its line, if a variable that is still needed cannot be saved.
+        """
+        machine, out = self.machine, Change()
+        token = CURRENT.set(machine)
+        try:
+            self._forget_popped(out)
+            dirty: dict[str, Any] = {}
+            places: dict[str, tuple[str, str, int]] = {}
+            for branch in machine.touched_branches.values():
+                key = f"b{branch.task.id}"
+                if branch.task.branch is None:
+                    self._drop(key, out)
+                    continue
+                self._put(key, branch_record(branch), out)
+                for frame in branch.frames:
+                    if not frame.dirty:
+                        continue
+                    point = frame.code.awaits[frame.block]
+                    assert point is not None
+                    saved_names = self.by_frame.get(frame.id)
+                    if saved_names and not saved_names <= point.keep:
+                        self._forget([f"{frame.id}.{name}" for name in saved_names - point.keep], out)
+                    for name in frame.dirty & point.keep:
+                        cell = f"{frame.id}.{name}"
+                        value = frame.vars.get(name, _MISSING)
+                        if value is _MISSING:
+                            self._forget((cell,), out)
+                            # An older value may be in the state although this saver never wrote it.
+                            out.drop(cell)
+                        else:
+                            dirty[cell] = value
+                            places[cell] = (name, frame.code.file, point.line)
+                    frame.dirty = set()
+            for thing in list(machine.touched.values()):
+                self._put(f"o{thing.id}", object_record(thing), out)
+                if isinstance(thing, Future) and thing.state == "done":
+                    value = thing.error if thing.error is not None else thing.result_value
+                    dirty[f"o{thing.id}.value"] = value
+            if machine.self_object is not None and (attributes := vars(machine.self_object)):
+                dirty["self"] = attributes
+            self._save(dirty, places, out)
+            self._calls_and_messages(out)
+            machine.touched.clear()
+            machine.touched_branches.clear()
+            self._sweep_objects(out)
+            meta = {"n": machine.next_id, "cancel": machine.cancel_asked, "root": machine.root and machine.root.id}
+            self._put("m", meta, out)
+        finally:
+            CURRENT.reset(token)
+        return out
+
+    def whole(self) -> Entries:
+        """All entries as last saved."""
+        entries: Entries = {key: raw(saved) for key, saved in self.others.items()}
+        entries.update(self.simple)
+        for group in {id(g): g for g in self.groups.values()}.values():
+            entries[group.key] = raw(group.saved)
+        return entries
+
+    def size(self) -> int:
+        """About how many bytes a whole state takes."""
+        groups = {id(g): len(g.saved) for g in self.groups.values()}
+        return sum(map(len, self.others.values())) + sum(groups.values()) + 24 * len(self.simple)
+
+    # --- entries other than variables
+
+    def _put(self, key: str, record: Any, out: Change) -> None:
+        saved = dumps(record)
+        if self.others.get(key) != saved:
+            self.others[key] = saved
+            out.write(key, raw(saved))
+
+    def _drop(self, key: str, out: Change) -> None:
+        if self.others.pop(key, None) is not None:
+            out.drop(key)
+
+    def _calls_and_messages(self, out: Change) -> None:
+        machine = self.machine
+        for id in machine.touched_calls:
+            call = machine.calls.get(id)
+            if call is None:
+                self._drop(f"c{id}", out)
+            else:
+                self._put(f"c{id}", call_record(call), out)
+        machine.touched_calls.clear()
+        if machine.mailbox or self.mail:
+            for id in [id for id in self.mail if id not in machine.mailbox]:
+                self.mail.discard(id)
+                self._drop(f"q{id}", out)
+            for id, message in machine.mailbox.items():
+                if id not in self.mail:
+                    self.mail.add(id)
+                    self._put(f"q{id}", list(message), out)
+
+    def _sweep_objects(self, out: Change) -> None:
+        """Objects that nothing refers to any more leave the state."""
+        live = self.machine.objects
+        if self.tracked or live:
+            now = set(live.keys())
+            for id in self.tracked - now:
+                self._drop(f"o{id}", out)
+                self._forget((f"o{id}.value",), out)
+            self.tracked = now
+
+    # --- variables
+
+    def _forget_popped(self, out: Change) -> None:
+        popped = self.machine.popped
+        if not popped:
+            return
+        ended = {str(id) for id in popped}
+        for cell in [cell for cell in self.simple if cell.partition(".")[0] in ended]:
+            del self.simple[cell]
+            out.drop(cell)
+        self._forget([f"{id}.{name}" for id in popped for name in self.by_frame.pop(id, ())], out)
+        popped.clear()
+
+    def _forget(self, cells: Iterable[str], out: Change) -> None:
+        """These variables are unbound, no longer needed, or their frames are gone."""
+        left: dict[str, Any] = {}
+        touched: dict[int, _Group] = {}
+        for cell in cells:
+            if cell in self.simple:
+                del self.simple[cell]
+                out.drop(cell)
+            group = self.groups.pop(cell, None)
+            if group is not None:
+                del group.cells[cell]
+                touched[id(group)] = group
+                self._by_frame(cell, present=False)
+        for group in touched.values():
+            left.update(dict.fromkeys(group.cells, _MISSING))
+            self._dissolve(group, out)
+        if left:
+            # What shared objects with them is saved anew without them.
+            self._resave({cell: self._value(cell) for cell in left}, {}, out)
+
+    def _by_frame(self, cell: str, *, present: bool) -> None:
+        head, _, name = cell.partition(".")
+        if head.isdigit():
+            names = self.by_frame.setdefault(int(head), set())
+            (names.add if present else names.discard)(name)
+
+    def _dissolve(self, group: _Group, out: Change) -> None:
+        for id in group.ids:
+            if self.owners.get(id) is group:
+                del self.owners[id]
+        for cell in group.cells:
+            if self.groups.pop(cell, None) is not None:
+                self._by_frame(cell, present=False)
+        out.drop(group.key)
+
+    def _value(self, cell: str) -> Any:
+        """The present value of a cell."""
+        head, _, name = cell.partition(".")
+        if cell == "self":
+            return vars(self.machine.self_object)
+        if head.startswith("o"):
+            future = self.machine.objects[int(head[1:])]
+            assert isinstance(future, Future)
+            return future.error if future.error is not None else future.result_value
+        for branch in self.machine.branches.values():
+            for frame in branch.frames:
+                if frame.id == int(head):
+                    return frame.vars[name]
+        raise KeyError(cell)
+
+    def _save(self, dirty: Mapping[str, Any], places: Mapping[str, tuple[str, str, int]], out: Change) -> None:
+        composed: dict[str, Any] = {}
+        for cell, value in dirty.items():
+            kind = type(value)
+            if kind in _SIMPLE or (kind is int and -(2**53) < value < 2**53):
+                if kind is float and not (-1e308 < value < 1e308):
+                    composed[cell] = value
+                    continue
+                if kind is str and not value.isascii():
+                    composed[cell] = value
+                    continue
+                old = self.simple.get(cell, _MISSING)
+                if type(old) is kind and old == value and (value != 0 or repr(old) == repr(value)):
+                    continue
+                if cell in self.groups:
+                    self._forget((cell,), out)
+                self.simple[cell] = value
+                out.write(cell, value)
+            else:
+                composed[cell] = value
+        if composed:
+            self._resave(composed, places, out)
+
+    def _resave(self, cells: dict[str, Any], places: Mapping[str, tuple[str, str, int]], out: Change) -> None:
+        """Encode these variables with all they share objects with, and write the groups that differ."""
+        pending = dict(cells)
+        while pending:
+            cell, value = next(iter(pending.items()))
+            members = {cell: value}
+            before = self.groups.get(cell)
+            if before is not None:
+                for other in before.cells:
+                    members.setdefault(other, pending.get(other, _MISSING))
+            encoder, trees = self._encode(members, places)
+            # Whatever these objects are also part of joins the group, and may bring more.
+            while True:
+                more: dict[str, Any] = {}
+                for met in encoder.objects:
+                    owner = self.owners.get(id(met))
+                    if owner is not None and self._joins(met):
+                        for other in owner.cells:
+                            if other not in members:
+                                more[other] = pending.get(other, _MISSING)
+                if not more:
+                    break
+                members.update(more)
+                encoder, trees = self._encode(members, places)
+            self._write(members, encoder, trees, out)
+            for done in members:
+                pending.pop(done, None)
+
+    def _encode(
+        self, members: dict[str, Any], places: Mapping[str, tuple[str, str, int]]
+    ) -> tuple[Encoder, list[tuple[str, Any]]]:
+        encoder = Encoder()
+        trees: list[tuple[str, Any]] = []
+        for cell in sorted(members):
+            value = members[cell]
+            if value is _MISSING:
+                value = members[cell] = self._value(cell)
+            try:
+                trees.append((cell, encoder.encode(value)))
+            except EncodeError as error:
+                raise _unsavable(error, cell, places, self.machine) from error
+        return encoder, trees
+
+    def _write(self, members: dict[str, Any], encoder: Encoder, trees: list[tuple[str, Any]], out: Change) -> None:
+        alone = len(trees) == 1
+        first, tree = trees[0]
+        key = first if alone else f"={first}"
+        saved = dumps(tree if alone else [list(pair) for pair in trees])
+        olds = {id(g): g for cell in members if (g := self.groups.get(cell)) is not None}
+        if len(olds) == 1:
+            (old,) = olds.values()
+            if old.key == key and old.saved == saved and old.cells.keys() == members.keys():
+                self._own(old, encoder)
+                return
+        for old in olds.values():
+            self._dissolve(old, out)
+        for cell in members:
+            if cell in self.simple:
+                del self.simple[cell]
+                out.drop(cell)
+        group = _Group(key, dict.fromkeys(members), [], saved)
+        for cell in members:
+            self.groups[cell] = group
+            self._by_frame(cell, present=True)
+        self._own(group, encoder)
+        out.write(key, raw(saved))
+
+    def _joins(self, met: object) -> bool:
+        """Whether two variables that reach `met` must be saved together: not if it cannot change, or has its own entry."""
+        return not isinstance(met, tuple | frozenset | Tracked) and met is not self.machine.self_object
+
+    def _own(self, group: _Group, encoder: Encoder) -> None:
+        for id_ in group.ids:
+            if self.owners.get(id_) is group:
+                del self.owners[id_]
+        group.ids = [id(met) for met in encoder.objects if self._joins(met)]
+        for id_ in group.ids:
+            self.owners[id_] = group
+
+
+def _unsavable(
+    error: EncodeError, cell: str, places: Mapping[str, tuple[str, str, int]], machine: Machine
+) -> EncodeError:
+    if cell in places:
+        name, file, line = places[cell]
+        what = f'the variable {name!r} is still needed after the await in line {line} of "{file}", and cannot be saved'
+    elif cell == "self":
+        what = "an attribute of the workflow object cannot be saved"
+    else:
+        what = "the result of a task cannot be saved"
+    return EncodeError(f"{what}: {error}", path=error.path, kind=error.kind)
+
+
+def fold(entries: Entries, put: Mapping[str, Any], gone: Iterable[str]) -> None:
+    """Apply one saved change to a state."""
+    for key in gone:
+        entries.pop(key, None)
+    entries.update(put)
+
+
+def load(machine: Machine, entries: Entries) -> Saver:
+    """Make an empty machine what these entries describe. Raises DecodeError where they describe nothing."""
+    token = CURRENT.set(machine)
+    try:
+        cells: dict[str, Any] = {}
+        grouped: list[list[tuple[str, Any]]] = []
+        for key, tree in entries.items():
+            if key[0] == "=":
+                grouped.append([(cell, value) for cell, value in tree])
+            elif key[0].isdigit() or key == "self" or key.endswith(".value"):
+                grouped.append([(key, tree)])
+        restore_objects = restore(machine, entries)
+        for group in grouped:
+            decoder = Decoder()
+            for cell, tree in group:
+                cells[cell] = decoder.decode(tree)
+        restore_objects(cells)
+        saver = Saver(machine)
+        _adopt(saver, machine)
+        return saver
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        if isinstance(error, DecodeError):
+            raise
+        raise DecodeError(f"the saved state is damaged: {type(error).__name__}: {error}") from error
+    finally:
+        CURRENT.reset(token)
+
+
+def _adopt(saver: Saver, machine: Machine) -> None:
+    """Count the whole machine as changed once, so that the saver knows what is saved; nothing of it is written."""
+    for branch in machine.branches.values():
+        machine.touched_branches[branch.task.id] = branch
+        for frame in branch.frames:
+            frame.dirty = set(frame.vars)
+    machine.touched.update(machine.objects.items())
+    machine.touched_calls.update(machine.calls)
+    saver.change()
+    machine.commands.clear()
+    machine.notes.clear()

@@ -1,0 +1,121 @@
+"""Every error Holdfast raises on its own account. Each says what happened, to what, and what to do now."""
+
+from __future__ import annotations
+
+
+class HoldfastError(Exception):
+    """The root of all errors of this library; errors of user code never derive from it."""
+
+
+class ConfigurationError(HoldfastError):
+    """A setting, URL, definition or argument is wrong, found before any work was accepted."""
+
+
+class UnsupportedError(ConfigurationError):
+    """The chosen backend does not offer what was asked of it."""
+
+
+class ValidationError(HoldfastError, ValueError):
+    """Arguments do not fit the annotations of the workflow or action they were meant for."""
+
+
+class CodecError(HoldfastError):
+    """The root of errors about values on their way to or from storage."""
+
+
+class EncodeError(CodecError, TypeError):
+    """A value cannot be saved. `path` leads to the offending part, `kind` names its type."""
+
+    def __init__(self, message: str, *, path: str = "", kind: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+        self.kind = kind
+
+
+class DecodeError(CodecError, ValueError):
+    """Stored bytes do not decode: corrupt, hostile, or they name a type this process has not imported."""
+
+
+class ProgramError(HoldfastError):
+    """A stored program fails its checks, or names something that no longer exists here."""
+
+
+class StoreError(HoldfastError):
+    """The store could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached now; the same call may succeed later. Nothing is known to be applied."""
+
+
+class SchemaError(StoreError):
+    """The database's schema is newer than this library, damaged, or not Holdfast's."""
+
+
+class LeaseLost(StoreError):
+    """This worker's lease ended; what it was about to write was dropped, and others own its work now."""
+
+
+class InstanceNotFound(HoldfastError, LookupError):
+    """No instance has this id."""
+
+
+class WorkflowError(HoldfastError):
+    """The root of what a caller sees when an instance did not end well and its own exception can't be raised."""
+
+
+class WorkflowFailed(WorkflowError):
+    """The instance failed with an exception whose type this process does not know.
+
+    `original_type` is `module:qualname`, `original_args` what could be read of its arguments,
+    `traceback_text` the formatted traceback of the worker.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        original_type: str = "",
+        original_args: tuple[object, ...] = (),
+        traceback_text: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.original_type = original_type
+        self.original_args = original_args
+        self.traceback_text = traceback_text
+
+
+class WorkflowCancelled(WorkflowError):
+    """The instance was cancelled."""
+
+
+class WorkflowParked(WorkflowError):
+    """The instance waits for a person: it cannot go on here, and `reason` says why and what to do."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class WaitTimeout(HoldfastError, TimeoutError):
+    """The caller's own patience ended; the work goes on."""
+
+
+class ActionTimeout(HoldfastError, TimeoutError):
+    """An action ran longer than its timeout, or the worker that ran it was lost."""
+
+
+class NotInWorkflow(HoldfastError, RuntimeError):
+    """Something that has a meaning only inside a workflow was awaited outside of one."""
+
+
+class CompileError(ConfigurationError, SyntaxError):
+    """A workflow uses something that cannot be kept. Shows every problem with its code, place, reason and rewrite.
+
+    `problems` lists them as objects with `code`, `file`, `line`, `column`, `message` and `hint`.
+    """
+
+    problems: tuple[object, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""

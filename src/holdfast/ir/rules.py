@@ -1,0 +1,120 @@
+"""What a program may reach: its builtins, the modules and attributes closed to it. Applied when compiling and when loading."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from types import ModuleType
+
+BUILTINS = frozenset(
+    """abs all any ascii bin bool bytearray bytes callable chr classmethod complex delattr dict divmod enumerate filter
+    float format frozenset getattr hasattr hash hex id int isinstance issubclass iter len list map max min next object
+    oct ord pow print property range repr reversed round set setattr slice sorted staticmethod str sum tuple type zip
+    True False None NotImplemented Ellipsis __debug__""".split()
+)
+"""Builtin functions and types that workflow code may name; all builtin exceptions come on top."""
+
+CLOSED_BUILTINS = {
+    "open": "open the file in an @action",
+    "input": "wait for a person with `await self.receive(...)`",
+    "exec": "write the code out, or run it in an @action",
+    "eval": "write the expression out, or evaluate it in an @action",
+    "compile": "do it in an @action",
+    "globals": "name the globals you need",
+    "locals": "name the variables you need",
+    "vars": "use `obj.__dict__` in a helper function",
+    "dir": "do it in a helper function",
+    "__import__": "import at the top of the module",
+    "breakpoint": "set the breakpoint in an @action or a helper",
+    "exit": "return, or raise an exception",
+    "quit": "return, or raise an exception",
+    "help": "remove it",
+    "memoryview": "use bytes",
+    "aiter": "loop with `for` over what an action returned",
+    "anext": "loop with `for` over what an action returned",
+    "copyright": "remove it",
+    "credits": "remove it",
+    "license": "remove it",
+}
+"""Builtins closed to workflow code, each with what to do instead."""
+
+OPEN_DUNDERS = frozenset(
+    """__name__ __qualname__ __doc__ __module__ __class__ __cause__ __context__ __suppress_context__ __notes__
+    __traceback__""".split()
+)
+"""Double-underscore attributes that only describe."""
+
+CLOSED_MODULES = frozenset(
+    """aiofiles aiohttp aiokafka aiomysql aiopg aioredis aiosqlite anyio asyncpg asyncssh boto3 botocore builtins
+    cassandra celery code codeop concurrent ctypes curio duckdb elasticsearch fcntl ftplib gc glob grpc http httplib2
+    httpx imaplib importlib inspect kafka linecache marshal mmap motor multiprocessing MySQLdb nntplib oracledb
+    paramiko pdb peewee pickle pika poplib psycopg psycopg2 pty pymongo pymysql pyodbc redis requests runpy select
+    selectors shelve shutil signal smtplib socket socketserver sqlite3 ssl stripe subprocess sys tempfile threading
+    trio tty urllib3 valkey xmlrpc _thread""".split()
+)
+"""Top-level modules whose calls block, reach outside, or run code."""
+
+CLOSED_NAMES = frozenset(
+    """time.sleep os.system os.popen os.open os.read os.write os.remove os.unlink os.rename os.replace os.mkdir
+    os.makedirs os.rmdir os.removedirs os.listdir os.scandir os.walk os.stat os.kill os.killpg os.fork os.forkpty
+    os.execv os.execve os.execl os.execle os.execlp os.execlpe os.execvp os.execvpe os.spawnl os.spawnle os.spawnlp
+    os.spawnlpe os.spawnv os.spawnve os.spawnvp os.spawnvpe os.posix_spawn os.posix_spawnp os.waitpid os.wait
+    os.abort os._exit os.chmod os.chown os.link os.symlink os.truncate os.putenv os.unsetenv os.startfile
+    urllib.request.urlopen urllib.request.urlretrieve urllib.request.build_opener io.open io.open_code
+    asyncio.run asyncio.to_thread operator.attrgetter operator.methodcaller types.FunctionType types.CodeType""".split()
+)
+"""Single names closed in modules that are otherwise open."""
+
+ASYNC_NAMES = frozenset(
+    """gather sleep wait_for timeout timeout_at TaskGroup create_task ensure_future wait as_completed shield
+    current_task CancelledError TimeoutError InvalidStateError ALL_COMPLETED FIRST_COMPLETED FIRST_EXCEPTION Task
+    Future""".split()
+)
+"""What of asyncio has a durable counterpart."""
+
+
+def closed(dotted: str) -> bool:
+    """Whether a dotted name (`module.attr`) is closed to workflow code."""
+    dotted = dotted.replace(":", ".")
+    if dotted.split(".")[0] in CLOSED_MODULES:
+        return True
+    return any(dotted == name or dotted.startswith(name + ".") for name in CLOSED_NAMES)
+
+
+def is_closed(value: object) -> str | None:
+    """The dotted name of an object that workflow code must not call, if it is one."""
+    if isinstance(value, ModuleType):
+        return value.__name__ if closed(value.__name__) else None
+    module = getattr(value, "__module__", None) or getattr(type(value), "__module__", "")
+    name = getattr(value, "__qualname__", getattr(value, "__name__", ""))
+    if module in ("builtins", None) or not isinstance(module, str):
+        return None
+    module = {"posix": "os", "nt": "os", "_io": "io", "_sqlite3": "sqlite3", "_socket": "socket"}.get(module, module)
+    dotted = f"{module}.{name}"
+    return dotted if closed(dotted) else None
+
+
+def hidden_attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
+    """Attributes in `tree` that reach behind the declared names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name = node.attr
+            if name.startswith("__") and name.endswith("__") and name not in OPEN_DUNDERS:
+                yield node
+
+
+def module_chains(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
+    """Dotted names in `tree`, the longest ones only, with their node: `a.b.c` for an Attribute over Names."""
+    skip: set[int] = set()
+    for node in ast.walk(tree):
+        if id(node) in skip or not isinstance(node, ast.Attribute | ast.Name):
+            continue
+        parts: list[str] = []
+        inner: ast.expr = node
+        while isinstance(inner, ast.Attribute):
+            parts.append(inner.attr)
+            inner = inner.value
+            skip.add(id(inner))
+        if isinstance(inner, ast.Name):
+            parts.append(inner.id)
+            yield node, ".".join(reversed(parts))

@@ -1,0 +1,84 @@
+"""Awaitable values: what workflow code makes by calling an action, and what the engine waits for. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, NoReturn
+
+from holdfast.errors import NotInWorkflow
+
+
+class Durable:
+    """Something that a workflow can await. Outside of one, awaiting it says so, unless a subclass knows better."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        self._outside()
+
+    def _outside(self) -> NoReturn:
+        raise NotInWorkflow(f"{type(self).__name__} can only be awaited inside a workflow's code")
+
+
+class CallOptions:
+    """How a call is attempted. Immutable by custom; None means the default of the field's meaning."""
+
+    __slots__ = ("retry", "timeout", "queue")
+
+    def __init__(self, retry: dict[str, Any] | None, timeout: float | None, queue: str | None) -> None:
+        self.retry = retry
+        """The policy as `policy_to_tree` gives it; None: one attempt, timeouts again and again."""
+        self.timeout = timeout
+        """Seconds; None: the default of five minutes."""
+        self.queue = queue
+        """The queue whose workers run it; None: wherever the instance is."""
+
+
+DEFAULT_OPTIONS = CallOptions(None, None, None)
+
+
+class Call(Durable):
+    """A requested call of the action registered as `name`."""
+
+    __slots__ = ("name", "args", "kwargs", "options")
+
+    def __init__(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions = DEFAULT_OPTIONS
+    ) -> None:
+        self.name = name
+        self.args = args
+        self.kwargs = kwargs
+        self.options = options
+
+    def __repr__(self) -> str:
+        inner = [repr(a) for a in self.args] + [f"{k}={v!r}" for k, v in self.kwargs.items()]
+        return f"<call {self.name}({', '.join(inner)})>"
+
+
+class Child(Durable):
+    """A requested run of another workflow. With `wait`, the caller waits for its outcome; else it gets a handle."""
+
+    __slots__ = ("workflow", "instance", "bound", "wait", "id", "options")
+
+    def __init__(
+        self, workflow: str, instance: Any, bound: dict[str, Any], *, wait: bool, id: str | None, options: dict[str, Any]
+    ) -> None:
+        self.workflow = workflow
+        """The registered name."""
+        self.instance = instance
+        """The workflow object: its attributes are part of the new state."""
+        self.bound = bound
+        """Arguments by parameter name."""
+        self.wait = wait
+        self.id = id
+        self.options = options
+
+
+class Receive(Durable):
+    """Waiting for a message: `key` is its name, or its type as `module:qualname`."""
+
+    __slots__ = ("key", "timeout")
+
+    def __init__(self, key: str, timeout: float | None) -> None:
+        self.key = key
+        self.timeout = timeout

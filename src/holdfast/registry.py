@@ -1,0 +1,156 @@
+"""What names mean in this process: refs of programs to live objects, stored programs to runnable ones."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import importlib
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from holdfast.compiler import LOCAL_OBJECTS
+from holdfast.engine import KIT, DurableAsyncio, LinkedProgram, durable_asyncio, link
+from holdfast.errors import ProgramError
+from holdfast.ids import ProgramHash
+from holdfast.ir.program import Ref
+from holdfast.ir.rules import closed, is_closed
+from holdfast.ir.text import parse, program_hash
+from holdfast.model.instance import StoredProgram
+from holdfast.task import ACTIONS
+from holdfast.workflow import WORKFLOWS, Definition, Workflow, durable_class
+
+
+class Registry:
+    """Links programs once, and keeps them. `signing_key` makes programs and their signatures inseparable."""
+
+    def __init__(self, *, signing_key: str | None = None) -> None:
+        self.signing_key = signing_key
+        self._linked: dict[ProgramHash, LinkedProgram] = {}
+
+    def stored(self, definition: Definition[Any]) -> StoredProgram:
+        """A compiled workflow as it goes into the store."""
+        return StoredProgram(
+            hash=definition.hash,
+            name=definition.program.name,
+            text=definition.text,
+            signature=self._signature(definition.text),
+        )
+
+    def get(self, hash: ProgramHash) -> LinkedProgram | None:
+        """A program linked before."""
+        return self._linked.get(hash)
+
+    def link(self, stored: StoredProgram) -> LinkedProgram:
+        """Make a stored program runnable. Raises ProgramError if it is not what was compiled, or cannot run here."""
+        found = self._linked.get(stored.hash)
+        if found is None:
+            self._verify(stored)
+            program = parse(stored.text)
+            for module in program.modules:
+                _import(module)
+
+            def durable(methods: dict[str, Callable[..., Any]]) -> type:
+                return durable_class(_workflow_class(program.cls), methods)
+
+            found = self._linked[stored.hash] = link(program, resolve=resolve, cls=durable, kit=KIT)
+        return found
+
+    def _verify(self, stored: StoredProgram) -> None:
+        if program_hash(stored.text) != stored.hash:
+            raise ProgramError(f"program {stored.name} was changed after it was stored: its hash does not fit its text")
+        if self.signing_key is not None and not hmac.compare_digest(stored.signature, self._signature(stored.text)):
+            raise ProgramError(
+                f"program {stored.name} is not signed with this HOLDFAST_SIGNING_KEY; start it anew from a process that "
+                "has the key, or give this worker the key it was signed with"
+            )
+
+    def _signature(self, text: str) -> str:
+        if self.signing_key is None:
+            return ""
+        return hmac.new(self.signing_key.encode(), text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+class ModuleView:
+    """A module as workflow code sees it: its open names, and no way through it to other modules."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.__dict__["_hf_module"] = module
+
+    def __getattr__(self, name: str) -> Any:
+        module: ModuleType = self.__dict__["_hf_module"]
+        value = getattr(module, name)
+        dotted = f"{module.__name__}.{name}"
+        if name.startswith("__") or closed(dotted) or is_closed(value):
+            raise AttributeError(f"{dotted} is closed to workflow code; use it in an @action")
+        if isinstance(value, ModuleType):
+            if not value.__name__.startswith(module.__name__ + "."):
+                raise AttributeError(f"{dotted} leads to another module; import {value.__name__} by its own name")
+            value = ModuleView(value)
+        self.__dict__[name] = value
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        module: ModuleType = self.__dict__["_hf_module"]
+        raise AttributeError(f"workflow code cannot assign to {module.__name__}.{name}")
+
+
+def resolve(ref: Ref) -> object:
+    """The live object a ref stands for. Raises ProgramError where there is none in this process."""
+    match ref.kind:
+        case "action":
+            found: object = ACTIONS.get(ref.target)
+            if found is None:
+                raise ProgramError(
+                    f"no action {ref.target!r} is defined here; bring it back, or import its module in the worker"
+                )
+            return found
+        case "module":
+            return DurableAsyncio if ref.target == "asyncio" else ModuleView(_import(ref.target))
+        case "async":
+            return durable_asyncio(ref.target)
+        case "workflow":
+            return _workflow_class(ref.target)
+        case _:
+            return _object(ref.target)
+
+
+def _object(target: str) -> object:
+    if target in LOCAL_OBJECTS:
+        return LOCAL_OBJECTS[target]
+    module, _, name = target.partition(":")
+    found: object = _import(module)
+    for part in name.split("."):
+        if part.startswith("__") or not hasattr(found, part):
+            raise ProgramError(f"{target} does not exist here any more; bring it back, or cancel what needs it")
+        found = getattr(found, part)
+    if is_closed(found):
+        raise ProgramError(f"{target} leads to something that is closed to workflow code")
+    return found
+
+
+def _workflow_class(target: str) -> type[Workflow]:
+    for cls in WORKFLOWS.values():
+        if f"{cls.__module__}:{cls.__qualname__}" == target:
+            return cls
+    found = _object(target)
+    if not (isinstance(found, type) and issubclass(found, Workflow)):
+        raise ProgramError(f"{target} is not a workflow class any more; bring it back, or cancel what needs it")
+    return found
+
+
+def _import(module: str) -> ModuleType:
+    """Import a module that a program names; only from packages that this process uses anyway."""
+    found = sys.modules.get(module)
+    if found is not None:
+        return found
+    top = module.partition(".")[0]
+    if top not in sys.modules or closed(module):
+        raise ProgramError(
+            f"the module {module!r} is not loaded here; import it in the worker (HOLDFAST_USER_MODULE or its app module)"
+        )
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ProgramError(f"the module {module!r} cannot be imported here: {error}") from error

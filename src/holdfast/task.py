@@ -1,0 +1,208 @@
+"""Actions: functions that run on a worker, with a retry policy, a timeout and injected dependencies. Definitions only."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Generator
+from datetime import timedelta
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+
+from holdfast.clock import as_seconds
+from holdfast.codec import register_type
+from holdfast.errors import ConfigurationError
+from holdfast.inject import Plan, plan_for, provided
+from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions
+from holdfast.retry import BackoffPolicy, RetryPolicy, policy_to_tree
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Pool = Literal["thread", "process"]
+
+ACTIONS: dict[str, Action[Any, Any]] = {}
+"""All actions defined in this process, by name. The last definition of a name counts."""
+
+
+class ActionCall(Call, Awaitable[R]):
+    """One call of an action. In a workflow it is durable; awaited anywhere else it just runs, here and once."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        return ACTIONS[self.name].run(*self.args, **self.kwargs).__await__()
+
+
+class Action(Generic[P, R]):
+    """A function that workers run. Calling it gives something to await."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        backoff: BackoffPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        queue: str | None = None,
+        pool: Pool = "thread",
+    ) -> None:
+        if not callable(function):
+            raise ConfigurationError(f"@action decorates a function, not {function!r}")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError(f"the action {function.__qualname__} yields; let it return a list")
+        if pool not in ("thread", "process"):
+            raise ConfigurationError(f"pool= is 'thread' or 'process', not {pool!r}")
+        self.function = function
+        self.name = name if name is not None else f"{function.__module__}:{function.__qualname__}"
+        self.pool: Pool = pool
+        self.is_async = inspect.iscoroutinefunction(function)
+        if pool == "process" and self.is_async:
+            raise ConfigurationError(f"the action {self.name} is async; only sync functions run in processes")
+        self.plan: Plan = plan_for(function)
+        self.options = call_options(retry=retry, backoff=backoff, timeout=timeout, queue=queue)
+        self._check = _checker(function, self.plan)
+        self.__holdfast_action__ = self.name
+        self.__name__ = getattr(function, "__name__", self.name)
+        self.__qualname__ = getattr(function, "__qualname__", self.name)
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function
+        ACTIONS[self.name] = self
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ActionCall[R]:
+        self._check(*args, **kwargs)
+        return ActionCall(self.name, args, kwargs, self.options)
+
+    async def run(self, *args: Any, **kwargs: Any) -> R:
+        """Run the function here and now, with its dependencies, once."""
+        async with provided(self.plan) as injected:
+            result = self.function(*args, **{**injected, **kwargs})
+            return await result if inspect.isawaitable(result) else result
+
+    def __repr__(self) -> str:
+        return f"<action {self.name}>"
+
+
+def call_options(
+    *,
+    retry: RetryPolicy | None = None,
+    backoff: BackoffPolicy | None = None,
+    timeout: timedelta | float | None = None,
+    queue: str | None = None,
+    base: CallOptions = DEFAULT_OPTIONS,
+) -> CallOptions:
+    """Options from what a person wrote; what is None stays as in `base`."""
+    if retry is None and backoff is None and timeout is None and queue is None:
+        return base
+    tree = base.retry
+    if retry is not None:
+        tree = policy_to_tree(retry.with_backoff(backoff))
+    elif backoff is not None:
+        tree = policy_to_tree(RetryPolicy(backoff=backoff))
+    seconds = base.timeout
+    if timeout is not None:
+        seconds = as_seconds(timeout)
+        if not seconds > 0:
+            raise ConfigurationError(f"a timeout must be more than 0 seconds, not {timeout!r}")
+    return CallOptions(tree, seconds, queue if queue is not None else base.queue)
+
+
+@overload
+def action(function: Callable[P, Awaitable[R]], /) -> Action[P, R]: ...
+@overload
+def action(function: Callable[P, R], /) -> Action[P, R]: ...
+@overload
+def action(
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    backoff: BackoffPolicy | None = None,
+    timeout: timedelta | float | None = None,
+    queue: str | None = None,
+    pool: Pool = "thread",
+) -> _Decorator: ...
+def action(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    backoff: BackoffPolicy | None = None,
+    timeout: timedelta | float | None = None,
+    queue: str | None = None,
+    pool: Pool = "thread",
+) -> Any:
+    """Make a function, sync or async, an action: something a workflow can await, run by whichever worker has room.
+
+    By default an exception is final and a timeout (5 minutes) is tried again. Sync functions run in threads, or in
+    processes with `pool="process"`. Raises ConfigurationError for a definition that cannot work.
+
+        @action(retry=RetryPolicy(attempts=3), timeout=timedelta(seconds=30))
+        async def charge(card: str, cents: int) -> str: ...
+    """
+    policy = {"name": name, "retry": retry, "backoff": backoff, "timeout": timeout, "queue": queue, "pool": pool}
+    if function is not None:
+        return Action(function, **cast(Any, policy))
+    return _Decorator(policy)
+
+
+class _Decorator:
+    def __init__(self, policy: dict[str, Any]) -> None:
+        self.policy = policy
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Action[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Action[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        return Action(function, **self.policy)
+
+
+def _checker(function: Callable[..., Any], plan: Plan) -> Callable[..., None]:
+    """A function with the same parameters, less the injected ones, that does nothing but raise Python's TypeErrors."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return lambda *args, **kwargs: None
+    injected = plan.names
+    parts: list[str] = []
+    star = slash = False
+    kinds = inspect.Parameter
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is not kinds.POSITIONAL_ONLY and not slash and parts:
+            if any(p.kind is kinds.POSITIONAL_ONLY for p in signature.parameters.values()):
+                parts.append("/")
+            slash = True
+        if parameter.kind is kinds.VAR_POSITIONAL:
+            star = True
+            parts.append(f"*{name}")
+        elif parameter.kind is kinds.VAR_KEYWORD:
+            parts.append(f"**{name}")
+        else:
+            keyword_only = parameter.kind is kinds.KEYWORD_ONLY or (name in injected and not star)
+            if keyword_only and not star:
+                star = True
+                parts.append("*")
+            optional = parameter.default is not kinds.empty or name in injected
+            # Behind an injected parameter all others are given by name, or they would shift.
+            parts.append(f"{name}=None" if optional else name)
+    space: dict[str, Any] = {}
+    label = getattr(function, "__name__", "action")
+    label = label if label.isidentifier() else "action"
+    exec(f"def {label}({', '.join(parts)}): pass", space)
+    check = space[label]
+    check.__qualname__ = getattr(function, "__qualname__", label)
+    return cast("Callable[..., None]", check)
+
+
+def _encode_call(call: ActionCall[Any]) -> list[Any]:
+    options = call.options
+    return [call.name, list(call.args), call.kwargs, [options.retry, options.timeout, options.queue]]
+
+
+def _decode_call(parts: list[Any]) -> ActionCall[Any]:
+    name, args, kwargs, options = parts
+    return ActionCall(name, tuple(args), kwargs, CallOptions(*options))
+
+
+register_type(ActionCall, encode=_encode_call, decode=_decode_call, name="call")

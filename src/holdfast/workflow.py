@@ -1,0 +1,262 @@
+"""Workflow classes: what users subclass, and how a class becomes a program. Definitions only; nothing runs here."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Generator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast, overload
+
+from holdfast.clock import as_seconds
+from holdfast.codec.registry import BY_TAG, BY_TYPE, Registered
+from holdfast.compiler import compile_workflow, only_undefined
+from holdfast.errors import CompileError, ConfigurationError
+from holdfast.ids import ProgramHash
+from holdfast.ir.program import Program
+from holdfast.ir.text import program_hash, render
+from holdfast.model.call import Call, Child, Receive
+from holdfast.retry import BackoffPolicy, RetryPolicy
+from holdfast.task import ActionCall, call_options
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+W = TypeVar("W", bound="type[Workflow]")
+
+WORKFLOWS: dict[str, type[Workflow]] = {}
+"""All workflow classes defined in this process, by name. The last definition of a name counts."""
+
+
+class Launcher:
+    """How a run is started outside of a workflow. The composition root puts its own in place."""
+
+    async def launch(self, run: Run[Any]) -> Any:
+        raise ConfigurationError("no App is set up; import holdfast, or make an App, before starting workflows")
+
+
+LAUNCHER: list[Launcher] = [Launcher()]
+"""The one launcher in use, last in the list."""
+
+
+class Run(Child, Awaitable[R]):
+    """A run of a workflow that was asked for. Awaited in a workflow it is a child; elsewhere it starts an instance."""
+
+    __slots__ = ("cls",)
+
+    def __init__(
+        self,
+        cls: type[Workflow],
+        instance: Any,
+        bound: dict[str, Any],
+        *,
+        wait: bool,
+        id: str | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(cls.__holdfast_workflow__, instance, bound, wait=wait, id=id, options=options or {})
+        self.cls = cls
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        return LAUNCHER[-1].launch(self).__await__()
+
+
+class _RunMethod:
+    """`run` on a workflow class: calling it asks for a run instead of running the code."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.__holdfast_original__ = function
+        functools.update_wrapper(cast(Any, self), function)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> _RunMethod: ...
+    @overload
+    def __get__(self, instance: Workflow, owner: type) -> Callable[..., Run[Any]]: ...
+    def __get__(self, instance: Workflow | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        return functools.partial(_ask, type(instance), instance)
+
+
+def _ask(cls: type[Workflow], instance: Workflow, /, *args: Any, **kwargs: Any) -> Run[Any]:
+    return Run(cls, instance, bind_arguments(cls, args, kwargs), wait=True)
+
+
+class Workflow:
+    """A durable workflow: subclass it and write `async def run(self, …)` in plain Python.
+
+    `await W().run(…)` starts an instance and waits for its result; `await W().start(…)` starts it and gives a handle.
+    What is awaited in `run` is durable: actions, `asyncio.gather`, `asyncio.sleep`, timeouts, other workflows, messages.
+    The code is compiled once, when it is first needed; what cannot be kept is refused with CompileError.
+    """
+
+    __holdfast_workflow__: ClassVar[str] = ""
+    __holdfast_definition__: ClassVar[Definition | None] = None
+
+    def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.__holdfast_workflow__ = name or f"{cls.__module__}:{cls.__qualname__}"
+        cls.__holdfast_definition__ = None
+        own = vars(cls).get("run")
+        if own is not None and inspect.iscoroutinefunction(own):
+            cls.run = _RunMethod(own)  # type: ignore[attr-defined]
+        _savable(cls)
+        WORKFLOWS[cls.__holdfast_workflow__] = cls
+
+    if TYPE_CHECKING:
+
+        async def run(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def start(
+        self,
+        *args: Any,
+        id: str | None = None,
+        delay: timedelta | float | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        tags: str | None = None,
+        **kwargs: Any,
+    ) -> Run[Any]:
+        """Start an instance and give its handle, without waiting. In a workflow this starts a child.
+
+        The arguments are those of `run`. `id` makes it idempotent: a second start with the same id gives the same
+        instance. `delay` is a timedelta or seconds; a higher `priority` goes first.
+        """
+        options: dict[str, Any] = {}
+        if delay is not None:
+            options["delay"] = as_seconds(delay)
+        if queue is not None:
+            options["queue"] = queue
+        if priority is not None:
+            options["priority"] = priority
+        if tags is not None:
+            options["tags"] = tags
+        cls = type(self)
+        return Run(cls, self, bind_arguments(cls, args, kwargs), wait=False, id=id, options=options)
+
+    def run_action(
+        self,
+        call: Awaitable[R],
+        *,
+        retry: RetryPolicy | None = None,
+        backoff: BackoffPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        queue: str | None = None,
+    ) -> Awaitable[R]:
+        """The same call with another policy: how often it is tried, how long to wait in between, how long it may take.
+
+        `timeout` is a timedelta or seconds; `queue` names whose workers run it.
+        """
+        if not isinstance(call, Call):
+            raise TypeError(f"run_action() takes the call of an action, such as fetch(1), not {call!r}")
+        options = call_options(retry=retry, backoff=backoff, timeout=timeout, queue=queue, base=call.options)
+        return cast("Awaitable[R]", ActionCall(call.name, call.args, call.kwargs, options))
+
+    @overload
+    def receive(self, message: type[T], /, *, timeout: timedelta | float | None = None) -> Awaitable[T]: ...
+    @overload
+    def receive(self, message: str, /, *, timeout: timedelta | float | None = None) -> Awaitable[Any]: ...
+    def receive(self, message: Any, /, *, timeout: timedelta | float | None = None) -> Any:
+        """Wait for a message from outside, by its name or its type. Raises TimeoutError after `timeout`."""
+        return Receive(message_key(message), None if timeout is None else as_seconds(timeout))
+
+    @classmethod
+    def visualize(cls, format: Literal["text", "mermaid"] = "mermaid") -> str:
+        """The program as a graph: Mermaid by default, or its text."""
+        from holdfast.ir.graph import mermaid
+
+        definition = definition_of(cls)
+        return definition.text if format == "text" else mermaid(definition.program)
+
+
+def message_key(message: Any) -> str:
+    """Under what a message is filed: its name, or its type's `module:qualname`."""
+    if isinstance(message, str):
+        return message
+    cls = message if isinstance(message, type) else type(message)
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+class Definition(Generic[T]):
+    """A compiled workflow class: its program, text and hash."""
+
+    def __init__(self, cls: type[Workflow], program: Program) -> None:
+        self.cls = cls
+        self.program = program
+        self.text = render(program)
+        self.hash: ProgramHash = program_hash(self.text)
+
+
+def definition_of(cls: type[Workflow]) -> Definition[Any]:
+    """The compiled form of a workflow class, made when it is first asked for. Raises CompileError."""
+    found = cls.__dict__.get("__holdfast_definition__")
+    if found is None:
+        found = Definition(cls, compile_workflow(cls, name=cls.__holdfast_workflow__, base=Workflow))
+        cls.__holdfast_definition__ = found
+    return found
+
+
+@overload
+def workflow(cls: W, /) -> W: ...
+@overload
+def workflow(*, name: str | None = None) -> Callable[[W], W]: ...
+def workflow(cls: Any = None, /, *, name: str | None = None) -> Any:
+    """Compile a workflow class where it is defined, so that what cannot be kept is refused at import time.
+
+    Names that are defined further down in the module are looked up when the workflow is first used. `name` is the
+    name it is stored under, `module:Class` by default. Raises CompileError.
+    """
+    if cls is None:
+        return functools.partial(_compile_now, name=name)
+    return _compile_now(cls, name=name)
+
+
+def _compile_now(cls: type[Workflow], *, name: str | None) -> type[Workflow]:
+    if not (isinstance(cls, type) and issubclass(cls, Workflow)):
+        raise ConfigurationError(f"@workflow decorates a subclass of Workflow, not {cls!r}")
+    if name is not None:
+        WORKFLOWS.pop(cls.__holdfast_workflow__, None)
+        cls.__holdfast_workflow__ = name
+        WORKFLOWS[name] = cls
+    try:
+        definition_of(cls)
+    except CompileError as error:
+        if not only_undefined(error.problems):
+            raise
+    return cls
+
+
+def bind_arguments(cls: type[Workflow], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of `run` by parameter name. Raises TypeError as calling it would."""
+    method = inspect.getattr_static(cls, "run", None)
+    function = getattr(method, "__holdfast_original__", method)
+    if function is None:
+        raise ConfigurationError(f"{cls.__qualname__} has no `async def run(self, …)`")
+    bound = inspect.signature(function).bind(None, *args, **kwargs)
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
+    del arguments[next(iter(arguments))]
+    return arguments
+
+
+def durable_class(cls: type[Workflow], methods: dict[str, Callable[..., Any]]) -> type[Workflow]:
+    """A class like `cls` whose async methods are the program's. Its objects are saved as the state's own `self`."""
+    space: dict[str, Any] = {**methods, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    before = WORKFLOWS.get(cls.__holdfast_workflow__)
+    made = type(cls)(cls.__name__, (cls,), space, name=cls.__holdfast_workflow__)
+    if before is not None:
+        WORKFLOWS[cls.__holdfast_workflow__] = before
+    BY_TYPE[made] = BY_TAG[":self"]
+    return made
+
+
+def _savable(cls: type[Workflow]) -> None:
+    """A workflow object that is a value (a child that was made and not started) is saved by its attributes."""
+    tag = f":workflow:{cls.__module__}:{cls.__qualname__}"
+
+    def blank(attributes: Any) -> Any:
+        made = object.__new__(cls)
+        vars(made).update(attributes)
+        return made
+
+    BY_TYPE[cls] = BY_TAG[tag] = Registered(cls, tag, lambda made: dict(vars(made)), blank)
