@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: the one in HOLDFAST_TEST_POSTGRES_URL, or one started here for all test processes.
+"""A real PostgreSQL for tests: the one in HOLDFAST_TEST_POSTGRES_URL, or one started here for all of them.
 
 Every test gets a database of its own, copied from a template in which the schema is installed already.
 """

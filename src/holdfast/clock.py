@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -19,6 +20,10 @@ class Clock(Protocol):
         """Return once `moment` (Unix seconds) has come."""
         ...
 
+    def call_at(self, moment: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back from the event loop once `moment` has come; the result takes that back."""
+        ...
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -31,6 +36,20 @@ class SystemClock:
             # A bounded nap notices when the wall clock is set forward.
             await asyncio.sleep(min(left, 60.0))
 
+    def call_at(self, moment: float, callback: Callable[[], None]) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+
+        def check() -> None:
+            nonlocal handle
+            left = moment - time.time()
+            if left > 0:
+                handle = loop.call_later(min(left, 60.0), check)
+            else:
+                callback()
+
+        handle = loop.call_later(max(0.0, min(moment - time.time(), 60.0)), check)
+        return lambda: handle.cancel()
+
 
 class ManualClock:
     """A clock that stands still until it is moved: sleeps end when a test says so, and take no real time."""
@@ -38,39 +57,43 @@ class ManualClock:
     def __init__(self, start: datetime | None = None) -> None:
         begin = start or datetime(2030, 1, 1, tzinfo=UTC)
         self._now = begin.timestamp()
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self._alarms: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._count = 0
 
     def now(self) -> float:
         return self._now
 
     @property
-    def next_sleeper(self) -> float | None:
-        """The earliest moment that somebody sleeps for, or None."""
-        waiting = [moment for moment, future in self._sleepers if not future.done()]
-        return min(waiting, default=None)
+    def next_alarm(self) -> float | None:
+        """The earliest moment that somebody waits for, or None."""
+        return min((moment for moment, _ in self._alarms.values()), default=None)
 
     def move(self, by: timedelta | float) -> None:
         """Let `by` (seconds, or a timedelta) pass at once and wake whoever slept until then."""
-        self.move_to(self._now + (by.total_seconds() if isinstance(by, timedelta) else by))
+        self.move_to(self._now + as_seconds(by))
 
     def move_to(self, moment: float) -> None:
         """Set the clock to `moment` (Unix seconds), never backwards."""
         self._now = max(self._now, moment)
-        due = [future for at, future in self._sleepers if at <= self._now]
-        self._sleepers = [(at, future) for at, future in self._sleepers if at > self._now]
-        for future in due:
-            if not future.done():
-                future.set_result(None)
+        due = sorted((at, number) for number, (at, _) in self._alarms.items() if at <= self._now)
+        for _, number in due:
+            self._alarms.pop(number)[1]()
+
+    def call_at(self, moment: float, callback: Callable[[], None]) -> Callable[[], None]:
+        self._count += 1
+        number = self._count
+        self._alarms[number] = (moment, callback)
+        return lambda: self._alarms.pop(number, None) and None
 
     async def sleep_until(self, moment: float) -> None:
         if moment <= self._now:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleepers.append((moment, future))
+        cancel = self.call_at(moment, lambda: future.done() or future.set_result(None))
         try:
             await future
         finally:
-            self._sleepers = [(at, other) for at, other in self._sleepers if other is not future]
+            cancel()
 
 
 def as_datetime(moment: float) -> datetime:

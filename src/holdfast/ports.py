@@ -77,6 +77,15 @@ class Swept:
     partitions: int = 0
 
 
+WORK_CHANNEL = "hf_work"
+"""Notified when there is claimable work and some worker is idle."""
+
+
+def inbox_channel(worker: str) -> str:
+    """Notified when an instance that `worker` owns has something in its inbox."""
+    return f"hf_w_{worker}"
+
+
 WakeUp = Callable[[str], None]
 """Called from the event loop with the name of the channel that was notified."""
 

@@ -17,8 +17,8 @@ def open_store(url: str, **options: Any) -> Store:
     `sqlite:///jobs.db` is relative to the working directory, `sqlite:////var/lib/jobs.db` absolute, and
     `sqlite://:memory:` ends with the process; `?synchronous=normal` trades the last moments before a power
     cut for speed. `postgresql://user@host/db` takes `?schema=name`, `?timeout=30` and `?pgbouncer=true`
-    (transaction pooling). Raises `ConfigurationError` for a URL nobody here understands, or when its driver is
-    not installed.
+    (transaction pooling). Raises `ConfigurationError` for a URL nobody here understands, or when its driver
+    is not installed.
 
     >>> open_store("sqlite://:memory:").traits.name
     'sqlite'

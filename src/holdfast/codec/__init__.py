@@ -4,9 +4,9 @@
     data = dumps(tree)
     value = decode(loads(data))
 
-A tree is JSON. What JSON has is written as itself; anything else is an object with a tag at "$": a short word for
-Python's own types, `module:qualname` for classes. Objects keep their identity within one Encoder: met again, they
-are `{"$": "ref", "v": n}`, where n counts objects in the order they were first met.
+A tree is JSON. What JSON has is written as itself; anything else is an object with a tag at "$": a short
+word for Python's own types, `module:qualname` for classes. Objects keep their identity within one Encoder:
+met again, they are `{"$": "ref", "v": n}`, where n counts objects in the order they were first met.
 """
 
 from holdfast.codec.decoder import Decoder, decode

@@ -1,7 +1,12 @@
-"""Classes as values: data classes and plain built-in types, by name. Never a function, a module or another class.
+"""Classes as values: data classes and plain built-in types, by name.
+Never a function, a module or another class.
 
-The arguments of generic models are written here as well: classes, unions, and built-in generics such as `list[int]`.
+The arguments of generic models are written here as well: classes, unions, and built-in generics such as
+`list[int]`.
 """
+
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# Stored trees are Any until a check narrows them to list or dict, whose items are then unknown.
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import types
 import typing
 from typing import Any
 
-from holdfast.codec import containers, scalars, times
+from holdfast.codec import containers, mappings, scalars, times
 from holdfast.codec.graph import DecodingGraph, EncodingGraph
 from holdfast.codec.kinds import plan_of
 from holdfast.codec.names import can_be_found, name_of
@@ -19,7 +24,7 @@ from holdfast.codec.shapes import array, text, wrong
 from holdfast.codec.tree import Tree
 from holdfast.errors import DecodeError
 
-_PLAIN = frozenset({*scalars.ENCODERS, *containers.ENCODERS, *times.ENCODERS, object})
+_PLAIN = frozenset({*scalars.ENCODERS, *containers.ENCODERS, *mappings.ENCODERS, *times.ENCODERS, object})
 _UNIONS = (types.UnionType, typing.Union)
 
 

@@ -1,20 +1,25 @@
-"""The decoder: picks how each tree is read by its tag. Never imports a module and never runs a user's constructor.
+"""The decoder: picks how each tree is read by its tag.
+Never imports a module and never runs a user's constructor.
 
 What it may run of a user's are hashes and comparisons of keys, and the `decode=` of registered types.
 """
+
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# Stored trees are Any until a check narrows them to list or dict, whose items are then unknown.
 
 from __future__ import annotations
 
 from typing import Any
 
-from holdfast.codec import containers, iterators, scalars, times
+from holdfast.codec import containers, iterators, mappings, scalars, times
 from holdfast.codec.class_values import decode_class
-from holdfast.codec.containers import decode_dict, decode_list
+from holdfast.codec.containers import decode_list
 from holdfast.codec.describe import describe
 from holdfast.codec.exception_decoding import decode_raised, stand_in_for
 from holdfast.codec.graph import DecodeFunction, DecodingGraph
 from holdfast.codec.instances import decode_enum, decode_fields, decode_namedtuple, decode_registered
 from holdfast.codec.kinds import Plan, plan_of
+from holdfast.codec.mappings import decode_dict
 from holdfast.codec.models import decode_model
 from holdfast.codec.registry import BY_TAG
 from holdfast.codec.shapes import mapping
@@ -25,6 +30,7 @@ _DECODERS: dict[str, DecodeFunction] = {
     **scalars.DECODERS,
     **times.DECODERS,
     **containers.DECODERS,
+    **mappings.DECODERS,
     **iterators.DECODERS,
     "class": decode_class,
     "ref": lambda graph, tree: graph.refer(tree.get("v")),
@@ -43,8 +49,9 @@ _BY_KIND: dict[str, Any] = {
 class Decoder(DecodingGraph):
     """Decodes what one Encoder encoded, in the same order.
 
-    `resolve` turns `module:qualname` into a class, by default among the imported modules; what it gives must be a
-    data class all the same. With `lenient_exceptions`, an exception of an unknown type becomes a WorkflowFailed.
+    `resolve` turns `module:qualname` into a class, by default among the imported modules; what it gives
+    must be a data class all the same. With `lenient_exceptions`, an exception of an unknown type becomes a
+    WorkflowFailed.
     """
 
     __slots__ = ()
@@ -72,7 +79,7 @@ class Decoder(DecodingGraph):
 
 
 def decode(tree: Tree) -> Any:
-    """The value of a tree that `encode` made. Raises DecodeError, and nothing else, for what it can't read."""
+    """The value of a tree that `encode` made. Raises DecodeError for whatever it can't read."""
     return Decoder().decode(tree)
 
 
@@ -92,9 +99,13 @@ def _instance(graph: DecodingGraph, tag: str, tree: dict[str, Any]) -> Any:
 
 
 def _plan(graph: DecodingGraph, tag: str) -> Plan:
+    known = graph.known.get(tag)
+    if known is not None:
+        return known
     plan = plan_of(graph.resolve(tag))
     if plan is None:
         raise DecodeError(f"{tag[:200]} is not a class of data, so nothing stored may name it")
+    graph.known[tag] = plan
     return plan
 
 

@@ -1,4 +1,7 @@
-"""Stored values for people and for `--json`, without importing the types they name. Never decodes anything."""
+"""Stored values for people and for `--json`, without importing their types. Never decodes anything."""
+
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# Stored trees are Any until a check narrows them to list or dict, whose items are then unknown.
 
 from __future__ import annotations
 
@@ -31,9 +34,11 @@ def describe_type(tree: Tree) -> str:
 
 
 def lineage(tree: Tree) -> list[str]:
-    """The class of an encoded exception and its bases as `module:qualname`, nearest first; [] for anything else."""
-    names: Any = tree.get("lineage") if type(tree) is dict else None  # pyright: ignore
-    return [name for name in names if type(name) is str] if type(names) is list else []  # pyright: ignore
+    """The class of an encoded exception and its bases as `module:qualname`, nearest first;
+    [] for anything else.
+    """
+    names: Any = tree.get("lineage") if type(tree) is dict else None
+    return [name for name in names if type(name) is str] if type(names) is list else []
 
 
 def to_json(tree: Tree) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.codec import containers, iterators, scalars, times
+from holdfast.codec import containers, iterators, mappings, scalars, times
 from holdfast.codec.class_values import encode_class
 from holdfast.codec.exceptions import bounded_repr, encode_raised, lineage_of, traceback_text
 from holdfast.codec.graph import EncodeFunction, EncodingGraph
@@ -13,16 +13,18 @@ from holdfast.codec.kinds import plan_of
 from holdfast.codec.models import encode_model, origin_of
 from holdfast.codec.names import can_be_found, name_of
 from holdfast.codec.refusals import refusal_of, refusal_of_local
-from holdfast.codec.registry import BY_TYPE, LEARNED
+from holdfast.codec.registry import BUILT_IN, BY_TYPE, LEARNED
 from holdfast.codec.tree import Tree
 
 _ENCODERS: dict[type, EncodeFunction] = {
     **scalars.ENCODERS,
     **times.ENCODERS,
     **containers.ENCODERS,
+    **mappings.ENCODERS,
     **iterators.ENCODERS,
     type: encode_class,
 }
+BUILT_IN.update(_ENCODERS)
 
 _BY_KIND: dict[str, Any] = {
     "fields": encode_fields,

@@ -1,4 +1,6 @@
-"""Exceptions back from storage: blank objects of built-in making, then filled. Never calls a user's `__init__`."""
+"""Exceptions back from storage: blank objects of built-in making, then filled.
+Never calls a user's `__init__`.
+"""
 
 from __future__ import annotations
 
@@ -34,21 +36,24 @@ def decode_raised(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) -> Bas
         graph.keep(error)
     was_lenient, graph.lenient = graph.lenient, graph.lenient or graph.lenient_exceptions
     graph.deeper()
-    with graph.filling():
-        if not is_group:
-            _ROOT["args"].__set__(error, _read_args(graph, tree))
-        if "native" in tree:
-            _read_native(graph, error, tree)
-        if "f" in tree:
-            read_state(graph, error, plan, mapping(tree, "f"))
-        _read_notes_and_links(graph, error, tree)
+    graph.being_filled += 1
+    if not is_group:
+        _ROOT["args"].__set__(error, _read_args(graph, tree))
+    if "native" in tree:
+        _read_native(graph, error, tree)
+    if "f" in tree:
+        read_state(graph, error, plan, mapping(tree, "f"))
+    _read_notes_and_links(graph, error, tree)
+    graph.being_filled -= 1
     graph.depth -= 1
     graph.lenient = was_lenient
     return error
 
 
 def stand_in_for(graph: DecodingGraph, name: str, tree: dict[str, Any]) -> BaseException:
-    """A WorkflowFailed that tells what an exception of an unknown type was. Counts objects as `decode_raised` does."""
+    """A WorkflowFailed that tells what an exception of an unknown type was.
+    Counts objects as `decode_raised` does.
+    """
     if "exceptions" in tree:
         place, was = graph.reserve(), graph.lenient
         graph.lenient = True
@@ -63,13 +68,14 @@ def stand_in_for(graph: DecodingGraph, name: str, tree: dict[str, Any]) -> BaseE
         graph.keep(error)
     was, graph.lenient = graph.lenient, True
     graph.deeper()
-    with graph.filling():
-        if "exceptions" not in tree:
-            error.original_args = _read_args(graph, tree)
-        for key in ("native", "f"):
-            for part in mapping(tree, key).values():
-                graph.visit(part)  # only to keep the count
-        _read_notes_and_links(graph, error, tree)
+    graph.being_filled += 1
+    if "exceptions" not in tree:
+        error.original_args = _read_args(graph, tree)
+    for key in ("native", "f"):
+        for part in mapping(tree, key).values():
+            graph.visit(part)  # only to keep the count
+    _read_notes_and_links(graph, error, tree)
+    graph.being_filled -= 1
     graph.depth -= 1
     graph.lenient = was
     error.traceback_text = namespace_in(error).get(TRACEBACK, "")
@@ -102,15 +108,15 @@ def _read_native(graph: DecodingGraph, error: BaseException, tree: dict[str, Any
             _set_unicode(cls, error, native, tree)
             continue
         for name in names:
-            # name_from and the like differ between versions of Python; what this one lacks is not set.
             if name in native and name in cls.__dict__:
                 cls.__dict__[name].__set__(error, native.pop(name))
     if native:
         raise wrong(tree, "native", "attributes of its built-in base")
 
 
-def _set_unicode(cls: Any, error: BaseException, native: dict[str, Any], tree: dict[str, Any]) -> None:
-    # Python reads memory by these positions when it prints the error, so they are checked before they are set.
+def _set_unicode(cls: Any, error: Any, native: dict[str, Any], tree: dict[str, Any]) -> None:
+    # Python reads memory by these positions when it prints the error, so they are checked before they are
+    # set.
     kept = [native.pop(name, None) for name in NATIVE[cls]]
     source, start, end = kept[-4], kept[-3], kept[-2]
     if (
@@ -118,7 +124,8 @@ def _set_unicode(cls: Any, error: BaseException, native: dict[str, Any], tree: d
         or type(start) is not int
         or type(end) is not int
         or not 0 <= start <= end <= len(source)
-        or not all(type(kept[index]) is str for index in (0, -1))
+        or type(kept[-1]) is not str
+        or (type(kept[0]) is not str and cls is not UnicodeTranslateError)
     ):
         raise wrong(tree, "native", "encoding, object, start, end and reason")
     arguments = _ROOT["args"].__get__(error)

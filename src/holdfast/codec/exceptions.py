@@ -1,10 +1,12 @@
-"""Exceptions: arguments, attributes, notes, causes, groups and the traceback as text. Never raises or runs one.
+"""Exceptions: arguments, attributes, notes, causes, groups and the traceback as text.
+Never raises or runs one.
 
-The tree names the class and all its bases under "lineage", so that a retry policy can decide without importing
-it. What C keeps outside of `__dict__` (errno, value, code, ...) stands under "native". A decoded exception has no
-frames; the stored text is its attribute `__holdfast_traceback__`, which is not written again as an attribute but
-as the traceback, so that the first place of failure survives any number of rounds. A chain of causes and contexts
-is cut after 20. `AttributeError.obj` is left out: it may be anything, and is only a help for suggestions.
+The tree names the class and all its bases under "lineage", so that a retry policy can decide without
+importing it. What C keeps outside of `__dict__` (errno, value, code, ...) stands under "native". A decoded
+exception has no frames; the stored text is its attribute `__holdfast_traceback__`, which is not written
+again as an attribute but as the traceback, so that the first place of failure survives any number of
+rounds. A chain of causes and contexts is cut after 20. `AttributeError.obj` is left out: it may be
+anything, and is only a help for suggestions.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ _LONGEST_REPR = 1_000
 _LONGEST_TRACEBACK = 20_000
 _MOST_FRAMES = 100
 _ROOT: Any = BaseException.__dict__
+_GROUP: Any = BaseExceptionGroup.__dict__
 
 
 def encode_raised(graph: EncodingGraph, error: BaseException, plan: Plan) -> Tree:
@@ -50,7 +53,7 @@ def encode_raised(graph: EncodingGraph, error: BaseException, plan: Plan) -> Tre
     if met is not None:
         return met
     tree: dict[str, Tree] = {"$": plan.name, "lineage": lineage_of(type(error))}
-    if isinstance(error, BaseExceptionGroup):
+    if BaseExceptionGroup in bases_of(type(error)):
         tree.update(_group(graph, error))
     graph.being_filled.add(id(error))
     if "message" not in tree:
@@ -83,17 +86,23 @@ def traceback_text(error: BaseException) -> str:
     elif frames is None:
         return ""
     else:
-        text = "".join(traceback.format_tb(frames, limit=-_MOST_FRAMES))
-        text = f"Traceback (most recent call last):\n{text}{_last_line(error)}"
+        text = f"Traceback (most recent call last):\n{_frames(frames)}{_last_line(error)}"
     if len(text) > _LONGEST_TRACEBACK:
         text = "...\n" + text[-_LONGEST_TRACEBACK:]
     return text if well_formed(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def _frames(frames: Any) -> str:
+    try:
+        return "".join(traceback.format_tb(frames, limit=-_MOST_FRAMES))
+    except Exception:  # noqa: BLE001 - source lines may come from a loader of the user's
+        return "  (its frames cannot be shown)\n"
+
+
 def _last_line(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception_only(type(error), error))
-    except Exception:  # the exception's own __str__ is user code
+    except Exception:  # noqa: BLE001 - its __str__ is user code
         return f"{type(error).__qualname__}\n"
 
 
@@ -101,25 +110,25 @@ def bounded_repr(value: object) -> str:
     """The repr of a value, which never fails and has at most 1,000 characters."""
     try:
         text = repr(value)
-    except Exception:  # user code
+    except Exception:  # noqa: BLE001 - user code
         text = f"<unprintable {type(value).__qualname__}>"
     text = text if len(text) <= _LONGEST_REPR else text[: _LONGEST_REPR - 3] + "..."
     return text if well_formed(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _group(graph: EncodingGraph, error: BaseExceptionGroup[Any]) -> dict[str, Tree]:
+def _group(graph: EncodingGraph, error: Any) -> dict[str, Tree]:
     # A group is made in one piece from its exceptions, which therefore come first.
     graph.closed.add(id(error))
     graph.deeper()
     members: list[Tree] = []
     try:
-        for member in BaseExceptionGroup.exceptions.__get__(error):  # type: ignore[attr-defined]  # pyright: ignore
+        for member in _GROUP["exceptions"].__get__(error):
             members.append(graph.visit(member))
     except Refusal as refusal:
         raise refusal.inside(f".exceptions[{len(members)}]") from refusal.__cause__
     graph.depth -= 1
     graph.closed.discard(id(error))
-    return {"message": _part(graph, error.message, ".message"), "exceptions": members}
+    return {"message": _part(graph, _GROUP["message"].__get__(error), ".message"), "exceptions": members}
 
 
 def _native(error: BaseException) -> dict[str, Any]:

@@ -6,8 +6,7 @@ when it meets the object again. A decoding graph counts the same way, so numbers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from holdfast.codec.names import look_up
@@ -107,6 +106,7 @@ class DecodingGraph:
         "_open",
         "being_filled",
         "depth",
+        "known",
         "lenient",
         "lenient_exceptions",
         "objects",
@@ -118,7 +118,8 @@ class DecodingGraph:
         self.lenient_exceptions = lenient_exceptions
         self.lenient = False  # inside an exception whose unknown parts may become text
         self.objects: list[object] = []
-        self.being_filled = 0
+        self.being_filled = 0  # instances that have not got all their fields, so whose hash may be missing
+        self.known: dict[str, Any] = {}  # what the names of classes led to so far
         self.depth = 0
         self._open: set[int] = set()
         self._later: list[Callable[[], object]] = []
@@ -128,9 +129,10 @@ class DecodingGraph:
         mark = len(self.objects)
         try:
             value = self.visit(tree)
-            while self._later:
+            for action in self._later:
                 # What was put off holds keys whose hashes needed finished instances, innermost first.
-                self._later.pop(0)()
+                action()
+            self._later.clear()
             return value
         except DecodeError:
             self._reset(mark)
@@ -169,13 +171,6 @@ class DecodingGraph:
     def later(self, action: Callable[[], object]) -> None:
         """Runs the action when the whole tree is built."""
         self._later.append(action)
-
-    @contextmanager
-    def filling(self) -> Iterator[None]:
-        """While an instance gets its fields, its hash is not to be asked for."""
-        self.being_filled += 1
-        yield
-        self.being_filled -= 1
 
     def deeper(self) -> None:
         """One level further in. Whoever calls this takes one off `depth` when it is done."""

@@ -1,18 +1,19 @@
-"""Instances of data classes, field by field. Decoding makes blank objects and sets fields; it calls no user code.
+"""Instances of data classes, field by field.
+Decoding makes blank objects and sets fields; it calls no user code.
 
-Dataclasses, attrs classes, msgspec structs, NamedTuples and SimpleNamespace are `{"$": "module:Name", "f": {...}}`;
-an enum member is stored by its name, a combination of flags by its value, a registered type by what stands for it.
+Dataclasses, attrs classes, msgspec structs, NamedTuples and SimpleNamespace are `{"$": "module:Name", "f":
+{...}}`; an enum member is stored by its name, a combination of flags by its value, a registered type by
+what stands for it.
 """
 
 from __future__ import annotations
 
 import enum
-import types
 from functools import lru_cache
 from typing import Any
 
 from holdfast.codec.graph import DecodingGraph, EncodingGraph
-from holdfast.codec.kinds import Plan, namespace_in, set_state, state_of
+from holdfast.codec.kinds import Plan, builtin_maker, namespace_in, set_state, state_of
 from holdfast.codec.names import namespace_of
 from holdfast.codec.refusals import Refusal
 from holdfast.codec.registry import Registered
@@ -21,6 +22,7 @@ from holdfast.codec.tree import Tree
 from holdfast.errors import DecodeError
 
 _LARGEST_FLAG = 2**1024
+_TUPLE: Any = tuple  # its methods are called past those of a subclass
 
 
 def encode_fields(graph: EncodingGraph, value: Any, plan: Plan) -> Tree:
@@ -50,10 +52,7 @@ def write_state(graph: EncodingGraph, state: dict[str, Any]) -> dict[str, Tree]:
 
 def decode_fields(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) -> Any:
     """The instance: blank first, so that a cycle may lead back to it."""
-    if plan.kind == "struct":
-        value = _blank_struct(plan)
-    else:
-        value = types.SimpleNamespace() if plan.cls is types.SimpleNamespace else object.__new__(plan.cls)
+    value = _blank_struct(plan) if plan.kind == "struct" else builtin_maker(plan.cls).__new__(plan.cls)
     graph.keep(value)
     read_state(graph, value, plan, mapping(tree, "f"))
     return value
@@ -62,9 +61,10 @@ def decode_fields(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) -> Any
 def read_state(graph: DecodingGraph, value: object, plan: Plan, fields: dict[str, Any]) -> None:
     """Sets the stored fields on a blank instance."""
     graph.deeper()
-    with graph.filling():
-        for name, tree in fields.items():
-            set_state(value, plan, name, graph.visit(tree))
+    graph.being_filled += 1
+    for name, tree in fields.items():
+        set_state(value, plan, name, graph.visit(tree))
+    graph.being_filled -= 1
     graph.depth -= 1
 
 
@@ -72,7 +72,7 @@ def _blank_struct(plan: Plan) -> Any:
     # msgspec offers no way to a blank struct, so a silent twin of the class is made and told its real class.
     # Lists as placeholders make the garbage collector track it.
     twin = _silent_twin(plan.cls)
-    value = twin(**dict.fromkeys(twin.__struct_fields__, []))
+    value = twin(**{name: [] for name in twin.__struct_fields__})
     _CLASS_OF.__set__(value, plan.cls)
     for slot in plan.slots.values():
         slot.__delete__(value)
@@ -106,11 +106,11 @@ def encode_namedtuple(graph: EncodingGraph, value: Any, plan: Plan) -> Tree:
     if met is not None:
         return met
     names = _tuple_fields(plan)
-    if len(names) != tuple.__len__(value):
-        raise Refusal(f"a {plan.name} has {tuple.__len__(value)} items, not its fields", kind=plan.name)
+    if len(names) != _TUPLE.__len__(value):
+        raise Refusal(f"a {plan.name} has {_TUPLE.__len__(value)} items, not its fields", kind=plan.name)
     graph.closed.add(id(value))
     extra = namespace_in(value) if plan.has_dict else {}
-    fields = write_state(graph, {**dict(zip(names, tuple.__iter__(value), strict=True)), **extra})
+    fields = write_state(graph, {**dict(zip(names, _TUPLE.__iter__(value), strict=True)), **extra})
     graph.closed.discard(id(value))
     return {"$": plan.name, "f": fields}
 
@@ -123,7 +123,7 @@ def decode_namedtuple(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) ->
     graph.deeper()
     values = {name: graph.visit(item) for name, item in fields.items()}
     graph.depth -= 1
-    made: Any = tuple.__new__(plan.cls, [values.pop(name) for name in names])
+    made: Any = _TUPLE.__new__(plan.cls, [values.pop(name) for name in names])
     for name, item in values.items():
         set_state(made, plan, name, item)
     return graph.fulfil(place, made)

@@ -1,8 +1,11 @@
 """Iterators and dict views that Python can describe without running code. Encoding never consumes one.
 
-An iterator over a list, tuple, text, bytes or range keeps the object it walks and its position there. One over
-a dict or a set keeps its remaining items, and comes back as an iterator over a list of them.
+An iterator over a list, tuple, text, bytes or range keeps the object it walks and its position there. One
+over a dict or a set keeps its remaining items, and comes back as an iterator over a list of them.
 """
+
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# Stored trees are Any until a check narrows them to list or dict, whose items are then unknown.
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ _LONG_RANGE = type(iter(range(10**30)))
 _DEQUE = type(iter(deque[Any]()))
 _DEQUE_REVERSED = type(reversed(deque[Any]()))
 
-# tag -> (types it may walk, how to begin). The methods of the exact built-in types are called, not a subclass's.
+# tag -> (types it may walk, how to begin). The methods of the exact built-in types are called, not a
+# subclass's.
 _WALKS: dict[str, tuple[tuple[type, ...], Callable[[Any], Any]]] = {
     "list_iterator": ((list,), list.__iter__),
     "tuple_iterator": ((tuple,), tuple.__iter__),
@@ -114,7 +118,7 @@ def _enumerate(graph: EncodingGraph, value: enumerate[Any]) -> Tree:
     met = graph.meet(value)
     if met is not None:
         return met
-    inner, count = value.__reduce__()[1]  # type: ignore[misc]  # pyright: ignore
+    inner, count = value.__reduce__()[1]  # type: ignore[misc]
     return {"$": "enumerate", "v": _within(graph, value, inner), "at": graph.visit(count)}
 
 
@@ -220,7 +224,7 @@ def _read_over_deque(cls: Any) -> DecodeFunction:
     def read(graph: DecodingGraph, tree: dict[str, Any]) -> Any:
         place = graph.reserve()
         walked, at = _inside(graph, tree.get("v")), number(tree, "at")
-        if type(walked) is not deque or not 0 <= at <= len(walked):  # pyright: ignore[reportUnknownArgumentType]
+        if type(walked) is not deque or not 0 <= at <= len(walked):
             raise wrong(tree, "v", "a deque and a position in it")
         return graph.fulfil(place, cls(walked, at))
 

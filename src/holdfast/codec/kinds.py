@@ -1,4 +1,4 @@
-"""Kinds: which classes are data, and how their state is read and written. Never calls a method a user wrote."""
+"""Kinds: which classes are data, and how their state is read and written. Never calls a user's method."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import types
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias
 
 from holdfast.codec.names import bases_of, name_of, namespace_of
 from holdfast.codec.refusals import Refusal
@@ -18,6 +18,7 @@ Kind: TypeAlias = Literal["fields", "struct", "pydantic", "namedtuple", "enum", 
 _INSTANCE_DICT = "__dict__"
 # typing puts it on instances of a subscripted generic; it is a hint, not state.
 _NOT_STATE = "__orig_class__"
+_BLANK_MAKERS = (object, Generic)  # Generic is written in C from Python 3.12 on
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def plan_of(cls: type) -> Plan | None:
 def _kind_of(cls: type) -> Kind | None:
     bases = bases_of(cls)
     if BaseException in bases:
-        return "exception" if _builtin_maker(cls).__module__ == "builtins" else None
+        return "exception" if builtin_maker(cls).__module__ == "builtins" else None
     if enum.Enum in bases:
         return "enum"
     struct = _loaded("msgspec", "Struct")
@@ -52,7 +53,7 @@ def _kind_of(cls: type) -> Kind | None:
     if tuple in bases:
         fields = next((vars_["_fields"] for vars_ in map(namespace_of, bases) if "_fields" in vars_), None)
         return "namedtuple" if type(fields) is tuple else None
-    if _builtin_maker(cls) is not object:
+    if builtin_maker(cls) not in _BLANK_MAKERS:
         return "fields" if cls is types.SimpleNamespace else None
     model = _loaded("pydantic.main", "BaseModel")
     if model is not None and model in bases:
@@ -65,17 +66,12 @@ def _loaded(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
-def _builtin_maker(cls: type) -> type:
-    """The base, written in C, that allocates instances of the class."""
+def builtin_maker(cls: type) -> Any:
+    """The base, written in C, whose `__new__` makes a blank instance of the class."""
     for base in bases_of(cls):
         if type(namespace_of(base).get("__new__")) is types.BuiltinFunctionType:
             return base
     return object
-
-
-def builtin_maker(cls: type) -> Any:
-    """The built-in exception or other C type whose `__new__` makes a blank instance of the class."""
-    return _builtin_maker(cls)
 
 
 def _slots_of(cls: type) -> dict[str, Any]:

@@ -1,8 +1,13 @@
-"""Pydantic models: fields, extra and private attributes, and which fields were set. Never validates, never imports.
+"""Pydantic models: fields, extra and private attributes, and which fields were set.
+Never validates, never imports.
 
-A model of a generic class is stored under the name of the class it came from, with its arguments under "args".
-When no such model exists in this process yet, pydantic is asked to make it, unless the class has hooks of its own.
+A model of a generic class is stored under the name of the class it came from, with its arguments under
+"args". When no such model exists in this process yet, pydantic is asked to make it, unless the class has
+hooks of its own.
 """
+
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# Stored trees are Any until a check narrows them to list or dict, whose items are then unknown.
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from typing import Any
 from holdfast.codec.class_values import decode_argument, encode_argument
 from holdfast.codec.graph import DecodingGraph, EncodingGraph
 from holdfast.codec.instances import read_state, write_state
-from holdfast.codec.kinds import Plan, plan_of, state_of
+from holdfast.codec.kinds import Plan, builtin_maker, plan_of, state_of
 from holdfast.codec.names import bases_of, name_of, namespace_of
 from holdfast.codec.shapes import array, mapping, wrong
 from holdfast.codec.tree import Tree
@@ -67,7 +72,7 @@ def decode_model(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) -> Any:
     """The model, blank first and then filled, as if by `model_construct`."""
     if "args" in tree:
         plan = _specialised(graph, tree, plan)
-    value = object.__new__(plan.cls)
+    value: Any = builtin_maker(plan.cls).__new__(plan.cls)
     graph.keep(value)
     fields = mapping(tree, "f")
     _set(value, _EXTRA, None)
@@ -79,9 +84,10 @@ def decode_model(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) -> Any:
             part: dict[str, Any] = {}
             _set(value, name, part)
             graph.deeper()
-            with graph.filling():
-                for field, item in mapping(tree, key).items():
-                    part[field] = graph.visit(item)
+            graph.being_filled += 1
+            for field, item in mapping(tree, key).items():
+                part[field] = graph.visit(item)
+            graph.being_filled -= 1
             graph.depth -= 1
     names = array(tree, "set") if "set" in tree else [*fields, *mapping(tree, "extra")]
     if any(type(name) is not str for name in names):

@@ -1,4 +1,6 @@
-"""Names of classes, and classes by name. Looks only at what is imported already; never imports, never runs a hook."""
+"""Names of classes, and classes by name.
+Looks only at what is imported already; never imports, never runs a hook.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 
 class Refusal(Exception):
-    """Travels outwards while each container adds its own step, so that the path is free until it is needed."""
+    """Travels outwards while each container adds its own step: the path costs nothing until needed."""
 
     def __init__(self, reason: str, *, kind: str) -> None:
         super().__init__(reason)

@@ -25,6 +25,9 @@ class Registered:
 BY_TYPE: dict[type, Registered] = {}
 BY_TAG: dict[str, Registered] = {}
 
+# What the codec writes by itself, and no one may write otherwise.
+BUILT_IN: set[type] = set()
+
 # How to write each user's type seen so far; a type registered later is learned anew.
 LEARNED: dict[type, Callable[[Any, Any], Any]] = {}
 
@@ -38,12 +41,14 @@ def register_type(
 ) -> None:
     """Teaches the codec a type. `encode` gives any value that can be saved; `decode` makes the object of it.
 
-    `name` is what is stored, `module:qualname` by default; give one to be free to move the class. Only objects
-    of exactly this type are meant. Raises ConfigurationError when the type or the name is taken.
+    `name` is what is stored, `module:qualname` by default; give one to be free to move the class. Only
+    objects of exactly this type are meant. Raises ConfigurationError when the type or the name is taken.
 
         register_type(Money, encode=lambda money: [money.amount, money.currency], decode=lambda v: Money(*v))
     """
     tag = name_of(cls) if name is None else f":{name}"
+    if cls in BUILT_IN:
+        raise ConfigurationError(f"{name_of(cls)} is known to the codec already; it cannot be changed")
     if cls in BY_TYPE:
         raise ConfigurationError(f"{name_of(cls)} is registered already; register each type once")
     if tag in BY_TAG:

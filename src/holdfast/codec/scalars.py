@@ -1,4 +1,5 @@
-"""Scalars: values without identity that JSON lacks, each as a tagged text or a few numbers. Never holds a graph.
+"""Scalars: values without identity that JSON lacks, each as a tagged text or a few numbers.
+Never holds a graph.
 
 Bytes are base64; an int beyond 64 bits is decimal text up to about 600 digits and hexadecimal beyond that;
 a text with lone surrogates is the base64 of its UTF-8 with surrogates passed through.

@@ -1,5 +1,8 @@
 """Shapes: small checks that a stored tree has the form its tag promises. Never repairs anything."""
 
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# Stored trees are Any until a check narrows them to list or dict, whose items are then unknown.
+
 from __future__ import annotations
 
 from typing import Any
@@ -26,9 +29,9 @@ def number(tree: dict[str, Any], key: str = "v") -> int:
 def array(tree: dict[str, Any], key: str = "v", *, length: int | None = None) -> list[Any]:
     """The JSON array at a key."""
     value = tree.get(key)
-    if type(value) is not list or (length is not None and len(value) != length):  # pyright: ignore[reportUnknownArgumentType]
+    if type(value) is not list or (length is not None and len(value) != length):
         raise wrong(tree, key, "an array" if length is None else f"an array of {length}")
-    return value  # pyright: ignore[reportUnknownVariableType]
+    return value
 
 
 def mapping(tree: dict[str, Any], key: str) -> dict[str, Any]:
@@ -36,7 +39,7 @@ def mapping(tree: dict[str, Any], key: str) -> dict[str, Any]:
     value = tree.get(key, {})
     if type(value) is not dict:
         raise wrong(tree, key, "an object")
-    return value  # pyright: ignore[reportUnknownVariableType]
+    return value
 
 
 def wrong(tree: dict[str, Any], key: str, wanted: str) -> DecodeError:

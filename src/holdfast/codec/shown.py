@@ -1,7 +1,11 @@
-"""What a stored tree is made of, for those who show it: values, items, pairs and calls. Imports no stored type.
+"""What a stored tree is made of, for those who show it: values, items, pairs and calls.
+Imports no stored type.
 
 Damaged trees are taken as they come; showing one is not the moment to complain.
 """
+
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# Stored trees are Any until a check narrows them to list or dict, whose items are then unknown.
 
 from __future__ import annotations
 
@@ -93,20 +97,20 @@ def look_at(tree: Tree) -> Shown:
     if type(tree) in PRIMITIVES:
         return Value(repr(tree), tree)
     if type(tree) is list:
-        return Items("list", "[", "]", tree)  # pyright: ignore[reportUnknownArgumentType]
+        return Items("list", "[", "]", tree)
     if type(tree) is not dict:
         return Value(f"<{type(tree).__name__}>", None)
     if "$" not in tree:
-        return Pairs("dict", "{", "}", list(tree.items()))  # pyright: ignore[reportUnknownArgumentType]
-    tag: str = str(tree["$"])  # pyright: ignore[reportUnknownArgumentType]
-    return _look_at_tagged(tag, tree)  # pyright: ignore[reportUnknownArgumentType]
+        return Pairs("dict", "{", "}", list(tree.items()))
+    tag: str = str(tree["$"])
+    return _look_at_tagged(tag, tree)
 
 
 def type_name(tree: Tree) -> str:
     """The name of the type of a tree's value: `int`, `datetime`, or `module:qualname` for classes."""
     if type(tree) is not dict or "$" not in tree:
         return type(tree).__name__ if tree is not None else "None"
-    tag: str = str(tree["$"])  # pyright: ignore[reportUnknownArgumentType]
+    tag: str = str(tree["$"])
     return _AS_TYPES.get(tag, tag.removeprefix(":"))
 
 
@@ -155,7 +159,7 @@ def _look_at_scalar(tag: str, tree: dict[str, Any]) -> Value:
             return _look_at_bytes(tag, str(stored))
         case "datetime" | "time":
             zone = tree.get("tz")
-            text = f"{stored}[{zone.get('v')}]" if type(zone) is dict else str(stored)  # pyright: ignore
+            text = f"{stored}[{zone.get('v')}]" if type(zone) is dict else str(stored)
             return Value(text, text)
         case "date":
             return Value(str(stored), stored)
@@ -227,14 +231,14 @@ def _exception_parts(tag: str, tree: dict[str, Any]) -> list[Part]:
 
 
 def _list(stored: Any) -> list[Tree]:
-    return stored if type(stored) is list else []  # pyright: ignore[reportUnknownVariableType]
+    return stored if type(stored) is list else []
 
 
 def _dict(stored: Any) -> dict[str, Tree]:
-    return stored if type(stored) is dict else {}  # pyright: ignore[reportUnknownVariableType]
+    return stored if type(stored) is dict else {}
 
 
 def _pairs(stored: Any) -> list[tuple[Tree, Tree]]:
     if type(stored) is dict:
-        return list(stored.items())  # pyright: ignore
-    return [(pair[0], pair[1]) for pair in _list(stored) if type(pair) is list and len(pair) == 2]  # pyright: ignore
+        return list(stored.items())
+    return [(pair[0], pair[1]) for pair in _list(stored) if type(pair) is list and len(pair) == 2]

@@ -1,4 +1,9 @@
-"""Trees: the JSON-able form of values, and their way to bytes and back. Knows no Python type beyond JSON's own."""
+"""Trees: the JSON-able form of values, and their way to bytes and back.
+Knows no Python type beyond JSON's own.
+"""
+
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+# Stored trees are Any until a check narrows them to list or dict, whose items are then unknown.
 
 from __future__ import annotations
 
@@ -15,9 +20,9 @@ Tree: TypeAlias = Any
 LOWEST = -(2**63)
 HIGHEST = 2**63 - 1
 
-# Levels of values inside values. One level is at most four of JSON and three frames of Python, so this
-# stays below the parser's 1024 and below Python's own limit when called from an ordinary stack.
-MAX_DEPTH = 200
+# Levels of values inside values. One level is at most four of JSON and four frames of Python, so this
+# stays below the parser's 1024 and, from an ordinary stack, below Python's own 1000, both ways.
+MAX_DEPTH = 150
 
 PRIMITIVES: frozenset[type] = frozenset({type(None), bool, int, float, str})
 

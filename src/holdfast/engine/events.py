@@ -24,6 +24,8 @@ class PendingCall:
     """The branch that waits for it; -1: none does."""
     child: dict[str, Any] | None = None
     """Of a child: `id`, and its start options."""
+    spilled: bool = False
+    """Whether it was handed to other workers."""
     arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
     """The live arguments, where using them is as good as decoding the payload."""
 

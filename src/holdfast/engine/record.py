@@ -78,6 +78,8 @@ def call_record(call: PendingCall) -> dict[str, Any]:
         record["attempt"] = call.attempt
     if call.due_at is not None:
         record["due"] = call.due_at
+    if call.spilled:
+        record["spilled"] = True
     if call.child is not None:
         record["child"] = call.child
     options = call.options
@@ -222,6 +224,7 @@ def _fill_calls(machine: Machine, entries: Mapping[str, Any]) -> None:
                 due_at=record.get("due"),
                 branch=record["branch"],
                 child=record.get("child"),
+                spilled=record.get("spilled", False),
             )
             machine.calls[call.id] = call
         elif key[0] == "q" and key[1:].isdigit():

@@ -95,7 +95,10 @@ def assemble(commits: Sequence[Commit]) -> Batch:
 def _joined(parts: tuple[str, ...]) -> Statement:
     text = "\n".join(TEXTS[part] for part in parts)
     or_made = "OR d.instance IN (SELECT id FROM made)" if "commit_started" in parts else ""
-    return compiled(text.replace("{or_made}", or_made))
+    asked = any("FROM appended" in TEXTS[part] for part in parts)
+    return compiled(
+        text.replace("{or_made}", or_made).replace("{returning}", "RETURNING instance" if asked else "")
+    )
 
 
 def _changes(commits: Sequence[Commit]) -> dict[InstanceId, Change]:
@@ -146,7 +149,8 @@ def _step_columns(commits: Sequence[Commit]) -> dict[str, Any]:
 
 
 def _change_columns(changes: Iterable[Change]) -> dict[str, Any]:
-    rows = list(changes)
+    # In the order of their ids, the same for all writers.
+    rows = sorted(changes, key=lambda change: change.id)
     return {
         "ids": [each.id for each in rows],
         "mine": [each.mine for each in rows],

@@ -82,7 +82,8 @@ async def deliver(line: Line, deliveries: Sequence[Delivery]) -> Taken:
 
 
 def told_columns(deliveries: Sequence[Delivery]) -> dict[str, Any]:
-    latest = {each.instance: each.at for each in deliveries}
+    """Whom they are for, in the order of their ids: the same for all writers."""
+    latest = {each.instance: each.at for each in sorted(deliveries, key=lambda delivery: delivery.instance)}
     return {"ids": list(latest), "ats": list(latest.values())}
 
 

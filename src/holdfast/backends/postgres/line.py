@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +44,24 @@ REFUSED = (
 
 CONFLICT_TRIES = 6
 
-# Statements are written for one plan each: by index, whatever the tables' size was when it was made.
-SETTINGS = {
-    "application_name": "holdfast",
+# Statements are written for one plan each, which walks from the rows it is given to others by index. The
+# planner would choose by the tables' size when it is asked; inboxes are empty then, and full when it matters.
+PLANNING = {
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
     "enable_seqscan": "off",
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
 }
+
+# What a pooler's server is told with each transaction, in one message.
+BEGIN_POOLED = "BEGIN ISOLATION LEVEL READ COMMITTED; " + "; ".join(
+    f"SET LOCAL {name} = {value}" for name, value in PLANNING.items()
+)
+
+PLAN_LIFETIME = 60
+"""Seconds after which a plan is made anew."""
 
 
 @dataclass(slots=True)
@@ -95,8 +107,7 @@ class Line:
 
         async def send() -> Any:
             connection = await self._ready()
-            # Each statement must see what was committed before it, whatever the database's default is.
-            async with connection.transaction(isolation="read_committed"):
+            async with self._transaction(connection):
                 return await work(Transaction(connection, self._tally))
 
         return await self._persist(send, tries=2)
@@ -148,8 +159,21 @@ class Line:
         if not self._address.pgbouncer:
             return await Transaction(connection, self._tally).fetch(name, **values)
         # A pooler may give each message to another server, unless a transaction holds it.
-        async with connection.transaction():
+        async with self._transaction(connection):
             return await Transaction(connection, self._tally).fetch(name, **values)
+
+    @asynccontextmanager
+    async def _transaction(self, connection: Any) -> AsyncGenerator[None]:
+        # Each statement must see what was committed before it, whatever the database's default is.
+        pooled = self._address.pgbouncer
+        await connection.execute(BEGIN_POOLED if pooled else "BEGIN ISOLATION LEVEL READ COMMITTED")
+        try:
+            yield
+        except BaseException:
+            if not connection.is_closed():
+                await connection.execute("ROLLBACK")
+            raise
+        await connection.execute("COMMIT")
 
     async def _persist(self, send: Callable[[], Awaitable[Any]], *, tries: int) -> Any:
         """Send; again after a conflict, and, while `tries` last, over a new connection after a break."""
@@ -200,7 +224,7 @@ class Line:
         return self._connection
 
     async def _connect(self) -> Any:
-        settings: dict[str, str] = {} if self._address.pgbouncer else dict(SETTINGS)
+        settings = {} if self._address.pgbouncer else {"application_name": "holdfast", **PLANNING}
         if self._address.schema is not None:
             settings["search_path"] = self._address.schema
         return await driver.connect(
@@ -208,7 +232,7 @@ class Line:
             timeout=min(self._address.timeout, 10.0),
             command_timeout=self._address.timeout,
             statement_cache_size=0 if self._address.pgbouncer else 512,
-            max_cached_statement_lifetime=0,
+            max_cached_statement_lifetime=PLAN_LIFETIME,
             server_settings=settings,
         )
 

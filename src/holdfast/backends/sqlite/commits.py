@@ -63,7 +63,7 @@ def _write(
         waiters=_waiters(commits, standing),
         owners=sorted(taken.owners),
         started=bool(started) or spilled or taken.woken,
-        lost=frozenset(each.instance for each in commits if each.instance not in owned | applied),
+        lost=frozenset({each.instance for each in commits} - owned - applied),
     )
 
 

@@ -2,9 +2,10 @@
 -- a lane, so that neither sleepers nor other queues' backlog cost anything.
 
 -- name: claim
--- index: holdfast_instance_claimable (twice a lane and once for each row taken), holdfast_instance primary key,
---        the primary key of one partition of the journal, holdfast_call_claimable
+-- index: holdfast_instance_claimable (twice a lane and once for each row taken), the primary key of one partition of the
+--        journal, holdfast_call_claimable
 -- Lanes go by priority, then by the age of their head; a nested loop takes from one only when those before it are empty.
+-- A row that changed its place since the snapshot is left for the next claim: whoever changed it is about to notify.
 -- No row in the answer: the lease is gone. Holding it keeps whoever ends it waiting, and then seeing what was taken.
 WITH RECURSIVE lease AS (
     SELECT worker FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
@@ -32,13 +33,14 @@ claimed AS (
     SET owner = :worker::text, ticket = :ticket::int8, claims = i.claims + 1,
         -- What was read but not consumed under an earlier owner is signalled anew.
         signalled = i.signalled OR (
-            i.claims > 0 AND EXISTS (SELECT FROM holdfast_inbox b WHERE b.shard = :shard AND b.instance = i.id)
+            i.claims > 0
+            AND (SELECT true FROM holdfast_inbox b WHERE b.shard = :shard AND b.instance = i.id LIMIT 1) IS NOT NULL
         )
-    WHERE i.shard = :shard AND i.id = ANY(ARRAY(
-        SELECT p.id
+    WHERE i.ctid = ANY(ARRAY(
+        SELECT p.ctid
         FROM (SELECT * FROM lane WHERE due_at <= :now::float8 ORDER BY priority DESC, due_at) l
         CROSS JOIN LATERAL (
-            SELECT c.id FROM holdfast_instance c
+            SELECT c.ctid FROM holdfast_instance c
             WHERE c.shard = :shard AND c.owner IS NULL AND c.status = 'pending' AND c.due_at IS NOT NULL
               AND c.queue = l.queue AND c.priority = l.priority AND c.due_at <= :now::float8
             ORDER BY c.due_at LIMIT :room::int
@@ -85,7 +87,7 @@ CROSS JOIN LATERAL (
 ) j
 
 -- name: claim_calls
--- index: holdfast_call_claimable (twice a lane and once for each row taken), holdfast_call primary key
+-- index: holdfast_call_claimable (twice a lane and once for each row taken)
 WITH RECURSIVE lease AS (
     SELECT worker FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
 ),
@@ -105,22 +107,21 @@ head AS (
 lane AS (
     SELECT queue, priority, due_at FROM head WHERE :any_queue::bool OR queue = ANY(:queues::text[])
 ),
-taken AS MATERIALIZED (
-    SELECT p.instance, p.id
-    FROM (SELECT * FROM lane WHERE due_at <= :now::float8 ORDER BY priority DESC, due_at) l
-    CROSS JOIN LATERAL (
-        SELECT c.instance, c.id FROM holdfast_call c
-        WHERE c.shard = :shard AND c.owner IS NULL
-          AND c.queue = l.queue AND c.priority = l.priority AND c.due_at <= :now::float8
-        ORDER BY c.due_at LIMIT :room::int
-        FOR NO KEY UPDATE SKIP LOCKED
-    ) p
-    WHERE EXISTS (SELECT FROM lease)
-    LIMIT :room::int
-),
 claimed AS (
     UPDATE holdfast_call c SET owner = :worker::text, ticket = :ticket::int8
-    FROM taken t WHERE c.shard = :shard AND c.instance = t.instance AND c.id = t.id
+    WHERE c.ctid = ANY(ARRAY(
+        SELECT p.ctid
+        FROM (SELECT * FROM lane WHERE due_at <= :now::float8 ORDER BY priority DESC, due_at) l
+        CROSS JOIN LATERAL (
+            SELECT k.ctid FROM holdfast_call k
+            WHERE k.shard = :shard AND k.owner IS NULL
+              AND k.queue = l.queue AND k.priority = l.priority AND k.due_at <= :now::float8
+            ORDER BY k.due_at LIMIT :room::int
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) p
+        WHERE EXISTS (SELECT FROM lease)
+        LIMIT :room::int
+    ))
     RETURNING c.id, c.instance, c.call, c.name, c.queue, c.payload, c.due_at, c.priority, c.attempt
 )
 SELECT c.*,

@@ -1,5 +1,6 @@
 -- What clients ask. `:shard` is given with every statement. Whatever changes several instances locks them in the order
--- of their ids first, so that no two of these statements can wait for each other in a circle.
+-- of their ids first, so that no two of these statements can wait for each other in a circle: arrays come sorted, and
+-- COLLATE "C" sorts as Python does. A lateral subquery with a lock or an OFFSET is never turned around by the planner.
 
 -- name: start
 -- index: the primary keys, to leave alone what is there; holdfast_lease whole (a row per worker)
@@ -28,11 +29,13 @@ SELECT made.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle
 -- index: holdfast_instance primary key, holdfast_inbox primary key
 -- The row lock puts this in order with the owner's release: either it sees the signal, or this sees no owner.
 WITH target AS (
-    SELECT i.id, u.at
+    SELECT :shard AS shard, u.id, u.at
     FROM unnest(:ids::text[], :ats::float8[]) AS u (id, at)
-    JOIN holdfast_instance i ON i.shard = :shard AND i.id = u.id
-    WHERE i.status IN ('pending', 'parked')
-    ORDER BY i.id FOR NO KEY UPDATE OF i
+    CROSS JOIN LATERAL (
+        SELECT i.id FROM holdfast_instance i
+        WHERE i.shard = :shard AND i.id = u.id AND i.status IN ('pending', 'parked')
+        FOR NO KEY UPDATE
+    ) i
 ),
 put AS (
     INSERT INTO holdfast_inbox (shard, instance, id, kind, key, payload, at)
@@ -49,22 +52,22 @@ SET signalled = true,
     due_at = CASE
         WHEN i.owner IS NULL AND i.status = 'pending' THEN least(coalesce(i.due_at, t.at), t.at) ELSE i.due_at
     END
-FROM target t WHERE i.shard = :shard AND i.id = t.id
+FROM target t WHERE i.shard = t.shard AND i.id = t.id
 RETURNING i.id, i.owner, i.status, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS idle
 
 -- name: await_ending
 -- index: holdfast_instance primary key
 WITH target AS (
-    SELECT id FROM holdfast_instance
+    SELECT shard, id FROM holdfast_instance
     WHERE shard = :shard AND id = ANY(:ids::text[]) AND status IN ('pending', 'parked')
       AND strpos(' ' || coalesce(waiter, '') || ' ', ' ' || :waiter::text || ' ') = 0
-    ORDER BY id FOR NO KEY UPDATE
+    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i
 SET waiter = CASE
         WHEN i.waiter IS NULL OR length(i.waiter) > 1000 THEN :waiter::text ELSE i.waiter || ' ' || :waiter::text
     END
-FROM target t WHERE i.shard = :shard AND i.id = t.id
+FROM target t WHERE i.shard = t.shard AND i.id = t.id
 
 -- name: view
 -- index: holdfast_instance primary key
@@ -80,12 +83,12 @@ WHERE shard = :shard AND instance = :id::text AND seq > :after::int ORDER BY seq
 -- name: resume
 -- index: holdfast_instance primary key
 WITH target AS (
-    SELECT id FROM holdfast_instance
+    SELECT shard, id FROM holdfast_instance
     WHERE shard = :shard AND id = ANY(:ids::text[]) AND status = 'parked'
-    ORDER BY id FOR NO KEY UPDATE
+    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i SET status = 'pending', due_at = :now::float8, reason = NULL
-FROM target t WHERE i.shard = :shard AND i.id = t.id
+FROM target t WHERE i.shard = t.shard AND i.id = t.id
 RETURNING i.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS idle
 
 -- name: delete
@@ -93,13 +96,18 @@ RETURNING i.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle
 WITH ended AS (
     SELECT id FROM holdfast_instance
     WHERE shard = :shard AND id = ANY(:ids::text[]) AND status IN ('done', 'failed', 'cancelled')
-    ORDER BY id FOR UPDATE
+    ORDER BY id COLLATE "C" FOR UPDATE
 ),
 journal AS (
     DELETE FROM holdfast_journal WHERE shard = :shard AND instance = ANY(ARRAY(SELECT id FROM ended)) RETURNING seq
 ),
 inbox AS (
-    DELETE FROM holdfast_inbox WHERE shard = :shard AND instance = ANY(ARRAY(SELECT id FROM ended))
+    DELETE FROM holdfast_inbox WHERE ctid = ANY(ARRAY(
+        SELECT b.ctid FROM ended e
+        CROSS JOIN LATERAL (
+            SELECT b.ctid FROM holdfast_inbox b WHERE b.shard = :shard AND b.instance = e.id OFFSET 0
+        ) b
+    ))
 ),
 gone AS (
     DELETE FROM holdfast_instance WHERE shard = :shard AND id = ANY(ARRAY(SELECT id FROM ended)) RETURNING id

@@ -13,14 +13,17 @@ WITH lease AS (
 -- index: holdfast_instance primary key
 -- The instances whose rows change: by their own commit (`mine`), or because something is delivered to them (`told`).
 , locked AS (
-    SELECT c.*, i.owner, i.status AS standing
+    SELECT :shard AS shard, c.*, i.owner, i.standing
     FROM unnest(
         :ids::text[], :mine::bool[], :stepped::bool[], :closes::text[], :statuses::text[], :outcomes::bytea[],
         :reasons::text[], :moments::float8[], :base_seqs::int[], :base_ats::float8[], :told_ats::float8[]
     ) AS c (id, mine, stepped, close, status, outcome, reason, moment, base_seq, base_at, told_at)
-    JOIN holdfast_instance i ON i.shard = :shard AND i.id = c.id
+    CROSS JOIN LATERAL (
+        SELECT i.owner, i.status AS standing FROM holdfast_instance i
+        WHERE i.shard = :shard AND i.id = c.id
+        FOR NO KEY UPDATE
+    ) i
     WHERE EXISTS (SELECT FROM lease)
-    ORDER BY i.id FOR NO KEY UPDATE OF i
 )
 
 -- name: commit_append
@@ -34,7 +37,7 @@ WITH lease AS (
         AS s (instance, seq, at, "full", payload)
     WHERE EXISTS (SELECT FROM lease)
     ON CONFLICT DO NOTHING
-    RETURNING instance
+    {returning}
 )
 
 -- name: commit_append_owned
@@ -56,7 +59,7 @@ WITH lease AS (
 -- name: commit_changed
 -- index: holdfast_instance primary key
 -- `own`: the commit is this owner's, and was not applied by an earlier try (then its steps are not new).
-, judged AS (
+, judged AS MATERIALIZED (
     SELECT l.*,
            coalesce(
                l.mine AND l.owner = :worker::text AND (NOT l.stepped OR l.id IN (SELECT instance FROM appended)), false
@@ -88,7 +91,7 @@ changed AS (
         base_seq = CASE WHEN j.own AND j.base_seq > i.base_seq THEN j.base_seq ELSE i.base_seq END,
         recoveries = CASE WHEN j.own THEN 0 ELSE i.recoveries END
     FROM judged j
-    WHERE i.shard = :shard AND i.id = j.id
+    WHERE i.shard = j.shard AND i.id = j.id
       AND (j.own OR (j.told_at IS NOT NULL AND i.status IN ('pending', 'parked')))
     RETURNING i.id, i.owner, i.status, i.waiter, j.own
 )
@@ -140,9 +143,15 @@ seeded AS (
 -- name: commit_consumed
 -- index: holdfast_inbox primary key
 , consumed AS (
-    DELETE FROM holdfast_inbox b
-    USING unnest(:consumed_instances::text[], :consumed_ids::text[]) AS c (instance, id)
-    WHERE b.shard = :shard AND b.instance = c.instance AND b.id = c.id AND EXISTS (SELECT FROM lease)
+    DELETE FROM holdfast_inbox WHERE ctid = ANY(ARRAY(
+        SELECT b.ctid
+        FROM unnest(:consumed_instances::text[], :consumed_ids::text[]) AS c (instance, id)
+        CROSS JOIN LATERAL (
+            SELECT b.ctid FROM holdfast_inbox b
+            WHERE b.shard = :shard AND b.instance = c.instance AND b.id = c.id OFFSET 0
+        ) b
+        WHERE EXISTS (SELECT FROM lease)
+    ))
 )
 
 -- name: commit_spilled
@@ -163,30 +172,39 @@ seeded AS (
 -- index: holdfast_call primary key
 , recalled AS (
     DELETE FROM holdfast_call k
-    USING unnest(:recalled_instances::text[], :recalled_ids::text[]) AS c (instance, id)
-    WHERE k.shard = :shard AND k.instance = c.instance AND k.id = c.id AND EXISTS (SELECT FROM lease)
+    USING (
+        SELECT :shard AS shard, c.*
+        FROM unnest(:recalled_instances::text[], :recalled_ids::text[]) AS c (instance, id) OFFSET 0
+    ) c
+    WHERE k.shard = c.shard AND k.instance = c.instance AND k.id = c.id AND EXISTS (SELECT FROM lease)
 )
 
 -- name: commit_ended
 -- index: holdfast_inbox primary key, holdfast_call primary key
 -- A delivery that this commit waited for is not in its snapshot: its row goes with the instance, at the sweep.
 , ended_inbox AS (
-    DELETE FROM holdfast_inbox
-    WHERE shard = :shard
-      AND instance = ANY(ARRAY(SELECT id FROM judged WHERE own AND close = 'end'))
+    DELETE FROM holdfast_inbox WHERE ctid = ANY(ARRAY(
+        SELECT b.ctid FROM judged j
+        CROSS JOIN LATERAL (
+            SELECT b.ctid FROM holdfast_inbox b WHERE b.shard = :shard AND b.instance = j.id OFFSET 0
+        ) b
+        WHERE j.own AND j.close = 'end'
+    ))
 ),
 ended_calls AS (
-    DELETE FROM holdfast_call
-    WHERE shard = :shard
-      AND instance = ANY(ARRAY(SELECT id FROM judged WHERE own AND close = 'end'))
+    DELETE FROM holdfast_call k
+    USING judged j
+    WHERE j.own AND j.close = 'end' AND k.shard = j.shard AND k.instance = j.id
 )
 
 -- name: commit_trimmed
 -- index: the primary key of each of the journal's partitions
 , trimmed AS (
     DELETE FROM holdfast_journal s
-    USING unnest(:trim_ids::text[], :trim_belows::int[]) AS t (instance, below)
-    WHERE s.shard = :shard AND s.instance = t.instance AND s.seq < t.below AND EXISTS (SELECT FROM lease)
+    USING (
+        SELECT :shard AS shard, t.* FROM unnest(:trim_ids::text[], :trim_belows::int[]) AS t (instance, below) OFFSET 0
+    ) t
+    WHERE s.shard = t.shard AND s.instance = t.instance AND s.seq < t.below AND EXISTS (SELECT FROM lease)
 )
 
 -- name: commit_answer
@@ -203,7 +221,9 @@ SELECT u.id, i.owner, i.waiter,
            SELECT FROM holdfast_journal s WHERE s.shard = :shard AND s.instance = u.id AND s.seq = u.seq
        ) AS applied
 FROM unnest(:ids::text[], :seqs::int[]) AS u (id, seq)
-LEFT JOIN holdfast_instance i ON i.shard = :shard AND i.id = u.id
+LEFT JOIN LATERAL (
+    SELECT i.owner, i.waiter FROM holdfast_instance i WHERE i.shard = :shard AND i.id = u.id OFFSET 0
+) i ON true
 
 -- name: settle
 -- index: holdfast_lease, holdfast_instance, holdfast_call and holdfast_inbox primary keys
@@ -212,18 +232,27 @@ WITH lease AS (
     SELECT worker FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
 ),
 target AS (
-    SELECT i.id, u.at
+    SELECT :shard AS shard, u.id, u.at
     FROM unnest(:ids::text[], :ats::float8[]) AS u (id, at)
-    JOIN holdfast_instance i ON i.shard = :shard AND i.id = u.id
-    WHERE i.status IN ('pending', 'parked') AND EXISTS (SELECT FROM lease)
-    ORDER BY i.id FOR NO KEY UPDATE OF i
+    CROSS JOIN LATERAL (
+        SELECT i.id FROM holdfast_instance i
+        WHERE i.shard = :shard AND i.id = u.id AND i.status IN ('pending', 'parked')
+        FOR NO KEY UPDATE
+    ) i
+    WHERE EXISTS (SELECT FROM lease)
 ),
 gone AS (
-    DELETE FROM holdfast_call c
-    USING unnest(:call_instances::text[], :call_ids::text[]) AS u (instance, id)
-    WHERE c.shard = :shard AND c.instance = u.instance AND c.id = u.id AND c.owner = :worker::text
-      AND (SELECT count(*) FROM target) > 0
-    RETURNING c.instance, c.id
+    -- What this worker claimed nobody moves as long as its lease is held.
+    DELETE FROM holdfast_call WHERE ctid = ANY(ARRAY(
+        SELECT c.ctid
+        FROM unnest(:call_instances::text[], :call_ids::text[]) AS u (instance, id)
+        CROSS JOIN LATERAL (
+            SELECT c.ctid, c.owner FROM holdfast_call c
+            WHERE c.shard = :shard AND c.instance = u.instance AND c.id = u.id OFFSET 0
+        ) c
+        WHERE c.owner = :worker::text AND (SELECT count(*) FROM target) > 0
+    ))
+    RETURNING instance, id
 ),
 put AS (
     INSERT INTO holdfast_inbox (shard, instance, id, kind, key, payload, at)
@@ -243,7 +272,7 @@ told AS (
             WHEN i.owner IS NULL AND i.status = 'pending' THEN least(coalesce(i.due_at, t.at), t.at) ELSE i.due_at
         END
     FROM target t
-    WHERE i.shard = :shard AND i.id = t.id AND (t.id IN (SELECT instance FROM gone)) IS TRUE
+    WHERE i.shard = t.shard AND i.id = t.id AND (t.id IN (SELECT instance FROM gone)) IS TRUE
     RETURNING i.id, i.owner, i.status
 )
 SELECT t.id, t.owner, t.status FROM lease LEFT JOIN told t ON true

@@ -36,8 +36,8 @@ DELETE FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text RETUR
 -- index: holdfast_instance_owner; the journal's primary keys for the last step
 -- Only takeovers without a step in between add up; and whoever claims it next looks into its inbox.
 WITH held AS (
-    SELECT id FROM holdfast_instance WHERE shard = :shard AND owner = ANY(:workers::text[])
-    ORDER BY id FOR NO KEY UPDATE
+    SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = ANY(:workers::text[])
+    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i
 SET owner = NULL, due_at = :now::float8, signalled = true, recovered_seq = j.seq,
@@ -46,25 +46,25 @@ FROM held h
 CROSS JOIN LATERAL (
     SELECT coalesce(max(j.seq), 0) AS seq FROM holdfast_journal j WHERE j.shard = :shard AND j.instance = h.id
 ) j
-WHERE i.shard = :shard AND i.id = h.id
+WHERE i.shard = h.shard AND i.id = h.id
 
 -- name: free_instances
 -- index: holdfast_instance_owner
 WITH held AS (
-    SELECT id FROM holdfast_instance WHERE shard = :shard AND owner = ANY(:workers::text[])
-    ORDER BY id FOR NO KEY UPDATE
+    SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = ANY(:workers::text[])
+    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i SET owner = NULL, due_at = :now::float8, signalled = true
-FROM held h WHERE i.shard = :shard AND i.id = h.id
+FROM held h WHERE i.shard = h.shard AND i.id = h.id
 
 -- name: free_calls
 -- index: holdfast_call_owner
 WITH held AS (
-    SELECT instance, id FROM holdfast_call WHERE shard = :shard AND owner = ANY(:workers::text[])
-    ORDER BY instance, id FOR NO KEY UPDATE
+    SELECT shard, instance, id FROM holdfast_call WHERE shard = :shard AND owner = ANY(:workers::text[])
+    ORDER BY instance COLLATE "C", id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_call c SET owner = NULL, due_at = :now::float8
-FROM held h WHERE c.shard = :shard AND c.instance = h.instance AND c.id = h.id
+FROM held h WHERE c.shard = h.shard AND c.instance = h.instance AND c.id = h.id
 
 -- name: idle
 -- index: holdfast_lease primary key
@@ -79,11 +79,11 @@ FROM holdfast_lease l WHERE l.shard = :shard AND l.expires_at >= :now::float8 OR
 -- index: holdfast_instance_owner
 -- The rows are read by a second statement: this one's snapshot may be older than a delivery whose lock it waited for.
 WITH mine AS (
-    SELECT id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text AND signalled
-    ORDER BY id FOR NO KEY UPDATE
+    SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text AND signalled
+    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i SET signalled = false
-FROM mine m WHERE i.shard = :shard AND i.id = m.id AND i.owner = :worker::text
+FROM mine m WHERE i.shard = m.shard AND i.id = m.id
 RETURNING i.id
 
 -- name: owned
@@ -92,9 +92,12 @@ SELECT id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text
 
 -- name: read_inbox
 -- index: holdfast_inbox primary key
-SELECT instance, id, kind, key, payload, at FROM holdfast_inbox
-WHERE shard = :shard AND instance = ANY(:ids::text[])
-ORDER BY at, id
+SELECT b.* FROM unnest(:ids::text[]) AS u (id)
+CROSS JOIN LATERAL (
+    SELECT b.instance, b.id, b.kind, b.key, b.payload, b.at FROM holdfast_inbox b
+    WHERE b.shard = :shard AND b.instance = u.id OFFSET 0
+) b
+ORDER BY b.at, b.id
 
 -- name: held_calls
 -- index: holdfast_call_owner

@@ -1,0 +1,66 @@
+"""Holdfast: background work that survives crashes, restarts and deploys. Durable workflows in plain Python.
+
+    from holdfast import Workflow, action, workflow
+
+    @action
+    async def fetch(user_id: int) -> str: ...
+
+    @workflow
+    class Greeting(Workflow):
+        async def run(self, user_id: int) -> str:
+            name = await fetch(user_id)
+            return f"Hello, {name}"
+
+    print(await Greeting().run(42))
+"""
+
+from holdfast.app import App, current_app, start_many
+from holdfast.codec import register_type
+from holdfast.errors import (
+    ActionTimeout,
+    CompileError,
+    HoldfastError,
+    InstanceNotFound,
+    ValidationError,
+    WaitTimeout,
+    WorkflowCancelled,
+    WorkflowFailed,
+    WorkflowParked,
+)
+from holdfast.inject import Depend
+from holdfast.model.instance import Status
+from holdfast.retry import BackoffPolicy, NoRetry, RetryMode, RetryPolicy
+from holdfast.runtime.client import Handle
+from holdfast.settings import Settings
+from holdfast.task import Action, action
+from holdfast.workflow import Workflow, workflow
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Action",
+    "ActionTimeout",
+    "App",
+    "BackoffPolicy",
+    "CompileError",
+    "Depend",
+    "Handle",
+    "HoldfastError",
+    "InstanceNotFound",
+    "NoRetry",
+    "RetryMode",
+    "RetryPolicy",
+    "Settings",
+    "Status",
+    "ValidationError",
+    "WaitTimeout",
+    "Workflow",
+    "WorkflowCancelled",
+    "WorkflowFailed",
+    "WorkflowParked",
+    "action",
+    "current_app",
+    "register_type",
+    "start_many",
+    "workflow",
+]

@@ -1,0 +1,210 @@
+"""The App: the composition root. The only place that opens a backend, and where settings meet it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import weakref
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from holdfast.backends import open_store
+from holdfast.clock import Clock, SystemClock
+from holdfast.errors import ConfigurationError
+from holdfast.ids import InstanceId
+from holdfast.ports import Store
+from holdfast.registry import Registry
+from holdfast.runtime.client import Client, Handle
+from holdfast.runtime.worker import Worker
+from holdfast.settings import Settings
+from holdfast.workflow import LAUNCHER, Launcher, Run, Workflow
+
+log = structlog.get_logger("holdfast")
+
+
+class App:
+    """Settings, a store, and what works on it.
+
+        app = App("shop", url="postgresql://localhost/shop")
+        async with app:
+            print(await Greeting().run("Ada"))
+
+    Without an App of your own, the first `await Greeting().run(…)` makes one from the settings. Entered by
+    `async with`, an App is the one that workflows started inside the block use.
+    """
+
+    def __init__(
+        self,
+        name: str = "holdfast",
+        *,
+        url: str | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        **options: Any,
+    ) -> None:
+        if not name:
+            raise ConfigurationError("an App needs a name")
+        self.name = name
+        self.settings = settings or Settings.load(database_url=url, **options)
+        self.clock: Clock = clock or SystemClock()
+        self.registry = Registry(signing_key=self.settings.signing_key)
+        self.store: Store = open_store(self.settings.database_url)
+        self.client = Client(
+            store=self.store,
+            registry=self.registry,
+            clock=self.clock,
+            poll_interval=self.settings.poll_interval_ms / 1000,
+        )
+        self.worker: Worker | None = None
+        self.stubs: dict[str, Callable[..., Any]] = {}
+        self._working: asyncio.Task[None] | None = None
+        self._opened = False
+        self._opening = asyncio.Lock()
+        self._foreign_worker_seen = False
+
+    async def open(self) -> Self:
+        """Connect, and create or migrate the schema. Safe to call again."""
+        async with self._opening:
+            if not self._opened:
+                await self.store.open()
+                self._opened = True
+        return self
+
+    async def close(self) -> None:
+        """Let go of everything. Work in hand goes back to the store."""
+        if self._working is not None:
+            assert self.worker is not None
+            self.worker.stop(at_once=True)
+            await asyncio.gather(self._working, return_exceptions=True)
+            self._working = self.worker = None
+        await self.client.close()
+        if self._opened:
+            await self.store.close()
+            self._opened = False
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        LAUNCHER.append(_AppLauncher(self))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for i, launcher in enumerate(LAUNCHER):
+            if isinstance(launcher, _AppLauncher) and launcher.app is self:
+                del LAUNCHER[i]
+                break
+        await self.close()
+
+    # --- workflows
+
+    async def launch(self, run: Run[Any]) -> Any:
+        """Start a run; wait for its result, or give its handle, as was asked for."""
+        await self.open()
+        (id,) = await self.client.start([run], waiting=run.wait)
+        await self.embed()
+        handle: Handle[Any] = Handle(self.client, id, run.cls)
+        return await handle.result() if run.wait else handle
+
+    async def start_many(self, runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
+        """Start many at once: `await app.start_many(W().start(n) for n in range(1000))`."""
+        await self.open()
+        listed = list(runs)
+        ids = await self.client.start(listed)
+        await self.embed()
+        return [Handle(self.client, id, run.cls) for id, run in zip(ids, listed, strict=True)]
+
+    def handle(self, id: str, cls: type[Workflow] | None = None) -> Handle[Any]:
+        """The handle of an instance that exists."""
+        return Handle(self.client, InstanceId(id), cls)
+
+    # --- working
+
+    async def embed(self) -> None:
+        """With an embedded store and nobody working on it, work here."""
+        if self._working is not None and not self._working.done():
+            return
+        if not self.store.traits.embedded or self._foreign_worker_seen:
+            return
+        if not self.store.traits.ephemeral and await self.store.workers(now=self.clock.now()):
+            self._foreign_worker_seen = True
+            return
+        self.start_worker()
+
+    def start_worker(self) -> Worker:
+        """Work in this process's event loop, until the App is closed."""
+        worker = self.make_worker()
+        self.worker = worker
+        self._working = asyncio.create_task(worker.run(), name="holdfast-worker")
+        self._working.add_done_callback(_report)
+        return worker
+
+    def make_worker(self) -> Worker:
+        """A worker on this App's store, not yet running."""
+        return Worker(
+            store=self.store,
+            registry=self.registry,
+            clock=self.clock,
+            settings=self.settings,
+            ended=self.client.ended,
+            stub=self.stubs.get if self.stubs else None,
+        )
+
+    def import_user_modules(self) -> None:
+        """Import what HOLDFAST_USER_MODULE names. Raises ConfigurationError where that fails."""
+        for name in (self.settings.user_module or "").split(","):
+            if name.strip():
+                try:
+                    importlib.import_module(name.strip())
+                except ImportError as error:
+                    raise ConfigurationError(f"the user module {name.strip()!r} cannot be imported: {error}") from error
+
+
+class _AppLauncher(Launcher):
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def launch(self, run: Run[Any]) -> Any:
+        return await self.app.launch(run)
+
+
+class _DefaultLauncher(Launcher):
+    """Makes an App from the settings when the first workflow is started, one for each event loop."""
+
+    def __init__(self) -> None:
+        self._apps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, App] = weakref.WeakKeyDictionary()
+
+    def app(self) -> App:
+        loop = asyncio.get_running_loop()
+        found = self._apps.get(loop)
+        if found is None:
+            found = self._apps[loop] = App()
+        return found
+
+    async def launch(self, run: Run[Any]) -> Any:
+        return await self.app().launch(run)
+
+
+_DEFAULT = _DefaultLauncher()
+LAUNCHER[0] = _DEFAULT
+
+
+def current_app() -> App:
+    """The App in use: the innermost one entered, or the default one."""
+    launcher = LAUNCHER[-1]
+    return launcher.app if isinstance(launcher, _AppLauncher) else _DEFAULT.app()
+
+
+async def start_many(runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
+    """Start many instances at once, in few statements: `await start_many(W().start(n) for n in range(1000))`."""
+    return await current_app().start_many(runs)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("worker ended", error=str(error), exc_info=error)
+
+

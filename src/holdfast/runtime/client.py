@@ -1,0 +1,254 @@
+"""The client side: start instances, watch them, tell them things, and wait for what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
+
+from holdfast.clock import Clock, as_seconds
+from holdfast.codec import Decoder, dumps, encode, loads
+from holdfast.errors import (
+    InstanceNotFound,
+    WaitTimeout,
+    WorkflowCancelled,
+    WorkflowFailed,
+    WorkflowParked,
+)
+from holdfast.ids import InstanceId, uuid7
+from holdfast.model.instance import (
+    Delivery,
+    DeliveryKind,
+    Ending,
+    InstanceView,
+    Start,
+    Status,
+    Step,
+)
+from holdfast.ports import Store
+from holdfast.registry import Registry
+from holdfast.runtime.resident import start_payload
+from holdfast.workflow import Run, Workflow, definition_of, message_key
+
+R = TypeVar("R")
+
+
+class Client:
+    """Speaks to the store for whoever starts and watches instances."""
+
+    def __init__(self, *, store: Store, registry: Registry, clock: Clock, poll_interval: float) -> None:
+        self.store = store
+        self.registry = registry
+        self.clock = clock
+        self.poll_interval = poll_interval
+        self.channel = f"hf_c_{uuid7()}"
+        self._waiting: dict[InstanceId, list[asyncio.Future[InstanceView]]] = {}
+        self._woken = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._unlisten: Callable[[], Awaitable[None]] | None = None
+        self._kept: set[str] = set()
+
+    async def close(self) -> None:
+        """Stop watching."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+            self._watcher = None
+        if self._unlisten is not None:
+            await self._unlisten()
+            self._unlisten = None
+
+    # --- starting
+
+    async def start(self, runs: Sequence[Run[Any]], *, waiting: bool = False) -> list[InstanceId]:
+        """Start instances, all in one statement. Those whose id exists already are left as they are."""
+        now = self.clock.now()
+        if waiting:
+            await self._listen()
+        starts: list[Start] = []
+        for run in runs:
+            definition = definition_of(run.cls)
+            if definition.hash not in self._kept:
+                await self.store.save_programs([self.registry.stored(definition)])
+                self._kept.add(definition.hash)
+            options = run.options
+            starts.append(
+                Start(
+                    id=InstanceId(run.id or uuid7()),
+                    name=run.workflow,
+                    program=definition.hash,
+                    input=start_payload(dict(vars(run.instance)), run.bound),
+                    created_at=now,
+                    due_at=now + float(options.get("delay", 0.0)),
+                    queue=options.get("queue", "default"),
+                    priority=options.get("priority", 0),
+                    waiter=self.channel if waiting else None,
+                    tags=options.get("tags", ""),
+                )
+            )
+        await self.store.start(starts)
+        return [start.id for start in starts]
+
+    # --- waiting
+
+    def ended(self, id: InstanceId, ending: Ending) -> bool:
+        """A worker in this very process ended an instance; True if somebody here waited for it."""
+        futures = self._waiting.pop(id, None)
+        if futures is None:
+            return False
+        for future in futures:
+            if not future.done():
+                future.set_result(_ended_view(id, ending))
+        return True
+
+    async def outcome(self, id: InstanceId, *, timeout: float | None = None, registered: bool = False) -> InstanceView:
+        """The view of an instance once it has ended or is parked. Raises WaitTimeout, InstanceNotFound."""
+        await self._listen()
+        future: asyncio.Future[InstanceView] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(id, []).append(future)
+        if not registered:
+            # From here on its end is announced; if it has ended already, this says so.
+            await self._check([id])
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError as error:
+            raise WaitTimeout(f"instance {id} has not ended within {timeout} seconds; it goes on") from error
+        finally:
+            waiting = self._waiting.get(id)
+            if waiting is not None and future in waiting:
+                waiting.remove(future)
+                if not waiting:
+                    del self._waiting[id]
+
+    async def _listen(self) -> None:
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch())
+            self._unlisten = await self.store.listen(self.channel, lambda _: self._woken.set())
+
+    async def _watch(self) -> None:
+        """Look at what is waited for, when told so and now and then."""
+        notifies = self.store.traits.notifies
+        nap = 1.0 if notifies else min(self.poll_interval, 0.02)
+        while True:
+            try:
+                async with asyncio.timeout(nap):
+                    await self._woken.wait()
+                self._woken.clear()
+            except TimeoutError:
+                if not notifies:
+                    if not self._waiting or not await self.store.changed():
+                        continue
+            if self._waiting:
+                await self._check(list(self._waiting))
+
+    async def _check(self, ids: list[InstanceId]) -> None:
+        found = {view.id: view for view in await self.store.view(ids, waiter=self.channel)}
+        for id in ids:
+            view = found.get(id)
+            if view is not None and not view.status.ended and view.status is not Status.PARKED:
+                continue
+            for future in self._waiting.pop(id, ()):
+                if future.done():
+                    continue
+                if view is None:
+                    future.set_exception(InstanceNotFound(f"there is no instance {id!r}"))
+                else:
+                    future.set_result(view)
+
+    # --- telling
+
+    async def deliver(self, ids: Iterable[InstanceId], kind: DeliveryKind, key: str, payload: bytes) -> list[InstanceId]:
+        """Put something into inboxes; returns the ids that exist and have not ended."""
+        now = self.clock.now()
+        rows = [Delivery(id=uuid7(), instance=id, kind=kind, key=key, payload=payload, at=now) for id in ids]
+        return list(await self.store.deliver(rows))
+
+
+class Handle(Generic[R]):
+    """A running instance, from outside. Its verbs are those of a person watching it."""
+
+    def __init__(self, client: Client, id: InstanceId, cls: type[Workflow] | None = None, *, registered: bool = False) -> None:
+        self._client = client
+        self._registered = registered
+        self.id = id
+        """The instance's id, under which any process finds it again."""
+        self.workflow = cls
+
+    async def result(self, *, timeout: float | Any | None = None) -> R:
+        """Wait for its result. Raises its own exception, WorkflowCancelled, WorkflowParked, or WaitTimeout."""
+        seconds = None if timeout is None else as_seconds(timeout)
+        view = await self._client.outcome(self.id, timeout=seconds, registered=self._registered)
+        self._registered = False
+        return outcome_of(view)
+
+    async def wait(self, *, timeout: float | Any | None = None) -> Status:
+        """Wait until it has ended, whichever way, or is parked; returns its status."""
+        seconds = None if timeout is None else as_seconds(timeout)
+        return (await self._client.outcome(self.id, timeout=seconds)).status
+
+    async def view(self) -> InstanceView:
+        """All that is known of it. Raises InstanceNotFound."""
+        for view in await self._client.store.view([self.id]):
+            return view
+        raise InstanceNotFound(f"there is no instance {self.id!r}")
+
+    async def status(self) -> Status:
+        """Where it stands. Raises InstanceNotFound."""
+        return (await self.view()).status
+
+    async def cancel(self) -> bool:
+        """Ask it to end: CancelledError is raised where it waits. False if it had ended before."""
+        return bool(await self._client.deliver([self.id], DeliveryKind.CANCEL, "", b"null"))
+
+    async def send(self, message: Any, value: Any = None, /) -> bool:
+        """Send it a message: `send("name", value)`, or `send(value)` under its type. False if it has ended."""
+        payload = value if isinstance(message, str) else message
+        return bool(
+            await self._client.deliver([self.id], DeliveryKind.MESSAGE, message_key(message), dumps(encode(payload)))
+        )
+
+    async def history(self, *, after: int = -1, limit: int = 1000) -> Sequence[Step]:
+        """Its journal, oldest kept row first."""
+        return await self._client.store.history(self.id, after=after, limit=limit)
+
+    def __repr__(self) -> str:
+        return f"<workflow handle {self.id}>"
+
+
+def outcome_of(view: InstanceView) -> Any:
+    """The result of an ended instance, or its exception raised."""
+    if view.status is Status.PARKED:
+        raise WorkflowParked(
+            f"instance {view.id} is parked: {view.reason}; mend that, then `holdfast workflows retry {view.id}`",
+            reason=view.reason or "",
+        )
+    tree = loads(view.outcome or b"null")
+    if view.status is Status.DONE:
+        return Decoder().decode(tree)
+    if view.status is Status.CANCELLED:
+        raise WorkflowCancelled(f"instance {view.id} was cancelled")
+    error = Decoder(lenient_exceptions=True).decode(tree)
+    if isinstance(error, BaseException):
+        raise error
+    raise WorkflowFailed(f"instance {view.id} failed, and its exception cannot be read here")
+
+
+def _ended_view(id: InstanceId, ending: Ending) -> InstanceView:
+    """What this process knows of an instance that ended in it: enough to read its outcome."""
+    return InstanceView(
+        id=id,
+        name="",
+        program="",  # type: ignore[arg-type]
+        status=ending.status,
+        queue="",
+        priority=0,
+        created_at=0.0,
+        ended_at=None,
+        due_at=None,
+        owner=None,
+        parent=None,
+        reason=None,
+        tags="",
+        outcome=ending.payload,
+    )

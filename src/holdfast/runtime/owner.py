@@ -1,0 +1,700 @@
+"""Ownership: instances claimed, advanced, committed in groups, and let go. One writer a worker; never waits on a timer to fill a batch.
+
+A turn of the machine, the state it leads to and the calls it asks for are one commit, and a call starts only after
+the commit that made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from holdfast.clock import Clock
+from holdfast.codec import decode, dumps, encode_exception, loads
+from holdfast.engine import DropCall, Ended, Note, PendingCall, Send, StartCall
+from holdfast.errors import CodecError, EncodeError, ProgramError, StoreUnavailable
+from holdfast.ids import InstanceId, WorkerId
+from holdfast.model.instance import (
+    Claimed,
+    Commit,
+    Committed,
+    Delivery,
+    DeliveryKind,
+    Ending,
+    Park,
+    Release,
+    SpilledCall,
+    Start,
+    Status,
+    Step,
+    StoredProgram,
+)
+from holdfast.ports import WORK_CHANNEL, Settled, Store, inbox_channel
+from holdfast.registry import Registry
+from holdfast.retry import jitter_chance
+from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
+from holdfast.runtime.resident import Resident, awaken, start_payload
+from holdfast.settings import Settings
+from holdfast.workflow import WORKFLOWS, definition_of
+
+log = structlog.get_logger("holdfast.worker")
+
+COMMIT_LIMIT = 500
+"""Instances in one commit: enough to amortise it, few enough that the others need not wait long."""
+EVICT_AFTER = 1.0
+"""An instance that waits longer than so many seconds leaves memory."""
+RECOVERY_LIMIT = 10
+"""Takeovers in a row without a step after which an instance is taken for the cause, and parked."""
+SPILL_FACTOR = 4
+"""A worker keeps so many times its concurrency in calls before it hands further ones to others."""
+
+
+class Owner:
+    """The instances of one worker. `ended` is told of each that ends, with its status and outcome's payload."""
+
+    def __init__(
+        self,
+        worker: WorkerId,
+        *,
+        store: Store,
+        registry: Registry,
+        executor: Executor,
+        clock: Clock,
+        settings: Settings,
+        ended: Callable[[InstanceId, Ending], bool],
+    ) -> None:
+        self.worker = worker
+        self.store = store
+        self.registry = registry
+        self.executor = executor
+        self.clock = clock
+        self.settings = settings
+        self.queues = [queue.strip() for queue in settings.queues.split(",") if queue.strip()]
+        self.residents: dict[InstanceId, Resident] = {}
+        self.other_workers = 0
+        self.draining = False
+        self.commits = 0
+        self._ended = ended
+        self._stirred: dict[InstanceId, Resident] = {}
+        self._parks: list[Commit] = []
+        self._settled: list[Settled] = []
+        self._taken: dict[str, Attempt] = {}
+        self._taken_seen: dict[str, SpilledCall] = {}
+        # Reading the inbox clears the mark that keeps an instance from being released, so the two take turns.
+        self._turn = asyncio.Lock()
+        self._write = asyncio.Event()
+        self._look = asyncio.Event()
+        """There may be something to claim."""
+        self._mail = asyncio.Event()
+        self._written = asyncio.Event()
+        self._alarms: list[tuple[float, int, Resident]] = []
+        self._alarm_count = 0
+        self._cancel_alarm: Callable[[], None] | None = None
+        self._alarm_at: float | None = None
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._new_programs: dict[str, StoredProgram] = {}
+        self._kept_programs: set[str] = set()
+        self._writing = False
+
+    # --- wake-ups
+
+    def look(self, _: str = "") -> None:
+        """There may be work to claim."""
+        self._look.set()
+
+    def mail(self, _: str = "") -> None:
+        """There may be something in the inbox."""
+        self._mail.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is running or waits to be written."""
+        return bool(self._stirred or self._parks or self._settled or self.executor.load)
+
+    async def settled_down(self) -> None:
+        """Return once nothing runs and everything is written."""
+        while self.busy or self._writing:
+            await self.executor.drained()
+            self._written.clear()
+            if self.busy or self._writing:
+                await self._written.wait()
+
+    # --- claiming
+
+    async def claiming(self) -> None:
+        """Claim what there is room for, for as long as this runs."""
+        notifies = self.store.traits.notifies
+        poll = self.settings.poll_interval_ms / 1000
+        nap = poll
+        listening_idle = False
+        while not self.draining:
+            self._look.clear()
+            room = self.settings.max_instances - len(self.residents)
+            call_room = self._call_room()
+            if room < min(COMMIT_LIMIT, self.settings.max_instances) // 4 + 1 and call_room == 0:
+                await self._look.wait()
+                continue
+            claims = await self._patiently(
+                lambda room=room, call_room=call_room: self.store.claim(
+                    self.worker,
+                    queues=self.queues,
+                    room=max(0, min(room, COMMIT_LIMIT)),
+                    call_room=call_room,
+                    now=self.clock.now(),
+                )
+            )
+            for call in claims.calls:
+                self._run_taken(call)
+            if claims.instances:
+                await self._adopt(claims.instances)
+                self._mail.set()
+            if claims.instances or claims.calls:
+                nap = poll
+                if len(claims.instances) >= COMMIT_LIMIT:
+                    await asyncio.sleep(0)
+                    continue
+            elif not self.residents and not listening_idle:
+                # Once more after saying so: what was started before that was not announced.
+                await self._patiently(lambda: self.store.idle(self.worker, True))
+                listening_idle = True
+                continue
+            elif not self.residents:
+                nap = min(max(nap * 2, poll), 1.0) if notifies else poll
+            elif listening_idle and len(self.residents) > COMMIT_LIMIT:
+                await self._patiently(lambda: self.store.idle(self.worker, False))
+                listening_idle = False
+            await self._nap(nap, claims.next_due)
+
+    async def _nap(self, nap: float, next_due: float | None) -> None:
+        """Wait until something may have changed: told so, a moment has come, or another process has written."""
+        deadline = time.monotonic() + nap
+        due: list[Callable[[], None]] = []
+        if next_due is not None:
+            due.append(self.clock.call_at(next_due, self.look))
+        try:
+            while True:
+                left = deadline - time.monotonic()
+                if left <= 0 and (self.store.traits.notifies or await self.store.changed()):
+                    if self.residents:
+                        self._mail.set()
+                    return
+                if left <= 0:
+                    deadline = time.monotonic() + nap
+                    continue
+                try:
+                    async with asyncio.timeout(left):
+                        await self._look.wait()
+                    return
+                except TimeoutError:
+                    continue
+        finally:
+            for cancel in due:
+                cancel()
+
+    def _call_room(self) -> int:
+        room = max(0, self.executor.concurrency - self.executor.load)
+        return room if self.settings.batch_size is None else min(room, self.settings.batch_size)
+
+    async def _adopt(self, claimed: Sequence[Claimed]) -> None:
+        wanted = {c.program for c in claimed if self.registry.get(c.program) is None}
+        broken: dict[str, str] = {}
+        if wanted:
+            stored = await self._patiently(lambda: self.store.load_programs(sorted(wanted)))
+            for program in stored:
+                try:
+                    self.registry.link(program)
+                except ProgramError as error:
+                    broken[program.hash] = str(error)
+                except Exception as error:  # noqa: BLE001 - linking imports user modules
+                    broken[program.hash] = f"its program cannot be loaded here: {type(error).__name__}: {error}"
+            for hash in wanted - {program.hash for program in stored}:
+                broken[hash] = f"its program {hash} is not in the store"
+        now = self.clock.now()
+        for one in claimed:
+            if one.id in self.residents:
+                continue
+            if one.program in broken:
+                self._park(one.id, broken[one.program])
+                continue
+            self._awaken(one, now)
+
+    def _awaken(self, one: Claimed, now: float) -> None:
+        program = self.registry.get(one.program)
+        assert program is not None
+        try:
+            resident = awaken(one, program, now=now)
+        except (CodecError, ProgramError) as error:
+            self._park(one.id, f"its state cannot be read here: {error}")
+            return
+        except Exception as error:  # noqa: BLE001 - a damaged row must stop nobody else
+            self._park(one.id, f"its state cannot be read here: {type(error).__name__}: {error}")
+            return
+        calls = list(resident.machine.calls.values())
+        if one.recoveries >= RECOVERY_LIMIT:
+            names = ", ".join(sorted({call.name for call in calls})) or "its own code"
+            self._park(
+                one.id,
+                f"{one.recoveries} workers in a row were lost while they ran it ({names}); mend the cause, then retry it",
+            )
+            return
+        self.residents[one.id] = resident
+        for call in calls:
+            if call.child is None and not call.spilled and call.due_at is None:
+                self._run(resident, call)
+        self.stir(resident)
+
+    def _park(self, id: InstanceId, reason: str) -> None:
+        log.warning("instance parked", instance=id, reason=reason)
+        self._parks.append(Commit(instance=id, close=Park(reason=reason)))
+        self._write.set()
+
+    # --- events
+
+    def stir(self, resident: Resident) -> None:
+        """Something happened to it: it takes its turn with the next commit."""
+        if not resident.gone:
+            self._stirred[resident.id] = resident
+            self._write.set()
+
+    async def reading_mail(self) -> None:
+        """Fold in what arrives in inboxes, for as long as this runs."""
+        while True:
+            await self._mail.wait()
+            self._mail.clear()
+            if not self.residents:
+                continue
+            async with self._turn:
+                await self._read_mail()
+
+    async def _read_mail(self) -> None:
+        for row in await self._patiently(lambda: self.store.take_inbox(self.worker)):
+            resident = self.residents.get(row.instance)
+            if resident is None or resident.gone or row.id in resident.seen:
+                continue
+            resident.seen.add(row.id)
+            resident.consumed.append(row.id)
+            self._deliver(resident, row)
+            self.stir(resident)
+
+    def _deliver(self, resident: Resident, row: Delivery) -> None:
+        machine = resident.machine
+        machine.now = max(machine.now, self.clock.now())
+        match row.kind:
+            case DeliveryKind.CANCEL:
+                machine.cancel()
+            case DeliveryKind.MESSAGE:
+                machine.message(row.key, loads(row.payload))
+            case DeliveryKind.RESULT:
+                try:
+                    result = loads(row.payload)
+                    call = int(row.key)
+                    if "value" in result:
+                        machine.call_done(call, result["value"], decode(result["value"]))
+                    else:
+                        error = decode(result["error"])
+                        machine.call_failed(call, error, result["error"], chance=jitter_chance())
+                except (CodecError, KeyError, ValueError, TypeError) as error:
+                    self._abandon(resident, f"a result for it cannot be read here: {error}")
+
+    def _abandon(self, resident: Resident, reason: str) -> None:
+        self._forget(resident)
+        self._park(resident.id, reason)
+
+    def _forget(self, resident: Resident) -> None:
+        resident.gone = True
+        self.residents.pop(resident.id, None)
+        self._stirred.pop(resident.id, None)
+        for attempt in resident.attempts.values():
+            self.executor.drop(attempt)
+        resident.attempts.clear()
+
+    # --- calls
+
+    def _run(self, resident: Resident, call: PendingCall) -> None:
+        if self.draining or resident.gone or resident.machine.calls.get(call.id) is not call:
+            return
+        attempt = Attempt(
+            call.name,
+            call.payload,
+            call.arguments,
+            call.options.timeout,
+            lambda outcome: self._reported(resident, call, outcome),
+        )
+        resident.attempts[call.id] = attempt
+        self.executor.submit(attempt)
+
+    def _reported(self, resident: Resident, call: PendingCall, outcome: Gave | Raised) -> None:
+        resident.attempts.pop(call.id, None)
+        if resident.gone:
+            return
+        machine = resident.machine
+        if isinstance(outcome, Gave):
+            machine.call_done(call.id, outcome.tree, outcome.value)
+        elif isinstance(outcome.error, ProgramError) and "defined here" in str(outcome.error):
+            self._abandon(resident, f"{outcome.error}; import its module in the worker, then retry the instance")
+            return
+        else:
+            machine.now = max(machine.now, self.clock.now())
+            machine.call_failed(call.id, outcome.error, outcome.tree, chance=jitter_chance())
+        self.stir(resident)
+
+    def _run_taken(self, call: SpilledCall) -> None:
+        """Run an attempt of a call that belongs to an instance elsewhere."""
+        if call.id in self._taken:
+            return
+        payload = loads(call.payload)
+        attempt = Attempt(
+            call.name, payload["args"], None, payload["timeout"], lambda outcome: self._report_taken(call, outcome)
+        )
+        self._taken[call.id] = attempt
+        self.executor.submit(attempt)
+
+    def _report_taken(self, call: SpilledCall, outcome: Gave | Raised) -> None:
+        self._taken.pop(call.id, None)
+        result = {"value": outcome.tree} if isinstance(outcome, Gave) else {"error": outcome.tree}
+        delivery = Delivery(
+            id=call.id,
+            instance=call.instance,
+            kind=DeliveryKind.RESULT,
+            key=call.call,
+            payload=dumps(result),
+            at=self.clock.now(),
+        )
+        self._settled.append(Settled(call=call, delivery=delivery))
+        self._write.set()
+        self._look.set()
+
+    def _spills(self, call: PendingCall, local: int) -> bool:
+        queue = call.options.queue
+        if queue is not None and "*" not in self.queues and queue not in self.queues:
+            return True
+        return self.other_workers > 0 and self.executor.load + local >= SPILL_FACTOR * self.executor.concurrency
+
+    # --- writing
+
+    async def writing(self) -> None:
+        """Commit what instances produce, in groups, for as long as this runs."""
+        while True:
+            await self._write.wait()
+            self._write.clear()
+            self._writing = True
+            while self._stirred or self._parks or self._settled:
+                async with self._turn:
+                    await self._write_once()
+            self._writing = False
+            self._written.set()
+
+    async def _write_once(self) -> None:
+        if self._settled:
+            settled, self._settled = self._settled, []
+            self._learn(await self._patiently(lambda: self.store.settle(self.worker, settled)), ())
+        commits, self._parks = self._parks, []
+        stirred = list(self._stirred.values())[:COMMIT_LIMIT]
+        for resident in stirred:
+            del self._stirred[resident.id]
+        now = self.clock.now()
+        written: list[tuple[Resident, Commit, list[Any]]] = []
+        for resident in stirred:
+            commit = self._produce(resident, now)
+            if commit is not None:
+                commands, resident.commands = resident.commands, []
+                written.append((resident, commit, commands))
+                commits.append(commit)
+        if not commits:
+            return
+        if self._new_programs:
+            # A child's program is there before the child is.
+            programs, self._new_programs = list(self._new_programs.values()), {}
+            await self._patiently(lambda: self.store.save_programs(programs))
+            self._kept_programs.update(program.hash for program in programs)
+        self.commits += 1
+        committed = await self._patiently(lambda: self.store.commit(self.worker, commits))
+        for resident, commit, commands in written:
+            self._written_one(resident, commit, commands, committed)
+        self._learn(committed, [commit for _, commit, _ in written])
+
+    def _produce(self, resident: Resident, now: float) -> Commit | None:
+        """Let it take its turn; what it produced, or None if that is nothing."""
+        machine = resident.machine
+        machine.turn(now)
+        starts: list[Start] = []
+        deliveries: list[Delivery] = []
+        spilled: list[SpilledCall] = []
+        recalled: list[str] = []
+        notes, machine.notes = machine.notes, []
+        commands, machine.commands = machine.commands, []
+        for command in commands:
+            match command:
+                case StartCall(call) if call.id not in machine.calls:
+                    continue
+                case StartCall(call) if call.child is not None:
+                    start = self._child(resident, call, now)
+                    notes.append(Note("child", {"call": call.id, "name": call.name, "instance": start.id}))
+                    starts.append(start)
+                case StartCall(call):
+                    fields = {"call": call.id, "name": call.name, "args": call.payload, "attempt": call.attempt}
+                    notes.append(Note("call", fields))
+                    call.spilled = self._spills(call, len(resident.commands))
+                    if call.spilled:
+                        machine.touched_calls.add(call.id)
+                        spilled.append(_spilled(resident, call, now))
+                    else:
+                        resident.commands.append(command)
+                case DropCall(call):
+                    notes.append(Note("dropped", {"call": call.id, "name": call.name}))
+                    if call.child is not None:
+                        deliveries.append(_cancel(InstanceId(call.child["id"]), f"{resident.id}:{call.id}", now))
+                    elif call.spilled:
+                        recalled.append(f"{resident.id}:{call.id}:{call.attempt}")
+                    else:
+                        resident.commands.append(command)
+                case Send(instance, key, payload):
+                    resident.sends += 1
+                    id = f"{resident.id}:s{resident.seq}:{resident.sends}"
+                    kind = DeliveryKind.CANCEL if key is None else DeliveryKind.MESSAGE
+                    deliveries.append(
+                        Delivery(
+                            id=id, instance=InstanceId(instance), kind=kind, key=key or "", payload=dumps(payload), at=now
+                        )
+                    )
+        close: Ending | Release | None = None
+        steps: list[Step] = []
+        trim: int | None = None
+        if machine.ended is None:
+            try:
+                change = resident.saver.change()
+            except EncodeError as error:
+                machine.ended = Ended("failed", encode_exception(error))
+            else:
+                if change or notes:
+                    steps.append(resident.step(change, notes, now))
+                    trim = resident.trim_below(self.settings.history_steps)
+                close = self._release(resident, now)
+        if machine.ended is not None:
+            close = _ending(machine.ended)
+            starts, spilled = [], []
+            resident.commands = []
+            notes.append(Note("ended", {"status": close.status.value}))
+            steps.append(resident.step(_NOTHING, notes, now))
+            deliveries += self._tell_parent(resident, machine.ended, now)
+            for call in machine.calls.values():
+                if call.child is not None and call.branch >= 0:
+                    deliveries.append(_cancel(InstanceId(call.child["id"]), f"{resident.id}:{call.id}", now))
+        consumed, resident.consumed = resident.consumed, []
+        if not (steps or close or consumed):
+            self._set_alarm(resident)
+            return None
+        return Commit(
+            instance=resident.id,
+            steps=steps,
+            close=close,
+            consumed=consumed,
+            starts=starts,
+            deliveries=deliveries,
+            spilled=spilled,
+            recalled=recalled,
+            trim_below=trim,
+        )
+
+    def _release(self, resident: Resident, now: float) -> Release | None:
+        """Letting go of an instance that only waits, for longer than a moment."""
+        if resident.commands or resident.attempts:
+            return None
+        timer = resident.machine.next_timer
+        if timer is not None and timer - now < EVICT_AFTER:
+            return None
+        return Release(due_at=timer)
+
+    def _written_one(
+        self, resident: Resident, commit: Commit, commands: list[Any], committed: Committed
+    ) -> None:
+        """A resident's commit is durable: what it asked for may start."""
+        resident.seen.difference_update(commit.consumed)
+        match commit.close:
+            case Ending() as ending:
+                self._forget(resident)
+                self._ended(resident.id, ending)
+                self._look.set()
+                return
+            case Release() if resident.id not in committed.kept:
+                self._forget(resident)
+                self._look.set()
+                return
+            case Release():
+                # Something arrived before it could be let go.
+                self._mail.set()
+            case _:
+                pass
+        for command in commands:
+            if isinstance(command, StartCall):
+                self._run(resident, command.call)
+            else:
+                attempt = resident.attempts.pop(command.call.id, None)
+                if attempt is not None:
+                    self.executor.drop(attempt)
+        self._set_alarm(resident)
+
+    def _learn(self, committed: Committed, commits: Sequence[Commit]) -> None:
+        """Tell whoever waits for what a commit did."""
+        channels = {channel for channel, _ in committed.waiters}
+        for owner in set(committed.owners):
+            if owner == self.worker:
+                self._mail.set()
+            else:
+                channels.add(inbox_channel(owner))
+        if committed.started:
+            self._look.set()
+            if self.other_workers:
+                channels.add(WORK_CHANNEL)
+        if channels:
+            self._background(self._notify(sorted(channels)))
+
+    async def _notify(self, channels: Sequence[str]) -> None:
+        try:
+            await self.store.notify(channels)
+        except StoreUnavailable as error:
+            # Whoever was to be told polls as well.
+            log.warning("notification lost", channels=len(channels), error=str(error))
+
+    def _background(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- time
+
+    def _set_alarm(self, resident: Resident) -> None:
+        at = resident.machine.next_timer
+        if at is None or at == resident.timer or resident.gone:
+            return
+        resident.timer = at
+        self._alarm_count += 1
+        heapq.heappush(self._alarms, (at, self._alarm_count, resident))
+        if self._alarm_at is None or at < self._alarm_at:
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._cancel_alarm is not None:
+            self._cancel_alarm()
+            self._cancel_alarm = None
+        self._alarm_at = self._alarms[0][0] if self._alarms else None
+        if self._alarm_at is not None:
+            self._cancel_alarm = self.clock.call_at(self._alarm_at, self._ring)
+
+    def _ring(self) -> None:
+        now = self.clock.now()
+        while self._alarms and self._alarms[0][0] <= now:
+            at, _, resident = heapq.heappop(self._alarms)
+            if resident.timer == at:
+                resident.timer = None
+                self.stir(resident)
+        self._arm()
+
+    # --- children and parents
+
+    def _child(self, resident: Resident, call: PendingCall, now: float) -> Start:
+        """A child's start; its id follows from the parent and the call, so that asking twice starts one."""
+        options = call.child
+        assert options is not None
+        id = InstanceId(options.get("id") or f"{resident.id}.{call.id}")
+        options["id"] = id
+        resident.machine.touched_calls.add(call.id)
+        handle = resident.machine.objects.get(call.id)
+        if handle is not None and hasattr(handle, "instance"):
+            handle.instance = id  # type: ignore[attr-defined]
+            resident.machine.touch(handle)
+        cls = WORKFLOWS.get(call.name)
+        if cls is None:
+            raise ProgramError(f"no workflow {call.name!r} is defined here")
+        definition = definition_of(cls)
+        if definition.hash not in self._kept_programs:
+            self._new_programs[definition.hash] = self.registry.stored(definition)
+        return Start(
+            id=id,
+            name=call.name,
+            program=definition.hash,
+            input=start_payload(decode(call.payload["self"]), decode(call.payload["args"])),
+            created_at=now,
+            due_at=now + float(options.get("delay", 0.0)),
+            queue=options.get("queue", resident.claimed.queue),
+            priority=options.get("priority", 0),
+            parent=resident.id,
+            parent_call=str(call.id),
+            tags=options.get("tags", ""),
+        )
+
+    def _tell_parent(self, resident: Resident, ended: Ended, now: float) -> list[Delivery]:
+        claimed = resident.claimed
+        if claimed.parent is None or claimed.parent_call is None:
+            return []
+        result = {"value": ended.tree} if ended.kind == "done" else {"error": ended.tree}
+        return [
+            Delivery(
+                id=f"{resident.id}:end",
+                instance=claimed.parent,
+                kind=DeliveryKind.RESULT,
+                key=claimed.parent_call,
+                payload=dumps(result),
+                at=now,
+            )
+        ]
+
+    # --- trouble
+
+    async def _patiently(self, act: Callable[[], Any]) -> Any:
+        """Do it, again and again while the store cannot be reached."""
+        pause = 0.05
+        while True:
+            try:
+                return await act()
+            except StoreUnavailable as error:
+                log.warning("store unavailable", error=str(error), retry_in=pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 2.0)
+
+    def abandon_all(self) -> None:
+        """The lease is lost: drop everything in memory. Others go on from what was committed."""
+        for resident in list(self.residents.values()):
+            self._forget(resident)
+        for attempt in self._taken.values():
+            self.executor.drop(attempt)
+        self._taken.clear()
+        self._settled.clear()
+        self._parks.clear()
+        self._alarms.clear()
+        self._arm()
+
+
+class _Nothing:
+    put: dict[str, Any] = {}
+    gone: dict[str, None] = {}
+
+
+_NOTHING: Any = _Nothing()
+
+
+def _ending(ended: Ended) -> Ending:
+    status = {"done": Status.DONE, "failed": Status.FAILED, "cancelled": Status.CANCELLED}[ended.kind]
+    return Ending(status=status, payload=dumps(ended.tree))
+
+
+def _cancel(instance: InstanceId, id: str, now: float) -> Delivery:
+    return Delivery(id=f"{id}:cancel", instance=instance, kind=DeliveryKind.CANCEL, key="", payload=b"null", at=now)
+
+
+def _spilled(resident: Resident, call: PendingCall, now: float) -> SpilledCall:
+    return SpilledCall(
+        id=f"{resident.id}:{call.id}:{call.attempt}",
+        instance=resident.id,
+        call=str(call.id),
+        name=call.name,
+        queue=call.options.queue or resident.claimed.queue,
+        payload=dumps({"args": call.payload, "timeout": call.options.timeout}),
+        due_at=now,
+        attempt=call.attempt,
+    )

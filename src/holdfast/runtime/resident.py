@@ -1,0 +1,115 @@
+"""One owned instance in memory: its machine, what it has produced since its last commit, and the calls it runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.codec import decode, dumps, encode, loads
+from holdfast.engine import Change, Command, Entries, LinkedProgram, Machine, Note, Saver, fold, load
+from holdfast.errors import DecodeError
+from holdfast.model.instance import Claimed, Step
+from holdfast.runtime.executor import Attempt
+
+FULL_AFTER = 8192
+"""Bytes of changes after which a full row is due; with a large state, after twice its size more."""
+
+
+class Resident:
+    """An instance that this worker owns and holds."""
+
+    def __init__(self, claimed: Claimed, machine: Machine, saver: Saver, *, seq: int) -> None:
+        self.id = claimed.id
+        self.claimed = claimed
+        self.machine = machine
+        self.saver = saver
+        self.seq = seq
+        """Of the last row that was produced."""
+        self.since_full = 0
+        self.fulls: deque[int] = deque([claimed.steps[0].seq])
+        self.attempts: dict[int, Attempt] = {}
+        self.consumed: list[str] = []
+        self.seen: set[str] = set()
+        """Inbox rows folded in and not yet known to be deleted."""
+        self.commands: list[Command] = []
+        """What starts once the present commit is written."""
+        self.sends = 0
+        self.timer: float | None = None
+        """The moment for which the owner's alarm is set."""
+        self.gone = False
+        """It ended, was released or is lost; events for it are dropped."""
+
+    def step(self, change: Change, notes: Sequence[Note], now: float) -> Step:
+        """The next journal row: this change, or everything where a full row is due."""
+        self.seq += 1
+        noted = [[note.what, note.fields] for note in notes]
+        full = self.since_full > FULL_AFTER + 2 * self.saver.size()
+        if full:
+            payload = dumps({"full": self.saver.whole(), "notes": noted})
+            self.since_full = 0
+            self.fulls.append(self.seq)
+        else:
+            payload = dumps({"put": change.put, "gone": list(change.gone), "notes": noted})
+            self.since_full += len(payload)
+        return Step(seq=self.seq, at=now, payload=payload, full=full)
+
+    def trim_below(self, keep: int) -> int | None:
+        """Below which row the journal may be cut, so that `keep` steps and a full row before them remain."""
+        below: int | None = None
+        while len(self.fulls) > 1 and self.fulls[1] <= self.seq - keep:
+            self.fulls.popleft()
+            below = self.fulls[0]
+        return below
+
+
+def entries_of(steps: Sequence[Step], *, upto: int | None = None) -> Entries:
+    """The state that journal rows describe, beginning with a full one. Raises DecodeError where they don't."""
+    entries: Entries = {}
+    for step in steps:
+        if upto is not None and step.seq > upto:
+            break
+        row = loads(step.payload)
+        if not isinstance(row, dict):
+            raise DecodeError(f"the journal row {step.seq} is damaged")
+        if "start" in row:
+            entries = {"start": row["start"]}
+        elif "full" in row:
+            entries = dict(row["full"])
+        else:
+            entries.pop("start", None)
+            fold(entries, row.get("put") or {}, row.get("gone") or ())
+    return entries
+
+
+def awaken(claimed: Claimed, program: LinkedProgram, *, now: float) -> Resident:
+    """An instance as it stands in its journal. Raises DecodeError where the journal cannot be read here."""
+    if not claimed.steps:
+        raise DecodeError("the journal is empty")
+    entries = entries_of(claimed.steps)
+    machine = Machine(program, now=now)
+    if "start" in entries:
+        self_object, bound = begin_values(entries["start"], program)
+        machine.begin(self_object, bound)
+        saver = Saver(machine)
+    else:
+        saver = load(machine, entries)
+    resident = Resident(claimed, machine, saver, seq=claimed.steps[-1].seq)
+    resident.since_full = sum(len(step.payload) for step in claimed.steps[1:])
+    return resident
+
+
+def begin_values(start: Any, program: LinkedProgram) -> tuple[Any, dict[str, Any]]:
+    """The workflow object and the variables with which the entry function begins."""
+    attributes, arguments = decode(start)
+    made = object.__new__(program.cls)
+    vars(made).update(attributes)
+    # The first parameter is `self`, whatever its author called it.
+    first = program.program.functions[program.program.entry].params.split(",")[0].strip().rstrip("/").strip()
+    return made, {first: made, **arguments}
+
+
+def start_payload(attributes: dict[str, Any], arguments: dict[str, Any]) -> bytes:
+    """Row 0 of a journal: the workflow object's attributes and the arguments of `run`."""
+    return dumps({"start": encode([attributes, arguments])})
+

@@ -1,0 +1,187 @@
+"""A worker: one process's share of the work. Puts owner, executor and heartbeat together, and takes them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from holdfast.clock import Clock
+from holdfast.errors import LeaseLost, StoreUnavailable
+from holdfast.ids import InstanceId, WorkerId, uuid7
+from holdfast.model.instance import Ending
+from holdfast.ports import WORK_CHANNEL, Beat, Enlistment, Store, inbox_channel
+from holdfast.registry import Registry
+from holdfast.runtime.executor import Executor
+from holdfast.runtime.heartbeat import Heartbeat
+from holdfast.runtime.owner import Owner
+from holdfast.settings import Settings
+
+log = structlog.get_logger("holdfast.worker")
+
+
+class Worker:
+    """Claims instances and runs them until it is told to stop."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        clock: Clock,
+        settings: Settings,
+        ended: Callable[[InstanceId, Ending], bool] = lambda _id, _ending: False,
+        stub: Callable[[str], Callable[..., Any] | None] | None = None,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self.clock = clock
+        self.settings = settings
+        self.owner: Owner | None = None
+        self.ready = asyncio.Event()
+        """Set while the worker is enlisted and takes work."""
+        self._ended = ended
+        self._stub = stub
+        self._stopping = asyncio.Event()
+        self._at_once = False
+        self._finished_before = 0
+
+    @property
+    def finished_actions(self) -> int:
+        """How many actions it has run."""
+        return self._finished_before + (self.owner.executor.finished if self.owner else 0)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask it to end: running actions may go on for `drain_seconds`, unless `at_once`."""
+        self._at_once = self._at_once or at_once
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop` is called. A lost lease is left behind: it goes on under a new one."""
+        while not self._stopping.is_set():
+            try:
+                await self._tenure()
+            except LeaseLost as error:
+                log.warning("worker starts over", reason=str(error))
+
+    async def _tenure(self) -> None:
+        """One lease, from enlisting to handing over."""
+        id = WorkerId(uuid7())
+        executor = Executor(concurrency=self.settings.concurrent_per_worker, stub=self._stub)
+        owner = self.owner = Owner(
+            id,
+            store=self.store,
+            registry=self.registry,
+            executor=executor,
+            clock=self.clock,
+            settings=self.settings,
+            ended=self._ended,
+        )
+        await self._enlist(id, owner)
+        lost = asyncio.Event()
+
+        def beat(news: Beat) -> None:
+            owner.other_workers = max(0, news.workers - 1)
+
+        heart = Heartbeat(
+            id, store=self.store, clock=self.clock, lease=self.settings.lease_seconds, beat=beat, lost=lost.set
+        )
+        unlisten = [await self.store.listen(WORK_CHANNEL, owner.look), await self.store.listen(inbox_channel(id), owner.mail)]
+        heart.start()
+        log.info("worker started", worker=id, queues=self.settings.queues, concurrency=executor.concurrency)
+        self.ready.set()
+        retire = True
+        work = asyncio.gather(owner.claiming(), owner.writing(), owner.reading_mail())
+        try:
+            await self._until_over(work, lost)
+            if not lost.is_set():
+                await self._drain(owner)
+        except LeaseLost:
+            retire = False
+            raise
+        finally:
+            self.ready.clear()
+            if lost.is_set():
+                retire = False
+            await asyncio.shield(asyncio.ensure_future(self._hand_over(owner, work, heart, unlisten, retire=retire)))
+        if lost.is_set():
+            raise LeaseLost(f"worker {id} lost its lease; others own its instances now")
+
+    async def _enlist(self, id: WorkerId, owner: Owner) -> None:
+        pause = 0.1
+        while True:
+            try:
+                await self.store.enlist(
+                    Enlistment(
+                        id=id,
+                        host=socket.gethostname(),
+                        pid=os.getpid(),
+                        queues=owner.queues,
+                        lease=self.settings.lease_seconds,
+                        now=self.clock.now(),
+                    )
+                )
+                return
+            except StoreUnavailable as error:
+                log.warning("store unavailable", error=str(error), retry_in=pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+
+    async def _until_over(self, work: asyncio.Future[Any], lost: asyncio.Event) -> None:
+        """Return when it should stop or has lost its lease; raise what its parts raise."""
+        waits = [asyncio.ensure_future(self._stopping.wait()), asyncio.ensure_future(lost.wait())]
+        try:
+            done, _ = await asyncio.wait([work, *waits], return_when=asyncio.FIRST_COMPLETED)
+            if work in done:
+                work.result()
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _drain(self, owner: Owner) -> None:
+        """Start nothing new, let what runs come to its end, and write it down."""
+        owner.draining = True
+        owner.look()
+        if self._at_once or self.settings.drain_seconds == 0:
+            return
+        log.info("worker drains", running=owner.executor.load)
+        again = asyncio.ensure_future(self._second_request())
+        settled = asyncio.ensure_future(owner.settled_down())
+        try:
+            await asyncio.wait(
+                [again, settled], timeout=self.settings.drain_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            again.cancel()
+            settled.cancel()
+
+    async def _second_request(self) -> None:
+        while not self._at_once:
+            self._stopping.clear()
+            await self._stopping.wait()
+        self._stopping.set()
+
+    async def _hand_over(
+        self, owner: Owner, work: asyncio.Future[Any], heart: Heartbeat, unlisten: list[Any], *, retire: bool
+    ) -> None:
+        """Give everything back. What was committed is safe; what was not is repeated by whoever takes over."""
+        self._stopping.set() if self._at_once else None
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        owner.abandon_all()
+        self._finished_before += owner.executor.finished
+        owner.executor.close()
+        self.owner = None
+        await heart.stop()
+        try:
+            for stop in unlisten:
+                await stop()
+            if retire:
+                await self.store.retire(owner.worker, now=self.clock.now())
+                log.info("worker stopped", worker=owner.worker)
+        except StoreUnavailable as error:
+            log.warning("could not hand over", error=str(error), hint="its work goes on when the lease ends")

@@ -1,0 +1,79 @@
+"""Settings: from arguments, `HOLDFAST_*` environment variables and a `.env` file, in this order. Reads; decides nothing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from holdfast.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """What can be set. Each field is read from `HOLDFAST_<FIELD>` in the environment, then from `.env`.
+
+    Durations are in the unit that their name says, else in seconds.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="HOLDFAST_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    database_url: str = "sqlite:///holdfast.db"
+    """Where instances live: `sqlite:///file.db`, `sqlite://:memory:`, `postgresql://user@host/database`."""
+    worker_count: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Worker processes of `holdfast worker`; by default one for each processor."""
+    concurrent_per_worker: int = Field(10, ge=1)
+    """How many actions a worker process runs at once."""
+    user_module: str | None = None
+    """A module that each worker imports before it takes work; several are separated by commas."""
+    poll_interval_ms: float = Field(100, gt=0)
+    """How often a worker looks for work where the store cannot push, in milliseconds."""
+    max_action_lifecycle: int | None = Field(None, ge=1)
+    """After how many actions a worker process is replaced by a fresh one; by default never."""
+    batch_size: int | None = Field(None, ge=1)
+    """How many calls a worker takes over from others at once; by default as many as it has room for."""
+    max_instances: int = Field(2000, ge=1)
+    """How many instances a worker process holds in memory at once; those that only wait do not count."""
+    queues: str = "*"
+    """The queues to work on, separated by commas; `*` means all."""
+    lease_seconds: float = Field(15.0, gt=0)
+    """After how many seconds without a sign of life a worker's instances go to others."""
+    drain_seconds: float = Field(30.0, ge=0)
+    """How long a worker that is asked to stop lets running actions go on."""
+    gc_interval_ms: float | None = Field(None, gt=0)
+    """How often finished instances are cleaned up, in milliseconds; by default never."""
+    gc_retention_seconds: float = Field(86400, ge=0)
+    """How long finished instances are kept at least."""
+    gc_batch_size: int = Field(100, ge=1)
+    """How many instances are cleaned up at once."""
+    history_retention_seconds: float = Field(7 * 86400, ge=0)
+    """How long the history of living instances is kept at least, beyond what they need to go on."""
+    history_steps: int = Field(1000, ge=1)
+    """How many steps of a living instance's history are kept, beyond what it needs to go on."""
+    signing_key: str | None = None
+    """Where set, stored programs are signed with it, and others are refused."""
+    log_format: Literal["auto", "human", "json"] = "auto"
+    """How logs look: for people, or one JSON object a line; by default for people on a terminal."""
+    log_level: str = "info"
+
+    @field_validator("log_level")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        if value.lower() not in ("debug", "info", "warning", "error", "critical"):
+            raise ValueError("one of debug, info, warning, error, critical")
+        return value.lower()
+
+    @classmethod
+    def load(cls, **given: Any) -> Settings:
+        """The settings, with those given here going first. Raises ConfigurationError that names what is wrong."""
+        try:
+            return cls(**{key: value for key, value in given.items() if value is not None})
+        except ValidationError as error:
+            lines = [
+                f"  {'HOLDFAST_' + str(item['loc'][0]).upper() if item['loc'] else 'settings'}: {item['msg']}"
+                for item in error.errors()
+            ]
+            raise ConfigurationError("these settings cannot be used:\n" + "\n".join(lines)) from error
