@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -120,6 +120,17 @@ class App:
     def handle(self, id: str, cls: type[Workflow] | None = None) -> Handle[Any]:
         """The handle of an instance that exists."""
         return Handle(self.client, InstanceId(id), cls)
+
+    async def fork(
+        self, id: str, *, at: int | None = None, changes: Mapping[str, Any] | None = None, new_id: str | None = None
+    ) -> InstanceId:
+        """Go on from step `at` of an instance's history (by default the last one before its end) as a new instance.
+
+        `changes` gives variables of the running function other values. Raises HoldfastError where the step or a
+        variable does not exist.
+        """
+        await self.open()
+        return await self.client.fork(InstanceId(id), at=at, changes=changes or {}, new_id=new_id)
 
     # --- working
 

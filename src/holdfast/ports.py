@@ -160,10 +160,16 @@ class Store(Protocol):
 
     # --- workers
 
-    async def enlist(self, worker: Enlistment) -> None: ...
+    async def enlist(self, worker: Enlistment) -> None:
+        """Take a lease, under an id that no worker had before: an old commit must not pass for a new worker's."""
+        ...
 
     async def heartbeat(self, worker: WorkerId, *, lease: float, now: float) -> Beat:
         """Renew the lease and free what dead workers held. Safe to call from another thread's event loop."""
+        ...
+
+    async def close_thread(self) -> None:
+        """Close what `heartbeat` opened for the running loop, before that loop ends; harmless where it opened nothing."""
         ...
 
     async def idle(self, worker: WorkerId, idle: bool) -> None:
@@ -183,11 +189,20 @@ class Store(Protocol):
         ...
 
     async def take_inbox(self, worker: WorkerId) -> Sequence[Delivery]:
-        """All inbox rows of instances that this worker owns, oldest first. They stay until a commit consumes them."""
+        """The inboxes of this worker's instances that got something since the last call, whole, oldest rows first.
+
+        Rows stay until a commit consumes them: one that was not comes again when its instance gets something else,
+        or is claimed anew. So a caller keeps what it was given, and knows rows by their ids.
+        """
         ...
 
     async def commit(self, worker: WorkerId, commits: Sequence[Commit]) -> Committed:
-        """Write all of it in one transaction, if the worker's lease still stands."""
+        """Write all of it in one transaction, if the worker's lease still stands.
+
+        Repeating a commit whose answer was lost changes nothing and answers the same, as far as that is still true:
+        one with steps is known by its last step. An instance may be claimed again between a release and its
+        repetition; it is reported as kept then, besides being in that claim.
+        """
         ...
 
     async def settle(self, worker: WorkerId, settled: Sequence[Settled]) -> Committed:

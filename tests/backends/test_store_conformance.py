@@ -454,6 +454,17 @@ async def test_a_release_loses_against_a_delivery_of_the_same_batch(store: Any) 
     assert [each.id for each in await store.take_inbox("w")] == ["m"]
 
 
+async def test_a_commit_that_stays_keeps_what_was_signalled_before_it(store: Any) -> None:
+    await owned(store, "w", "a", "b")
+    await store.deliver([message("m", "a")])
+    done = await store.commit(
+        "w",
+        [commit("a", step(1, full=True)), commit("b", step(1), deliveries=[message("n", "a", at=NOW + 1)])],
+    )
+    assert done.lost == frozenset()
+    assert [each.id for each in await store.take_inbox("w")] == ["m", "n"]
+
+
 async def test_deliveries_of_a_commit_wake_sleepers_and_name_owners(bench: Any) -> None:
     one, two = await bench.store(), await bench.store()
     await owned(one, "w1", "a", "sleeper")

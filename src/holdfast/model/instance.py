@@ -62,7 +62,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One row of an instance's journal. `full` rows hold a whole state, others what changed since the row before."""
+    """One row of an instance's journal. `full` rows hold a whole state, others what changed since the row before.
+
+    `at` is never less than that of the step before it, whatever a new owner's clock says.
+    """
 
     seq: int
     at: float

@@ -1,0 +1,1 @@
+"""What people see of running work: logs and histories. Reads; changes nothing."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from holdfast.clock import Clock, as_seconds
 from holdfast.codec import Decoder, dumps, encode, loads
+from holdfast.engine import Entries
 from holdfast.errors import (
+    HoldfastError,
     InstanceNotFound,
     WaitTimeout,
     WorkflowCancelled,
@@ -27,7 +29,7 @@ from holdfast.model.instance import (
 )
 from holdfast.ports import Store
 from holdfast.registry import Registry
-from holdfast.runtime.resident import start_payload
+from holdfast.runtime.resident import entries_of, start_payload
 from holdfast.workflow import Run, Workflow, definition_of, message_key
 
 R = TypeVar("R")
@@ -88,6 +90,45 @@ class Client:
             )
         await self.store.start(starts)
         return [start.id for start in starts]
+
+    async def fork(
+        self, id: InstanceId, *, at: int | None, changes: Mapping[str, Any], new_id: str | None
+    ) -> InstanceId:
+        """A new instance that goes on from a step of another's history, with some variables changed."""
+        views = await self.store.view([id])
+        if not views:
+            raise InstanceNotFound(f"there is no instance {id!r}")
+        steps = await self._history(id)
+        last = steps[-1].seq
+        seq = at if at is not None else (last - 1 if views[0].status.ended and last > 0 else last)
+        if not steps[0].seq <= seq <= last:
+            raise HoldfastError(f"there is no step {seq}; the history holds {steps[0].seq} to {last}")
+        entries = entries_of(steps, upto=seq)
+        for name, value in changes.items():
+            _change(entries, name, encode(value))
+        now = self.clock.now()
+        made = InstanceId(new_id or uuid7())
+        payload = dumps(entries if "start" in entries else {"full": entries, "notes": [["forked", {"from": id, "at": seq}]]})
+        start = Start(
+            id=made,
+            name=views[0].name,
+            program=views[0].program,
+            input=payload,
+            created_at=now,
+            due_at=now,
+            queue=views[0].queue,
+            priority=views[0].priority,
+            tags=f"fork={id}@{seq}",
+        )
+        if not await self.store.start([start]):
+            raise HoldfastError(f"there is an instance {made!r} already; choose another id")
+        return made
+
+    async def _history(self, id: InstanceId) -> list[Step]:
+        steps: list[Step] = []
+        while page := await self.store.history(id, after=steps[-1].seq if steps else -1, limit=1000):
+            steps += page
+        return steps
 
     # --- waiting
 
@@ -232,6 +273,29 @@ def outcome_of(view: InstanceView) -> Any:
     if isinstance(error, BaseException):
         raise error
     raise WorkflowFailed(f"instance {view.id} failed, and its exception cannot be read here")
+
+
+def _change(entries: Entries, name: str, tree: Any) -> None:
+    """Give a variable of the outermost function that has it another value."""
+    if "start" in entries:
+        arguments = entries["start"][1]
+        if name not in arguments:
+            raise HoldfastError(f"there is no argument {name!r}; there are: {', '.join(sorted(arguments))}")
+        arguments[name] = tree
+        return
+    cells = {key: key for key in entries if key[0].isdigit()}
+    cells.update({cell: key for key, group in entries.items() if key[0] == "=" for cell, _ in group})
+    found = sorted((cell for cell in cells if cell.partition(".")[2] == name), key=lambda c: int(c.partition(".")[0]))
+    if not found:
+        names = sorted({cell.partition(".")[2] for cell in cells if not cell.partition(".")[2].startswith("_hf")})
+        raise HoldfastError(f"there is no variable {name!r} at this step; there are: {', '.join(names)}")
+    key = cells[found[0]]
+    if key[0] != "=":
+        entries[found[0]] = tree
+    else:
+        # The others of the group are numbered together, so it leaves the group without its place being lost.
+        entries[key] = [[cell if cell != found[0] else "-1.replaced", inner] for cell, inner in entries[key]]
+        entries[found[0]] = tree
 
 
 def _ended_view(id: InstanceId, ending: Ending) -> InstanceView:

@@ -47,7 +47,7 @@ class Worker:
         self._ended = ended
         self._stub = stub
         self._stopping = asyncio.Event()
-        self._at_once = False
+        self._at_once = asyncio.Event()
         self._finished_before = 0
 
     @property
@@ -57,8 +57,9 @@ class Worker:
 
     def stop(self, *, at_once: bool = False) -> None:
         """Ask it to end: running actions may go on for `drain_seconds`, unless `at_once`."""
-        self._at_once = self._at_once or at_once
         self._stopping.set()
+        if at_once:
+            self._at_once.set()
 
     async def run(self) -> None:
         """Work until `stop` is called. A lost lease is left behind: it goes on under a new one."""
@@ -146,10 +147,10 @@ class Worker:
         """Start nothing new, let what runs come to its end, and write it down."""
         owner.draining = True
         owner.look()
-        if self._at_once or self.settings.drain_seconds == 0:
+        if self._at_once.is_set() or self.settings.drain_seconds == 0:
             return
         log.info("worker drains", running=owner.executor.load)
-        again = asyncio.ensure_future(self._second_request())
+        again = asyncio.ensure_future(self._at_once.wait())
         settled = asyncio.ensure_future(owner.settled_down())
         try:
             await asyncio.wait(
@@ -159,17 +160,10 @@ class Worker:
             again.cancel()
             settled.cancel()
 
-    async def _second_request(self) -> None:
-        while not self._at_once:
-            self._stopping.clear()
-            await self._stopping.wait()
-        self._stopping.set()
-
     async def _hand_over(
         self, owner: Owner, work: asyncio.Future[Any], heart: Heartbeat, unlisten: list[Any], *, retire: bool
     ) -> None:
         """Give everything back. What was committed is safe; what was not is repeated by whoever takes over."""
-        self._stopping.set() if self._at_once else None
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
         owner.abandon_all()

@@ -21,7 +21,7 @@ class Change:
     id: InstanceId
     mine: bool = False
     stepped: bool = False
-    close: str | None = None
+    close: str = "stay"
     status: str | None = None
     outcome: bytes | None = None
     reason: str | None = None

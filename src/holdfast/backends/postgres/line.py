@@ -60,6 +60,8 @@ BEGIN_POOLED = "BEGIN ISOLATION LEVEL READ COMMITTED; " + "; ".join(
     f"SET LOCAL {name} = {value}" for name, value in PLANNING.items()
 )
 
+CLOSE_SECONDS = 5.0
+
 PLAN_LIFETIME = 60
 """Seconds after which a plan is made anew."""
 
@@ -150,8 +152,9 @@ class Line:
         if connection is None:
             return
         try:
-            await connection.close(timeout=5)
-        except BROKEN:
+            async with asyncio.timeout(CLOSE_SECONDS), self._lock:
+                await connection.close()
+        except (*BROKEN, driver.InterfaceError):
             connection.terminate()
 
     async def _send(self, name: str | Statement, values: Mapping[str, Any]) -> list[Row]:
@@ -169,11 +172,10 @@ class Line:
         await connection.execute(BEGIN_POOLED if pooled else "BEGIN ISOLATION LEVEL READ COMMITTED")
         try:
             yield
+            await connection.execute("COMMIT")
         except BaseException:
-            if not connection.is_closed():
-                await connection.execute("ROLLBACK")
+            await _undo(connection)
             raise
-        await connection.execute("COMMIT")
 
     async def _persist(self, send: Callable[[], Awaitable[Any]], *, tries: int) -> Any:
         """Send; again after a conflict, and, while `tries` last, over a new connection after a break."""
@@ -244,6 +246,17 @@ class Line:
         for channel in channels:
             for wake in list(self._wakes[channel]):
                 wake(channel)
+
+
+async def _undo(connection: Any) -> None:
+    if connection.is_closed():
+        return
+    try:
+        await connection.execute("ROLLBACK")
+    except BaseException:
+        # Whoever came next would find himself in this transaction.
+        connection.terminate()
+        raise
 
 
 class Transaction:

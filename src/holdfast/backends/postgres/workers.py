@@ -43,10 +43,9 @@ async def relieve_expired(line: Line, now: float) -> None:
     """End every expired lease and put back what it held."""
 
     async def work(transaction: Transaction) -> None:
-        workers = [row["worker"] for row in await transaction.fetch("bury", now=now)]
-        if workers:
-            await transaction.fetch("recover_instances", workers=workers, now=now)
-            await transaction.fetch("free_calls", workers=workers, now=now)
+        for row in await transaction.fetch("bury", now=now):
+            await transaction.fetch("recover_instances", worker=row["worker"], now=now)
+            await transaction.fetch("free_calls", worker=row["worker"], now=now)
 
     await line.transact(work)
 
@@ -55,8 +54,8 @@ async def retire(line: Line, worker: WorkerId, now: float) -> None:
     async def work(transaction: Transaction) -> None:
         # The statements after this one see what a commit wrote that this one had to wait for.
         await transaction.fetch("discharge", worker=worker)
-        await transaction.fetch("free_instances", workers=[worker], now=now)
-        await transaction.fetch("free_calls", workers=[worker], now=now)
+        await transaction.fetch("free_instances", worker=worker, now=now)
+        await transaction.fetch("free_calls", worker=worker, now=now)
 
     await line.transact(work)
 
@@ -97,6 +96,9 @@ class Claiming:
             except StoreUnavailable:
                 if last:
                     raise
+            except LeaseLost:
+                del self._doubtful[worker]
+                raise
         raise AssertionError("unreachable")
 
     async def _claim(

@@ -1,6 +1,8 @@
 -- What clients ask. `:shard` is given with every statement. Whatever changes several instances locks them in the order
 -- of their ids first, so that no two of these statements can wait for each other in a circle: arrays come sorted, and
--- COLLATE "C" sorts as Python does. A lateral subquery with a lock or an OFFSET is never turned around by the planner.
+-- COLLATE "C" sorts as Python does.
+-- Rows are always reached from what is given, key by key, however small a table seemed when the plan was made: a lateral
+-- subquery with a lock or an OFFSET is never turned around by the planner, nor is a join by BETWEEN with equal ends.
 
 -- name: start
 -- index: the primary keys, to leave alone what is there; holdfast_lease whole (a row per worker)
@@ -52,7 +54,7 @@ SET signalled = true,
     due_at = CASE
         WHEN i.owner IS NULL AND i.status = 'pending' THEN least(coalesce(i.due_at, t.at), t.at) ELSE i.due_at
     END
-FROM target t WHERE i.shard = t.shard AND i.id = t.id
+FROM target t WHERE (i.shard, i.id) BETWEEN (t.shard, t.id) AND (t.shard, t.id)
 RETURNING i.id, i.owner, i.status, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS idle
 
 -- name: await_ending
@@ -67,7 +69,7 @@ UPDATE holdfast_instance i
 SET waiter = CASE
         WHEN i.waiter IS NULL OR length(i.waiter) > 1000 THEN :waiter::text ELSE i.waiter || ' ' || :waiter::text
     END
-FROM target t WHERE i.shard = t.shard AND i.id = t.id
+FROM target t WHERE (i.shard, i.id) BETWEEN (t.shard, t.id) AND (t.shard, t.id)
 
 -- name: view
 -- index: holdfast_instance primary key
@@ -88,7 +90,7 @@ WITH target AS (
     ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i SET status = 'pending', due_at = :now::float8, reason = NULL
-FROM target t WHERE i.shard = t.shard AND i.id = t.id
+FROM target t WHERE (i.shard, i.id) BETWEEN (t.shard, t.id) AND (t.shard, t.id)
 RETURNING i.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS idle
 
 -- name: delete

@@ -91,7 +91,7 @@ changed AS (
         base_seq = CASE WHEN j.own AND j.base_seq > i.base_seq THEN j.base_seq ELSE i.base_seq END,
         recoveries = CASE WHEN j.own THEN 0 ELSE i.recoveries END
     FROM judged j
-    WHERE i.shard = j.shard AND i.id = j.id
+    WHERE (i.shard, i.id) BETWEEN (j.shard, j.id) AND (j.shard, j.id)
       AND (j.own OR (j.told_at IS NOT NULL AND i.status IN ('pending', 'parked')))
     RETURNING i.id, i.owner, i.status, i.waiter, j.own
 )
@@ -176,7 +176,8 @@ seeded AS (
         SELECT :shard AS shard, c.*
         FROM unnest(:recalled_instances::text[], :recalled_ids::text[]) AS c (instance, id) OFFSET 0
     ) c
-    WHERE k.shard = c.shard AND k.instance = c.instance AND k.id = c.id AND EXISTS (SELECT FROM lease)
+    WHERE (k.shard, k.instance, k.id) BETWEEN (c.shard, c.instance, c.id) AND (c.shard, c.instance, c.id)
+      AND EXISTS (SELECT FROM lease)
 )
 
 -- name: commit_ended
@@ -194,7 +195,7 @@ seeded AS (
 ended_calls AS (
     DELETE FROM holdfast_call k
     USING judged j
-    WHERE j.own AND j.close = 'end' AND k.shard = j.shard AND k.instance = j.id
+    WHERE j.own AND j.close = 'end' AND (k.shard, k.instance) BETWEEN (j.shard, j.id) AND (j.shard, j.id)
 )
 
 -- name: commit_trimmed
@@ -204,7 +205,8 @@ ended_calls AS (
     USING (
         SELECT :shard AS shard, t.* FROM unnest(:trim_ids::text[], :trim_belows::int[]) AS t (instance, below) OFFSET 0
     ) t
-    WHERE s.shard = t.shard AND s.instance = t.instance AND s.seq < t.below AND EXISTS (SELECT FROM lease)
+    WHERE (s.shard, s.instance) BETWEEN (t.shard, t.instance) AND (t.shard, t.instance) AND s.seq < t.below
+      AND EXISTS (SELECT FROM lease)
 )
 
 -- name: commit_answer
@@ -250,7 +252,7 @@ gone AS (
             SELECT c.ctid, c.owner FROM holdfast_call c
             WHERE c.shard = :shard AND c.instance = u.instance AND c.id = u.id OFFSET 0
         ) c
-        WHERE c.owner = :worker::text AND (SELECT count(*) FROM target) > 0
+        WHERE c.owner = :worker::text AND (SELECT count(*) FROM target) >= 0
     ))
     RETURNING instance, id
 ),
@@ -272,7 +274,7 @@ told AS (
             WHEN i.owner IS NULL AND i.status = 'pending' THEN least(coalesce(i.due_at, t.at), t.at) ELSE i.due_at
         END
     FROM target t
-    WHERE i.shard = t.shard AND i.id = t.id AND (t.id IN (SELECT instance FROM gone)) IS TRUE
+    WHERE (i.shard, i.id) BETWEEN (t.shard, t.id) AND (t.shard, t.id) AND (t.id IN (SELECT instance FROM gone)) IS TRUE
     RETURNING i.id, i.owner, i.status
 )
 SELECT t.id, t.owner, t.status FROM lease LEFT JOIN told t ON true

@@ -1,13 +1,14 @@
 -- Listings. A statement is `find` or `count`, the conditions its filter needs, and for `find` its end.
+-- The shard is checked and not sought (IS TRUE): its key would invite a read of all of it, to be sorted.
 
 -- name: find
 -- index: holdfast_instance_created (or holdfast_instance_parent), newest first
 SELECT id, name, program, status, queue, priority, created_at, ended_at, due_at, owner, parent, reason, tags,
        NULL::bytea AS outcome
-FROM holdfast_instance WHERE shard = :shard
+FROM holdfast_instance WHERE (shard = :shard) IS TRUE
 
 -- name: count
-SELECT count(*) AS number FROM holdfast_instance WHERE shard = :shard
+SELECT count(*) AS number FROM holdfast_instance WHERE (shard = :shard) IS TRUE
 
 -- name: find_end
 ORDER BY created_at DESC, id DESC LIMIT :limit::int

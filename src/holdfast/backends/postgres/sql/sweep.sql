@@ -1,7 +1,7 @@
 -- name: expired_instances
 -- index: holdfast_instance_created; nothing ends before it was created
 SELECT id FROM holdfast_instance
-WHERE shard = :shard AND created_at < :ended_before::float8 AND ended_at < :ended_before::float8
+WHERE (shard = :shard) IS TRUE AND created_at < :ended_before::float8 AND ended_at < :ended_before::float8
 ORDER BY created_at LIMIT :batch::int
 
 -- name: partitions

@@ -36,7 +36,7 @@ DELETE FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text RETUR
 -- index: holdfast_instance_owner; the journal's primary keys for the last step
 -- Only takeovers without a step in between add up; and whoever claims it next looks into its inbox.
 WITH held AS (
-    SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = ANY(:workers::text[])
+    SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text
     ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i
@@ -46,25 +46,25 @@ FROM held h
 CROSS JOIN LATERAL (
     SELECT coalesce(max(j.seq), 0) AS seq FROM holdfast_journal j WHERE j.shard = :shard AND j.instance = h.id
 ) j
-WHERE i.shard = h.shard AND i.id = h.id
+WHERE (i.shard, i.id) BETWEEN (h.shard, h.id) AND (h.shard, h.id)
 
 -- name: free_instances
 -- index: holdfast_instance_owner
 WITH held AS (
-    SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = ANY(:workers::text[])
+    SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text
     ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i SET owner = NULL, due_at = :now::float8, signalled = true
-FROM held h WHERE i.shard = h.shard AND i.id = h.id
+FROM held h WHERE (i.shard, i.id) BETWEEN (h.shard, h.id) AND (h.shard, h.id)
 
 -- name: free_calls
 -- index: holdfast_call_owner
 WITH held AS (
-    SELECT shard, instance, id FROM holdfast_call WHERE shard = :shard AND owner = ANY(:workers::text[])
+    SELECT shard, instance, id FROM holdfast_call WHERE shard = :shard AND owner = :worker::text
     ORDER BY instance COLLATE "C", id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_call c SET owner = NULL, due_at = :now::float8
-FROM held h WHERE c.shard = h.shard AND c.instance = h.instance AND c.id = h.id
+FROM held h WHERE (c.shard, c.instance, c.id) BETWEEN (h.shard, h.instance, h.id) AND (h.shard, h.instance, h.id)
 
 -- name: idle
 -- index: holdfast_lease primary key
@@ -83,7 +83,7 @@ WITH mine AS (
     ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i SET signalled = false
-FROM mine m WHERE i.shard = m.shard AND i.id = m.id
+FROM mine m WHERE (i.shard, i.id) BETWEEN (m.shard, m.id) AND (m.shard, m.id)
 RETURNING i.id
 
 -- name: owned

@@ -1,4 +1,5 @@
--- Version 1. Moments are Unix seconds. Every key starts with the shard (0 while there is one).
+-- Version 1. Moments are Unix seconds. Every key starts with the shard (0 while there is one); other indexes do not, or
+-- they would serve for reading a whole shard where a key is given.
 
 -- A worker's lease: the row exists for as long as the worker is alive.
 CREATE TABLE holdfast_lease (
@@ -46,11 +47,11 @@ CREATE TABLE holdfast_instance (
 CREATE INDEX holdfast_instance_claimable ON holdfast_instance (shard, queue, priority, due_at)
     WHERE owner IS NULL AND status = 'pending' AND due_at IS NOT NULL;
 
-CREATE INDEX holdfast_instance_owner ON holdfast_instance (shard, owner) WHERE owner IS NOT NULL;
+CREATE INDEX holdfast_instance_owner ON holdfast_instance (owner) WHERE owner IS NOT NULL;
 
-CREATE INDEX holdfast_instance_created ON holdfast_instance (shard, created_at, id);
+CREATE INDEX holdfast_instance_created ON holdfast_instance (created_at, id);
 
-CREATE INDEX holdfast_instance_parent ON holdfast_instance (shard, parent, created_at) WHERE parent IS NOT NULL;
+CREATE INDEX holdfast_instance_parent ON holdfast_instance (parent, created_at) WHERE parent IS NOT NULL;
 
 -- Append-only; `place` grows with time, so that old rows are found without an index over `at`.
 CREATE TABLE holdfast_journal (
@@ -93,7 +94,7 @@ CREATE TABLE holdfast_call (
 
 CREATE INDEX holdfast_call_claimable ON holdfast_call (shard, queue, priority, due_at) WHERE owner IS NULL;
 
-CREATE INDEX holdfast_call_owner ON holdfast_call (shard, owner) WHERE owner IS NOT NULL;
+CREATE INDEX holdfast_call_owner ON holdfast_call (owner) WHERE owner IS NOT NULL;
 
 CREATE TABLE holdfast_program (
     hash TEXT PRIMARY KEY,

@@ -1,0 +1,27 @@
+"""The command line: `holdfast …`. Reads arguments, calls the library, shows what it says."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from holdfast.cli.common import Group
+from holdfast.cli.demo import demo
+from holdfast.cli.doctor import doctor, workers
+from holdfast.cli.visualize import visualize
+from holdfast.cli.worker import worker
+from holdfast.cli.workflows import workflows
+
+
+@click.group(cls=Group)
+@click.version_option(package_name="holdfast")
+def main() -> None:
+    """Background work that survives crashes, restarts and deploys."""
+    # Modules of the application are found where the command is run, as with `python -m`.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+
+
+for command in (worker, workflows, workers, doctor, visualize, demo):
+    main.add_command(command)

@@ -1,0 +1,162 @@
+"""Keeps worker processes alive: starts them anew when they die, replaces them before they retire. Does no work itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from holdfast.errors import ConfigurationError
+
+log = structlog.get_logger("holdfast.supervisor")
+
+STABLE_AFTER = 10.0
+"""A process that lived so many seconds is started anew at once; others with a growing pause."""
+
+
+@dataclass(eq=False)
+class Child:
+    """A worker process and what it said."""
+
+    process: asyncio.subprocess.Process
+    born: float
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    retiring: bool = False
+
+
+class Supervisor:
+    """Runs `processes` copies of `command` until a signal says stop."""
+
+    def __init__(self, command: Sequence[str], *, processes: int, drain: float, reload: bool = False) -> None:
+        self.command = list(command)
+        self.processes = processes
+        self.drain = drain
+        self.reload = reload
+        self.children: set[Child] = set()
+        self._stopping = asyncio.Event()
+        self._signals = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        """Supervise until stopped; returns the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        for _ in range(self.processes):
+            self._keep(self._post())
+        if self.reload:
+            self._keep(self._reloading())
+        await self._stopping.wait()
+        for child in self.children:
+            _signal(child, signal.SIGTERM)
+        deadline = time.monotonic() + self.drain + 10.0
+        while self.children and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        for child in self.children:
+            log.warning("worker killed", pid=child.process.pid, reason="it did not end in time")
+            _signal(child, signal.SIGKILL)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return 0
+
+    def _stop(self) -> None:
+        self._signals += 1
+        self._stopping.set()
+        if self._signals > 1:
+            for child in self.children:
+                _signal(child, signal.SIGTERM)
+
+    def _keep(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _post(self) -> None:
+        """One place for a worker: whoever holds it is replaced when it dies or has done its share."""
+        pause = 0.5
+        while not self._stopping.is_set():
+            child = await self._spawn()
+            await self._watch(child)
+            if child.retiring or self._stopping.is_set():
+                return
+            lived = time.monotonic() - child.born
+            log.warning("worker died", pid=child.process.pid, status=child.process.returncode, lived=round(lived, 1))
+            if lived >= STABLE_AFTER:
+                pause = 0.5
+                continue
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 30.0)
+
+    async def _spawn(self) -> Child:
+        read, write = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self.command,
+                pass_fds=(write,),
+                env={**os.environ, "HOLDFAST_SUPERVISOR_FD": str(write)},
+                start_new_session=True,
+            )
+        finally:
+            os.close(write)
+        child = Child(process, time.monotonic())
+        self.children.add(child)
+        self._keep(self._listen(child, read))
+        return child
+
+    async def _watch(self, child: Child) -> None:
+        await child.process.wait()
+        self.children.discard(child)
+
+    async def _listen(self, child: Child, read: int) -> None:
+        """Hear what a worker says: that it is ready, or that it wants to be replaced."""
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(read, "rb")
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            while line := await reader.readline():
+                if line == b"ready\n":
+                    child.ready.set()
+                elif line == b"recycle\n":
+                    await self._replace(child)
+        finally:
+            transport.close()
+
+    async def _replace(self, child: Child) -> None:
+        """Start the replacement first; the old one drains once the new one takes work."""
+        if child.retiring or self._stopping.is_set():
+            return
+        child.retiring = True
+        before = set(self.children)
+        self._keep(self._post())
+        while not self._stopping.is_set():
+            fresh = [other for other in self.children - before if other.ready.is_set()]
+            if fresh:
+                break
+            await asyncio.sleep(0.05)
+        log.info("worker recycled", pid=child.process.pid)
+        _signal(child, signal.SIGTERM)
+
+    async def _reloading(self) -> None:
+        try:
+            from watchfiles import PythonFilter, awatch
+        except ImportError as error:
+            self._stopping.set()
+            raise ConfigurationError("--reload needs watchfiles: pip install 'holdfast[reload]'") from error
+        async for changes in awatch(".", watch_filter=PythonFilter(), stop_event=self._stopping):
+            print(f"holdfast: {len(changes)} changed, restarting", file=sys.stderr)
+            for child in list(self.children):
+                self._keep(self._replace(child))
+
+
+def _signal(child: Child, number: int) -> None:
+    if child.process.returncode is None:
+        child.process.send_signal(number)

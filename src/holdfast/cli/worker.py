@@ -1,0 +1,99 @@
+"""`holdfast worker`: run workers, in this process or under a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+from holdfast.app import App
+from holdfast.cli.common import find_app
+from holdfast.cli.supervisor import Supervisor
+from holdfast.observe.logs import configure_logging
+from holdfast.runtime.worker import Worker
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:APP", required=False)
+@click.option("--processes", type=click.IntRange(min=1), help="Worker processes; by default one for each processor.")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Actions at once in each process.")
+@click.option("--queues", help="Queues to work on, separated by commas; by default all.")
+@click.option("--url", help="The database, instead of HOLDFAST_DATABASE_URL.")
+@click.option("--reload", is_flag=True, help="Restart when a Python file below this folder changes.")
+@click.option("--child", is_flag=True, hidden=True)
+def worker(
+    target: str | None,
+    processes: int | None,
+    concurrency: int | None,
+    queues: str | None,
+    url: str | None,
+    reload: bool,
+    child: bool,
+) -> None:
+    """Work on instances until told to stop.
+
+    SIGTERM and Ctrl-C let running actions end first; a second one stops at once.
+    """
+    app = find_app(target, url, worker_count=processes, concurrent_per_worker=concurrency, queues=queues)
+    settings = app.settings
+    configure_logging(settings.log_format, settings.log_level)
+    app.import_user_modules()
+    if child or (settings.worker_count == 1 and settings.max_action_lifecycle is None and not reload):
+        raise SystemExit(asyncio.run(serve(app, supervised=child)))
+    command = [sys.executable, "-m", "holdfast", "worker", "--child"]
+    command += [target] if target else []
+    for flag, value in (("--concurrency", concurrency), ("--queues", queues), ("--url", url)):
+        command += [flag, str(value)] if value is not None else []
+    supervisor = Supervisor(command, processes=settings.worker_count, drain=settings.drain_seconds, reload=reload)
+    raise SystemExit(asyncio.run(supervisor.run()))
+
+
+async def serve(app: App, *, supervised: bool = False) -> int:
+    """Run one worker in this process until a signal stops it. Returns the exit status."""
+    await app.open()
+    made = app.make_worker()
+    loop = asyncio.get_running_loop()
+    asked = 0
+
+    def stop() -> None:
+        nonlocal asked
+        asked += 1
+        made.stop(at_once=asked > 1)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    telling = asyncio.create_task(_tell(made, app.settings.max_action_lifecycle)) if supervised else None
+    try:
+        await made.run()
+    finally:
+        if telling is not None:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+        await app.close()
+    return 0
+
+
+async def _tell(made: Worker, limit: int | None) -> None:
+    """Tell the supervisor when this process is ready, when it has run its share; end when the supervisor is gone."""
+    parent = os.getppid()
+    await made.ready.wait()
+    _say("ready")
+    told = False
+    while True:
+        await asyncio.sleep(0.1)
+        if os.getppid() != parent:
+            made.stop()
+            return
+        if limit is not None and not told and made.finished_actions >= limit:
+            told = True
+            _say("recycle")
+
+
+def _say(word: str) -> None:
+    channel: Any = os.environ.get("HOLDFAST_SUPERVISOR_FD")
+    if channel is not None:
+        os.write(int(channel), f"{word}\n".encode())

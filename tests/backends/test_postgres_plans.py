@@ -1,0 +1,164 @@
+"""Statements on PostgreSQL use the indexes named above them, on tables empty, full, and emptied again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.backends.conftest import Bench
+from tests.backends.making import NOW, asleep, call, commit, ending, enlist, message, start, step
+
+from holdfast.backends.postgres.batch import assemble
+from holdfast.backends.postgres.clients import delivery_columns, told_columns
+from holdfast.backends.postgres.line import PLANNING
+from holdfast.backends.postgres.statements import Statement, statement
+from holdfast.model.instance import InstanceFilter
+
+WORKER = {"worker": "w", "now": NOW}
+CLAIM = {**WORKER, "queues": ["*"], "any_queue": True, "room": 10, "ticket": 1}
+
+
+@pytest.fixture(params=["empty", "full", "full and analyzed", "emptied"])
+async def connection(request: pytest.FixtureRequest, postgres_bench: Bench) -> AsyncIterator[Any]:
+    store = await postgres_bench.store()
+    await enlist(store, "w")
+    if request.param != "empty":
+        await store.start([start(f"i{number:05}", due_at=NOW + number % 7) for number in range(3000)])
+        await store.deliver([message(f"m{number}", f"i{number:05}") for number in range(500)])
+        claimed = await store.claim("w", queues=["*"], room=300, call_room=0, now=NOW + 9)
+        await store.commit(
+            "w", [commit(each.id, step(1), spilled=[call("k", each.id)]) for each in claimed.instances]
+        )
+    connection = await asyncpg.connect(postgres_bench.url, server_settings=PLANNING)
+    match request.param:
+        case "full and analyzed":
+            await connection.execute("ANALYZE")
+        case "emptied":
+            for table in ("instance", "inbox", "call"):
+                await connection.execute(f"DELETE FROM holdfast_{table}")
+                await connection.execute(f"VACUUM ANALYZE holdfast_{table}")
+    yield connection
+    await connection.close()
+
+
+async def plan(connection: Any, chosen: str | Statement, **values: Any) -> list[dict[str, Any]]:
+    """The nodes of the plan for any values."""
+    sought = statement(chosen) if isinstance(chosen, str) else chosen
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        text = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sought.text}", *sought.arguments(values))
+    finally:
+        await transaction.rollback()
+    return list(nodes(json.loads(text)[0]["Plan"]))
+
+
+def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from nodes(child)
+
+
+def indexes(found: list[dict[str, Any]]) -> set[str]:
+    return {node["Index Name"] for node in found if "Index Name" in node}
+
+
+def full_reads(found: list[dict[str, Any]]) -> set[str]:
+    """Tables of which all rows of the shard are read: without an index, or with the shard alone for it."""
+    bare = {node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"}
+    for node in found:
+        if "Index Name" in node and re.fullmatch(r"|\(shard = [^()]+\)", node.get("Index Cond", "")):
+            bare.add(node["Relation Name"])
+    return bare
+
+
+async def test_a_claim_walks_the_lanes_by_index(connection: Any) -> None:
+    found = await plan(connection, "claim", **CLAIM)
+    assert {"holdfast_instance_claimable", "holdfast_call_claimable", "holdfast_lease_pkey"} <= indexes(found)
+    assert not [node for node in found if node["Node Type"] == "Seq Scan"]
+    # The heads are found in order, without a sort of all that waits.
+    assert all(
+        "holdfast" not in node.get("Relation Name", "") for node in found if node["Node Type"] == "Sort"
+    )
+    assert "Tid Scan" in {node["Node Type"] for node in found}
+    conditions = [
+        node["Index Cond"] for node in found if node.get("Index Name") == "holdfast_instance_claimable"
+    ]
+    assert any(
+        "ROW(queue, priority) >" in each or "ROW(i.queue, i.priority) >" in each for each in conditions
+    )
+    assert any("due_at <=" in each and "priority =" in each for each in conditions)
+
+
+async def test_a_claim_of_calls_walks_the_lanes_by_index(connection: Any) -> None:
+    found = await plan(connection, "claim_calls", **CLAIM)
+    assert "holdfast_call_claimable" in indexes(found)
+    assert not [node for node in found if node["Node Type"] == "Seq Scan"]
+
+
+async def test_an_inbox_is_read_by_the_keys_of_its_instances(connection: Any) -> None:
+    found = await plan(connection, "read_inbox", ids=["a", "b"])
+    assert indexes(found) == {"holdfast_inbox_pkey"}
+    [node] = [node for node in found if "Index Name" in node]
+    assert "instance =" in node["Index Cond"]
+    signals = await plan(connection, "take_signals", worker="w")
+    assert indexes(signals) == {"holdfast_instance_owner", "holdfast_instance_pkey"}
+    assert not full_reads(signals)
+
+
+async def test_history_is_read_by_key_in_each_partition(connection: Any) -> None:
+    for found in (
+        await plan(connection, "history", id="a", after=-1, limit=10),
+        await plan(connection, "claimed_steps", ids=["a"], base_seqs=[0], since=[NOW]),
+    ):
+        scans = [node for node in found if "Relation Name" in node]
+        assert scans
+        assert all(
+            node["Index Name"].endswith("_pkey") and "instance =" in node["Index Cond"] for node in scans
+        )
+
+
+async def test_commits_reach_rows_by_key(connection: Any) -> None:
+    batches = {
+        "append": [commit("a", step(1))],
+        "release": [commit("a", step(1, full=True), close=asleep())],
+        "all": [
+            commit("a", step(1), close=ending(), consumed=["m"], recalled=["k"], trim_below=1),
+            commit(
+                "b", step(1), starts=[start("c")], deliveries=[message("n", "d")], spilled=[call("k", "b")]
+            ),
+        ],
+    }
+    for batch in batches.values():
+        made = assemble(batch)
+        assert not full_reads(await plan(connection, made.statement, worker="w", **made.values))
+
+
+async def test_deliveries_and_settlements_reach_rows_by_key(connection: Any) -> None:
+    deliveries = [message("m", "a"), message("n", "b")]
+    columns = {**told_columns(deliveries), **delivery_columns(deliveries)}
+    assert full_reads(await plan(connection, "deliver", **columns)) <= {"holdfast_lease"}
+    settle = {"worker": "w", "call_instances": ["a", "b"], "call_ids": ["k", "k"]}
+    assert not full_reads(await plan(connection, "settle", **settle, **columns))
+
+
+async def test_freeing_reaches_rows_by_owner(connection: Any) -> None:
+    for name in ("recover_instances", "free_instances"):
+        found = await plan(connection, name, worker="w", now=NOW)
+        assert {"holdfast_instance_owner", "holdfast_instance_pkey"} <= indexes(found)
+        assert not full_reads(found)
+    assert "holdfast_call_owner" in indexes(await plan(connection, "free_calls", worker="w", now=NOW))
+
+
+async def test_listings_and_sweeps_follow_creation(connection: Any) -> None:
+    from holdfast.backends.postgres.clients import _filtered
+
+    chosen, values = _filtered("find", InstanceFilter(), end="find_end")
+    assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_instance_created"}
+    assert indexes(await plan(connection, "expired_instances", ended_before=NOW, batch=10)) == {
+        "holdfast_instance_created"
+    }

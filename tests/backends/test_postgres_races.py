@@ -1,0 +1,216 @@
+"""Races on PostgreSQL, each forced: one side holds its locks until the other is seen to wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.backends.conftest import Bench
+from tests.backends.making import (
+    NOW,
+    asleep,
+    call,
+    claim,
+    commit,
+    ending,
+    enlist,
+    ids,
+    look,
+    message,
+    owned,
+    start,
+    step,
+)
+
+from holdfast.backends.postgres.clients import delivery_columns, told_columns
+from holdfast.backends.postgres.statements import statement
+from holdfast.errors import LeaseLost
+from holdfast.ids import InstanceId
+from holdfast.model.instance import Status
+from holdfast.ports import Settled
+
+
+class Rival:
+    """Another client's transaction, as slow as a test wants it."""
+
+    def __init__(self, connection: Any, eye: Any) -> None:
+        self._connection = connection
+        self._eye = eye
+        self._transaction = connection.transaction()
+
+    async def begin(self, name: str, **values: Any) -> None:
+        """Send a statement of the store's, and do not commit yet."""
+        chosen = statement(name)
+        await self._transaction.start()
+        await self._connection.fetch(chosen.text, *chosen.arguments(values))
+
+    async def then(self, name: str, **values: Any) -> None:
+        chosen = statement(name)
+        await self._connection.fetch(chosen.text, *chosen.arguments(values))
+
+    async def blocks_someone(self) -> None:
+        """Return once somebody waits for this transaction."""
+        me = self._connection.get_server_pid()
+        while not await self._eye.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))", me
+        ):
+            pass
+
+    async def commit(self) -> None:
+        await self._transaction.commit()
+
+
+@pytest.fixture
+async def rival(database: str) -> AsyncIterator[Rival]:
+    connection, eye = await asyncpg.connect(database), await asyncpg.connect(database)
+    try:
+        yield Rival(connection, eye)
+    finally:
+        await connection.close()
+        await eye.close()
+
+
+@pytest.fixture
+async def store(postgres_bench: Bench) -> Any:
+    return await postgres_bench.store()
+
+
+async def against(rival: Rival, work: Any) -> Any:
+    """What `work` answers when it had to wait for `rival` to commit."""
+    async with asyncio.timeout(20):
+        task = asyncio.create_task(work)
+        await rival.blocks_someone()
+        await rival.commit()
+        return await task
+
+
+def delivering(*deliveries: Any) -> dict[str, Any]:
+    return {**told_columns(deliveries), **delivery_columns(deliveries)}
+
+
+async def test_a_release_that_waited_for_a_delivery_does_not_happen(store: Any, rival: Rival) -> None:
+    await owned(store, "w", "a", "b")
+    await rival.begin("deliver", **delivering(message("m", "a")))
+    release = [commit("a", step(1), close=asleep()), commit("b", step(1), close=asleep())]
+    done = await against(rival, store.commit("w", release))
+    assert done.kept == {"a"}
+    assert [each.id for each in await store.take_inbox("w")] == ["m"]
+    assert (await look(store, "b")).owner is None
+
+
+async def test_a_delivery_that_waited_for_a_release_wakes_the_sleeper(store: Any, rival: Rival) -> None:
+    await owned(store, "w", "a")
+    connection = rival._connection
+    await rival._transaction.start()
+    await connection.execute("UPDATE holdfast_instance SET owner = NULL, due_at = NULL WHERE id = 'a'")
+    assert await against(rival, store.deliver([message("m", "a")])) == ["a"]
+    assert (await look(store, "a")).due_at == NOW
+    assert ids(await claim(store, "w")) == ["a"]
+
+
+async def test_a_delivery_that_waited_for_an_ending_is_dropped(store: Any, rival: Rival) -> None:
+    await owned(store, "w", "a")
+    await rival._transaction.start()
+    await rival._connection.execute(
+        "UPDATE holdfast_instance SET status = 'done', owner = NULL WHERE id = 'a'"
+    )
+    assert await against(rival, store.deliver([message("m", "a")])) == []
+    assert await rival._connection.fetchval("SELECT count(*) FROM holdfast_inbox") == 0
+
+
+async def test_an_inbox_that_waited_for_a_delivery_holds_it(store: Any, rival: Rival) -> None:
+    await owned(store, "w", "a")
+    await store.deliver([message("m", "a")])
+    await rival.begin("deliver", **delivering(message("n", "a", at=NOW + 1)))
+    inbox = await against(rival, store.take_inbox("w"))
+    assert [each.id for each in inbox] == ["m", "n"]
+    assert (
+        await store.commit("w", [commit("a", step(1), consumed=["m", "n"], close=asleep())])
+    ).kept == frozenset()
+
+
+async def test_an_ending_that_waited_for_a_delivery_still_ends(store: Any, rival: Rival) -> None:
+    await owned(store, "w", "a")
+    await rival.begin("deliver", **delivering(message("m", "a")))
+    await against(rival, store.commit("w", [commit("a", step(1), close=ending())]))
+    assert (await look(store, "a")).status == Status.DONE
+    # What slipped in goes with the instance.
+    assert await store.delete([InstanceId("a")]) == ["a"]
+    assert await rival._connection.fetchval("SELECT count(*) FROM holdfast_inbox") == 0
+
+
+async def test_a_commit_that_waited_for_the_end_of_its_lease_writes_nothing(store: Any, rival: Rival) -> None:
+    await owned(store, "w", "a")
+    await rival.begin("bury", now=NOW + 99)
+    await rival.then("recover_instances", worker="w", now=NOW + 99)
+    with pytest.raises(LeaseLost):
+        await against(rival, store.commit("w", [commit("a", step(1), starts=[start("child")])]))
+    assert [each.seq for each in await store.history(InstanceId("a"))] == [0]
+    assert await store.view([InstanceId("child")]) == []
+
+
+async def test_a_claim_that_waited_for_the_end_of_its_lease_takes_nothing(store: Any, rival: Rival) -> None:
+    await store.start([start("a")])
+    await enlist(store, "w")
+    await rival.begin("discharge", worker="w")
+    with pytest.raises(LeaseLost):
+        await against(rival, claim(store, "w"))
+    assert (await look(store, "a")).owner is None
+
+
+async def test_whoever_ends_a_lease_waits_for_the_claim_under_way_and_frees_what_it_took(
+    store: Any, rival: Rival
+) -> None:
+    await store.start([start("a")])
+    await enlist(store, "w")
+    await enlist(store, "v", now=NOW + 99)
+    values = {"queues": ["*"], "any_queue": True, "now": NOW, "room": 5, "ticket": 1}
+    await rival.begin("claim", worker="w", **values)
+    beat = await against(rival, store.heartbeat("v", lease=10, now=NOW + 99))
+    assert beat.workers == 1
+    assert (await look(store, "a")).owner is None
+    assert ids(await claim(store, "v", now=NOW + 99)) == ["a"]
+
+
+async def test_heartbeats_do_not_wait_for_a_commit_under_way(store: Any, rival: Rival) -> None:
+    await owned(store, "w", "a")
+    await rival._transaction.start()
+    await rival._connection.execute("SELECT worker FROM holdfast_lease WHERE worker = 'w' FOR KEY SHARE")
+    async with asyncio.timeout(5):
+        assert (await store.heartbeat("w", lease=10, now=NOW)).alive
+    await rival.commit()
+
+
+async def test_claimers_pass_over_what_another_is_about_to_take(store: Any, rival: Rival) -> None:
+    await store.start([start(f"i{number}", due_at=NOW - 9 + number) for number in range(4)])
+    await enlist(store, "w")
+    await enlist(store, "v")
+    await rival.begin("claim", worker="v", queues=["*"], any_queue=True, now=NOW, room=2, ticket=1)
+    async with asyncio.timeout(5):
+        assert ids(await claim(store, "w")) == ["i2", "i3"]
+    await rival.commit()
+    assert (await look(store, "i0")).owner == "v"
+
+
+async def test_an_ending_and_a_settlement_of_its_call_take_their_turns(postgres_bench: Bench) -> None:
+    """They lock instance and call in one order, whoever comes first."""
+    one, two = await postgres_bench.store(), await postgres_bench.store()
+    names = [f"i{number}" for number in range(30)]
+    await owned(one, "w1", *names)
+    await one.commit("w1", [commit(name, step(1), spilled=[call("k", name)]) for name in names])
+    await enlist(two, "w2")
+    calls = (await claim(two, "w2")).calls
+    assert len(calls) == 30
+    settled = [Settled(call=each, delivery=message("r", each.instance)) for each in calls]
+    async with asyncio.timeout(20):
+        for half in (settled[:15], settled[15:]):
+            await asyncio.gather(
+                two.settle("w2", half),
+                one.commit(
+                    "w1", [commit(each.call.instance, step(2), close=ending()) for each in reversed(half)]
+                ),
+            )
+    assert {each.status for each in await one.view([InstanceId(name) for name in names])} == {Status.DONE}

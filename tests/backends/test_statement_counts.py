@@ -1,0 +1,105 @@
+"""How many statements each verb sends: round trips are what a remote database charges for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+from tests.backends.conftest import Bench
+from tests.backends.making import (
+    NOW,
+    asleep,
+    call,
+    claim,
+    commit,
+    ending,
+    enlist,
+    message,
+    owned,
+    start,
+    step,
+)
+
+from holdfast.ids import InstanceId
+from holdfast.model.instance import InstanceFilter
+from holdfast.ports import Settled
+
+
+async def sent(store: Any, work: Awaitable[Any]) -> int:
+    before = store.statements
+    await work
+    return store.statements - before
+
+
+@pytest.fixture
+async def store(postgres_bench: Bench) -> Any:
+    return await postgres_bench.store()
+
+
+async def test_clients_send_one_statement_a_verb(store: Any) -> None:
+    await store.start([start("warm")])
+    assert await sent(store, store.start([start(f"i{number}") for number in range(50)])) == 1
+    assert await sent(store, store.deliver([message("m", "i1"), message("n", "i2")])) == 1
+    assert await sent(store, store.view([InstanceId("i1")])) == 1
+    assert await sent(store, store.view([InstanceId("i1")], waiter="ch")) == 2
+    assert await sent(store, store.find(InstanceFilter(name="x"))) == 1
+    assert await sent(store, store.count(InstanceFilter())) == 1
+    assert await sent(store, store.history(InstanceId("i1"))) == 1
+    assert await sent(store, store.delete([InstanceId("i1")])) == 1
+    assert await sent(store, store.start([])) == 0
+
+
+async def test_a_start_notifies_only_while_somebody_idles(store: Any) -> None:
+    await enlist(store, "w")
+    await store.idle("w", True)
+    assert await sent(store, store.start([start("a")])) == 2
+    await store.idle("w", False)
+    assert await sent(store, store.start([start("b")])) == 1
+
+
+async def test_a_workers_day_is_cheap(store: Any) -> None:
+    await enlist(store, "w")
+    assert await sent(store, claim(store, "w")) == 1
+    assert await sent(store, store.take_inbox("w")) == 1
+    assert await sent(store, store.heartbeat("w", lease=10, now=NOW)) == 1
+    await store.start([start("a"), start("b"), start("c")])
+    assert await sent(store, claim(store, "w")) == 1
+    batch = [
+        commit("a", step(1), spilled=[call("k", "a")], starts=[start("kid")], deliveries=[message("m", "b")]),
+        commit("b", step(1, full=True), recalled=["x"], consumed=["y"], trim_below=0),
+        commit("c", step(1), close=asleep(NOW)),
+    ]
+    assert await sent(store, store.commit("w", batch)) == 1
+    # A call is there to be claimed, and the sleeper's journal to be read.
+    assert await sent(store, claim(store, "w")) == 3
+    assert await sent(store, store.take_inbox("w")) == 2
+    assert (
+        await sent(store, store.settle("w", [Settled(call=call("k", "a"), delivery=message("r", "a"))])) == 1
+    )
+    assert await sent(store, store.commit("w", [commit("c", step(2), close=ending())])) == 1
+    assert await sent(store, store.retire("w", now=NOW)) == 4
+
+
+async def test_only_a_heartbeat_that_finds_a_dead_worker_does_more(store: Any) -> None:
+    await owned(store, "w", "a")
+    await enlist(store, "v", now=NOW + 60)
+    assert await sent(store, store.heartbeat("v", lease=10, now=NOW + 60)) == 5
+    assert await sent(store, store.heartbeat("v", lease=10, now=NOW + 61)) == 1
+
+
+async def test_an_idle_claim_on_sqlite_is_one_read(tmp_path: Any) -> None:
+    from holdfast.backends import open_store
+
+    store: Any = open_store(f"sqlite:///{tmp_path}/a.db")
+    await store.open()
+    try:
+        await enlist(store, "w")
+        await store.start([start(f"i{number}", due_at=NOW + 60, priority=number % 3) for number in range(50)])
+        assert await sent(store, claim(store, "w")) == 1
+        assert await sent(store, store.take_inbox("w")) == 1
+        await store.start([start("a")])
+        await claim(store, "w")
+        assert await sent(store, store.commit("w", [commit("a", step(1))])) == 3
+    finally:
+        await store.close()
