@@ -1,17 +1,17 @@
 """Holdfast: background work that survives crashes, restarts and deploys. Durable workflows in plain Python.
 
-    from holdfast import Workflow, action, workflow
+from holdfast import Workflow, action, workflow
 
-    @action
-    async def fetch(user_id: int) -> str: ...
+@action
+async def fetch(user_id: int) -> str: ...
 
-    @workflow
-    class Greeting(Workflow):
-        async def run(self, user_id: int) -> str:
-            name = await fetch(user_id)
-            return f"Hello, {name}"
+@workflow
+class Greeting(Workflow):
+    async def run(self, user_id: int) -> str:
+        name = await fetch(user_id)
+        return f"Hello, {name}"
 
-    print(await Greeting().run(42))
+print(await Greeting().run(42))
 """
 
 from holdfast.app import App, current_app, start_many

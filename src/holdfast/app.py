@@ -60,6 +60,9 @@ class App:
         )
         self.worker: Worker | None = None
         self.stubs: dict[str, Callable[..., Any]] = {}
+        """For tests: functions that run in place of actions, by the actions' names."""
+        self.forgetful = False
+        """For tests: take every instance from the store again after each step."""
         self._working: asyncio.Task[None] | None = None
         self._opened = False
         self._opening = asyncio.Lock()
@@ -122,7 +125,12 @@ class App:
         return Handle(self.client, InstanceId(id), cls)
 
     async def fork(
-        self, id: str, *, at: int | None = None, changes: Mapping[str, Any] | None = None, new_id: str | None = None
+        self,
+        id: str,
+        *,
+        at: int | None = None,
+        changes: Mapping[str, Any] | None = None,
+        new_id: str | None = None,
     ) -> InstanceId:
         """Go on from step `at` of an instance's history (by default the last one before its end) as a new instance.
 
@@ -162,6 +170,7 @@ class App:
             settings=self.settings,
             ended=self.client.ended,
             stub=self.stubs.get if self.stubs else None,
+            forgetful=self.forgetful,
         )
 
     def import_user_modules(self) -> None:
@@ -217,5 +226,3 @@ async def start_many(runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("worker ended", error=str(error), exc_info=error)
-
-

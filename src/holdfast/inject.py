@@ -95,7 +95,7 @@ def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
             elif "Depend" in hint:
                 try:
                     out[name] = eval(hint, space)
-                except Exception as error:  # noqa: BLE001 - an annotation is user code
+                except Exception as error:
                     raise ConfigurationError(
                         f"the annotation {hint!r} of {_name(function)} cannot be evaluated; import its names at run time"
                     ) from error

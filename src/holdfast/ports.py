@@ -161,7 +161,7 @@ class Store(Protocol):
     # --- workers
 
     async def enlist(self, worker: Enlistment) -> None:
-        """Take a lease, under an id that no worker had before: an old commit must not pass for a new worker's."""
+        """Take a lease, under an id that no worker had before: no old commit may pass for a new worker's."""
         ...
 
     async def heartbeat(self, worker: WorkerId, *, lease: float, now: float) -> Beat:
@@ -169,7 +169,7 @@ class Store(Protocol):
         ...
 
     async def close_thread(self) -> None:
-        """Close what `heartbeat` opened for the running loop, before that loop ends; harmless where it opened nothing."""
+        """Close what `heartbeat` opened for the running loop, before that loop ends."""
         ...
 
     async def idle(self, worker: WorkerId, idle: bool) -> None:
@@ -182,26 +182,23 @@ class Store(Protocol):
 
     async def workers(self, *, now: float) -> Sequence[WorkerView]: ...
 
-    async def claim(
-        self, worker: WorkerId, *, queues: Sequence[str], room: int, call_room: int, now: float
-    ) -> Claims:
+    async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, call_room: int, now: float) -> Claims:
         """Own up to `room` due instances and `call_room` spilled calls of these queues ("*" means all)."""
         ...
 
     async def take_inbox(self, worker: WorkerId) -> Sequence[Delivery]:
-        """The inboxes of this worker's instances that got something since the last call, whole, oldest rows first.
+        """All inbox rows of instances that this worker owns, oldest first.
 
-        Rows stay until a commit consumes them: one that was not comes again when its instance gets something else,
-        or is claimed anew. So a caller keeps what it was given, and knows rows by their ids.
+        They stay, and come again, until a commit consumes them; no release happens while one is there.
         """
         ...
 
     async def commit(self, worker: WorkerId, commits: Sequence[Commit]) -> Committed:
         """Write all of it in one transaction, if the worker's lease still stands.
 
-        Repeating a commit whose answer was lost changes nothing and answers the same, as far as that is still true:
-        one with steps is known by its last step. An instance may be claimed again between a release and its
-        repetition; it is reported as kept then, besides being in that claim.
+        Repeating a commit whose answer was lost changes nothing and answers the same, as far as that is still
+        true: one with steps is known by its last step. An instance may be claimed again between a release and
+        its repetition; it is reported as kept then, besides being in that claim.
         """
         ...
 
@@ -229,8 +226,6 @@ class Store(Protocol):
 
     # --- upkeep
 
-    async def sweep(
-        self, *, ended_before: float, history_before: float, now: float, batch: int
-    ) -> Swept:
+    async def sweep(self, *, ended_before: float, history_before: float, now: float, batch: int) -> Swept:
         """Remove instances that ended before, and history older than, these moments; keep what recovery needs."""
         ...

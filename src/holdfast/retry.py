@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 from holdfast.clock import as_seconds
 from holdfast.errors import ConfigurationError
@@ -79,10 +79,7 @@ def _class_names(
     classes: type[BaseException] | str | Sequence[type[BaseException] | str],
 ) -> tuple[str, ...]:
     listed = [classes] if isinstance(classes, str | type) else list(classes)
-    return tuple(
-        item if isinstance(item, str) else f"{cast('type[BaseException]', item).__module__}:{item.__qualname__}"
-        for item in listed
-    )
+    return tuple(item if isinstance(item, str) else f"{item.__module__}:{item.__qualname__}" for item in listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +148,7 @@ class RetryPolicy:
         """This policy with its waiting replaced by `backoff`, if one is given."""
         return self if backoff is None else replace_policy(self, backoff=backoff)
 
-    def next_delay(
-        self, attempt: int, *, lineage: Sequence[str], timed_out: bool, chance: float = 0.0
-    ) -> float | None:
+    def next_delay(self, attempt: int, *, lineage: Sequence[str], timed_out: bool, chance: float = 0.0) -> float | None:
         """Seconds until the next attempt after `attempt` failed, or None when this was the last one.
 
         `lineage` is the exception's class and its bases as `module:qualname`; `timed_out` tells a timeout.
@@ -169,7 +164,7 @@ class RetryPolicy:
         return self.delay_after(attempt, chance=chance)
 
 
-def NoRetry() -> RetryPolicy:  # noqa: N802 - reads as the class it stands for
+def NoRetry() -> RetryPolicy:
     """One attempt and no more, whatever happens."""
     return RetryPolicy(1, timeouts=False)
 

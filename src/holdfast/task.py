@@ -140,9 +140,16 @@ def action(
         @action(retry=RetryPolicy(attempts=3), timeout=timedelta(seconds=30))
         async def charge(card: str, cents: int) -> str: ...
     """
-    policy = {"name": name, "retry": retry, "backoff": backoff, "timeout": timeout, "queue": queue, "pool": pool}
+    policy = {
+        "name": name,
+        "retry": retry,
+        "backoff": backoff,
+        "timeout": timeout,
+        "queue": queue,
+        "pool": pool,
+    }
     if function is not None:
-        return Action(function, **cast(Any, policy))
+        return cast("Action[..., Any]", Action(function, **cast(Any, policy)))
     return _Decorator(policy)
 
 
@@ -155,7 +162,7 @@ class _Decorator:
     @overload
     def __call__(self, function: Callable[P, R], /) -> Action[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
-        return Action(function, **self.policy)
+        return cast("Action[..., Any]", Action(function, **self.policy))
 
 
 def _checker(function: Callable[..., Any], plan: Plan) -> Callable[..., None]:

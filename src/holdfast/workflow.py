@@ -91,7 +91,7 @@ class Workflow:
     """
 
     __holdfast_workflow__: ClassVar[str] = ""
-    __holdfast_definition__: ClassVar[Definition | None] = None
+    __holdfast_definition__: ClassVar[Definition[Any] | None] = None
 
     def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -189,7 +189,7 @@ class Definition(Generic[T]):
 
 def definition_of(cls: type[Workflow]) -> Definition[Any]:
     """The compiled form of a workflow class, made when it is first asked for. Raises CompileError."""
-    found = cls.__dict__.get("__holdfast_definition__")
+    found: Definition[Any] | None = cls.__dict__.get("__holdfast_definition__")
     if found is None:
         found = Definition(cls, compile_workflow(cls, name=cls.__holdfast_workflow__, base=Workflow))
         cls.__holdfast_definition__ = found
@@ -212,7 +212,7 @@ def workflow(cls: Any = None, /, *, name: str | None = None) -> Any:
 
 
 def _compile_now(cls: type[Workflow], *, name: str | None) -> type[Workflow]:
-    if not (isinstance(cls, type) and issubclass(cls, Workflow)):
+    if not _is_workflow(cls):
         raise ConfigurationError(f"@workflow decorates a subclass of Workflow, not {cls!r}")
     if name is not None:
         WORKFLOWS.pop(cls.__holdfast_workflow__, None)
@@ -243,11 +243,20 @@ def durable_class(cls: type[Workflow], methods: dict[str, Callable[..., Any]]) -
     """A class like `cls` whose async methods are the program's. Its objects are saved as the state's own `self`."""
     space: dict[str, Any] = {**methods, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
     before = WORKFLOWS.get(cls.__holdfast_workflow__)
-    made = type(cls)(cls.__name__, (cls,), space, name=cls.__holdfast_workflow__)
+    make: Any = type(cls)
+    made: type[Workflow] = make(cls.__name__, (cls,), space, name=cls.__holdfast_workflow__)
     if before is not None:
         WORKFLOWS[cls.__holdfast_workflow__] = before
     BY_TYPE[made] = BY_TAG[":self"]
     return made
+
+
+def _is_workflow(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, Workflow)
+
+
+def _attributes(made: Any) -> dict[str, Any]:
+    return dict(vars(made))
 
 
 def _savable(cls: type[Workflow]) -> None:
@@ -259,4 +268,4 @@ def _savable(cls: type[Workflow]) -> None:
         vars(made).update(attributes)
         return made
 
-    BY_TYPE[cls] = BY_TAG[tag] = Registered(cls, tag, lambda made: dict(vars(made)), blank)
+    BY_TYPE[cls] = BY_TAG[tag] = Registered(cls, tag, _attributes, blank)

@@ -80,9 +80,7 @@ async def enlist(store: Any, id: str, now: float = NOW, lease: float = 10.0) -> 
 
 
 async def claim(store: Any, worker: str, *, now: float = NOW, **fields: Any) -> Claims:
-    return await store.claim(
-        WorkerId(worker), **({"queues": ["*"], "room": 100, "call_room": 100} | fields), now=now
-    )
+    return await store.claim(WorkerId(worker), **({"queues": ["*"], "room": 100, "call_room": 100} | fields), now=now)
 
 
 def ids(claims: Claims) -> list[str]:

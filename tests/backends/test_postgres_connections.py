@@ -24,6 +24,10 @@ async def store(postgres_bench: Bench) -> Any:
     return await postgres_bench.store()
 
 
+def with_option(url: str, option: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{option}"
+
+
 async def ask(url: str, question: str, *values: Any) -> Any:
     connection = await asyncpg.connect(url)
     try:
@@ -44,8 +48,7 @@ async def cut(url: str) -> None:
 async def connections(url: str) -> int:
     return await ask(
         url,
-        "SELECT count(*) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND application_name = 'holdfast'",
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'holdfast'",
     )
 
 
@@ -145,24 +148,6 @@ async def test_a_cancelled_claim_is_handed_over_by_the_next(store: Any) -> None:
     assert ids(await claim(store, "w")) == []
 
 
-async def test_an_inbox_that_was_cleared_but_not_read_is_read_later(store: Any) -> None:
-    await owned(store, "w", "a")
-    await store.deliver([message("m", "a")])
-    reader = store._reader
-    send = reader._send
-
-    async def deaf(name: Any, values: Any) -> Any:
-        if name == "read_inbox":
-            raise ConnectionResetError("gone")
-        return await send(name, values)
-
-    reader._send = deaf
-    with pytest.raises(StoreUnavailable):
-        await store.take_inbox("w")
-    reader._send = send
-    assert [each.id for each in await store.take_inbox("w")] == ["m"]
-
-
 async def test_a_server_that_is_not_there_is_reported_as_unavailable() -> None:
     store = open_store("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(StoreUnavailable, match="127.0.0.1:1/none"):
@@ -199,7 +184,10 @@ async def test_a_newer_schema_is_refused_in_words(database: str) -> None:
 
 
 async def test_a_schema_of_its_own_keeps_two_stores_apart(database: str) -> None:
-    one, two = open_store(f"{database}&schema=one"), open_store(f"{database}&schema=two")
+    one, two = (
+        open_store(with_option(database, "schema=one")),
+        open_store(with_option(database, "schema=two")),
+    )
     for store in (one, two):
         await store.open()
     assert await one.start([start("a")]) == ["a"]
@@ -211,7 +199,7 @@ async def test_a_schema_of_its_own_keeps_two_stores_apart(database: str) -> None
 
 
 async def test_a_pooled_store_does_without_listening_and_prepared_statements(database: str) -> None:
-    store: Any = open_store(f"{database}&pgbouncer=true")
+    store: Any = open_store(with_option(database, "pgbouncer=true"))
     await store.open()
     assert not store.traits.notifies
     stop = await store.listen("mine", lambda channel: None)
@@ -260,7 +248,4 @@ def test_a_missing_driver_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPat
 def test_messages_never_show_a_password() -> None:
     from holdfast.backends.postgres.address import parse
 
-    assert (
-        parse("postgresql://user:secret@host:5432/jobs?sslmode=require").shown
-        == "postgresql://host:5432/jobs"
-    )
+    assert parse("postgresql://user:secret@host:5432/jobs?sslmode=require").shown == "postgresql://host:5432/jobs"

@@ -30,9 +30,7 @@ async def connection(request: pytest.FixtureRequest, postgres_bench: Bench) -> A
         await store.start([start(f"i{number:05}", due_at=NOW + number % 7) for number in range(3000)])
         await store.deliver([message(f"m{number}", f"i{number:05}") for number in range(500)])
         claimed = await store.claim("w", queues=["*"], room=300, call_room=0, now=NOW + 9)
-        await store.commit(
-            "w", [commit(each.id, step(1), spilled=[call("k", each.id)]) for each in claimed.instances]
-        )
+        await store.commit("w", [commit(each.id, step(1), spilled=[call("k", each.id)]) for each in claimed.instances])
     connection = await asyncpg.connect(postgres_bench.url, server_settings=PLANNING)
     match request.param:
         case "full and analyzed":
@@ -81,16 +79,10 @@ async def test_a_claim_walks_the_lanes_by_index(connection: Any) -> None:
     assert {"holdfast_instance_claimable", "holdfast_call_claimable", "holdfast_lease_pkey"} <= indexes(found)
     assert not [node for node in found if node["Node Type"] == "Seq Scan"]
     # The heads are found in order, without a sort of all that waits.
-    assert all(
-        "holdfast" not in node.get("Relation Name", "") for node in found if node["Node Type"] == "Sort"
-    )
+    assert all("holdfast" not in node.get("Relation Name", "") for node in found if node["Node Type"] == "Sort")
     assert "Tid Scan" in {node["Node Type"] for node in found}
-    conditions = [
-        node["Index Cond"] for node in found if node.get("Index Name") == "holdfast_instance_claimable"
-    ]
-    assert any(
-        "ROW(queue, priority) >" in each or "ROW(i.queue, i.priority) >" in each for each in conditions
-    )
+    conditions = [node["Index Cond"] for node in found if node.get("Index Name") == "holdfast_instance_claimable"]
+    assert any("ROW(queue, priority) >" in each or "ROW(i.queue, i.priority) >" in each for each in conditions)
     assert any("due_at <=" in each and "priority =" in each for each in conditions)
 
 
@@ -101,13 +93,10 @@ async def test_a_claim_of_calls_walks_the_lanes_by_index(connection: Any) -> Non
 
 
 async def test_an_inbox_is_read_by_the_keys_of_its_instances(connection: Any) -> None:
-    found = await plan(connection, "read_inbox", ids=["a", "b"])
-    assert indexes(found) == {"holdfast_inbox_pkey"}
-    [node] = [node for node in found if "Index Name" in node]
-    assert "instance =" in node["Index Cond"]
-    signals = await plan(connection, "take_signals", worker="w")
-    assert indexes(signals) == {"holdfast_instance_owner", "holdfast_instance_pkey"}
-    assert not full_reads(signals)
+    found = await plan(connection, "take_inbox", worker="w")
+    assert indexes(found) == {"holdfast_inbox_pkey", "holdfast_instance_owner"}
+    [node] = [node for node in found if "instance =" in node.get("Index Cond", "")]
+    assert node["Relation Name"] == "holdfast_inbox"
 
 
 async def test_history_is_read_by_key_in_each_partition(connection: Any) -> None:
@@ -117,9 +106,7 @@ async def test_history_is_read_by_key_in_each_partition(connection: Any) -> None
     ):
         scans = [node for node in found if "Relation Name" in node]
         assert scans
-        assert all(
-            node["Index Name"].endswith("_pkey") and "instance =" in node["Index Cond"] for node in scans
-        )
+        assert all(node["Index Name"].endswith("_pkey") and "instance =" in node["Index Cond"] for node in scans)
 
 
 async def test_commits_reach_rows_by_key(connection: Any) -> None:
@@ -128,9 +115,7 @@ async def test_commits_reach_rows_by_key(connection: Any) -> None:
         "release": [commit("a", step(1, full=True), close=asleep())],
         "all": [
             commit("a", step(1), close=ending(), consumed=["m"], recalled=["k"], trim_below=1),
-            commit(
-                "b", step(1), starts=[start("c")], deliveries=[message("n", "d")], spilled=[call("k", "b")]
-            ),
+            commit("b", step(1), starts=[start("c")], deliveries=[message("n", "d")], spilled=[call("k", "b")]),
         ],
     }
     for batch in batches.values():

@@ -45,9 +45,7 @@ async def test_many_processes_may_open_and_write_a_new_file_at_once(tmp_path: Pa
     await store.close()
 
 
-async def test_a_lock_held_too_long_is_reported_as_unavailable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_lock_held_too_long_is_reported_as_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUSY_SECONDS", 0.01)
     store: Any = open_store(f"sqlite:///{tmp_path / 'store.db'}")
     await store.open()

@@ -49,9 +49,7 @@ async def test_a_tick_fires_once(bench: Any) -> None:
     stores = [await bench.store() for _ in range(3)]
     await stores[0].save_schedule(schedule(), replace=False)
     advanced = schedule(next_at=NOW + DAY, last_at=NOW)
-    fired = await asyncio.gather(
-        *(each.fire(advanced, starts=[start("tick")], expect_version=0) for each in stores)
-    )
+    fired = await asyncio.gather(*(each.fire(advanced, starts=[start("tick")], expect_version=0) for each in stores))
     assert sorted(fired) == [False, False, True]
     [row] = await stores[0].schedules()
     assert (row.next_at, row.last_at, row.version) == (NOW + DAY, NOW, 1)
@@ -78,9 +76,7 @@ async def test_a_sweep_removes_ended_instances_and_their_journals(store: Any) ->
     await store.commit("w", [*old, commit("recent", step(1, at=NOW - DAY), close=ending())])
     swept = await store.sweep(ended_before=NOW - 7 * DAY, history_before=NOW - 99 * DAY, now=NOW, batch=3)
     assert (swept.instances, swept.steps) == (7, 14)
-    assert [each.id for each in await store.view([InstanceId(each) for each in [*names, "recent"]])] == [
-        "recent"
-    ]
+    assert [each.id for each in await store.view([InstanceId(each) for each in [*names, "recent"]])] == ["recent"]
     assert (await look(store, "alive")).owner == "w"
     assert await store.history(InstanceId("i3")) == []
     assert [each.seq for each in await store.history(InstanceId("recent"))] == [0, 1]
@@ -102,9 +98,7 @@ async def test_a_sweep_keeps_what_recovery_needs_of_old_history(store: Any) -> N
     assert len(ids(await claim(store, "w", now=begin))) == 0
     assert len(ids(await claim(store, "w", now=NOW, room=3))) == 3
     await store.commit("w", [commit("fresh", close=asleep(NOW))])
-    await store.commit(
-        "w", [commit("living", step(1, begin), step(2, begin + 60, full=True), step(3, begin + 60))]
-    )
+    await store.commit("w", [commit("living", step(1, begin), step(2, begin + 60, full=True), step(3, begin + 60))])
     await store.commit("w", [commit("ended", step(1, begin), close=ending())])
     for day in range(1, 41):
         now = begin + day * DAY

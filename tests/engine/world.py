@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.task import action
@@ -16,12 +17,17 @@ class Worse(Oops):
     """A kind of Oops."""
 
 
+@dataclass(eq=False)
 class Box:
     """A value with attributes and identity."""
 
-    def __init__(self, value: Any = None) -> None:
-        self.value = value
-        self.items: list[Any] = []
+    value: Any = None
+    items: list[Any] = field(default_factory=list[Any])
+    x: Any = 1
+    box: Any = None
+
+    def __repr__(self) -> str:
+        return f"Box({self.value!r}, {self.items!r})"
 
     def put(self, value: Any) -> Any:
         """Keep `value` and give it back."""

@@ -36,8 +36,7 @@ def open_store(url: str, **options: Any) -> Store:
                 if error.name != "asyncpg":
                     raise
                 raise ConfigurationError(
-                    "PostgreSQL needs the asyncpg driver, which is not installed here: "
-                    "pip install 'holdfast[postgres]'"
+                    "PostgreSQL needs the asyncpg driver, which is not installed here: pip install 'holdfast[postgres]'"
                 ) from error
             return PostgresStore(url, **options)
         case "":

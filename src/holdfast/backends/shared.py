@@ -169,9 +169,7 @@ def as_delivery(row: Row) -> Delivery:
 
 
 def as_program(row: Row) -> StoredProgram:
-    return StoredProgram(
-        hash=ProgramHash(row["hash"]), name=row["name"], text=row["text"], signature=row["signature"]
-    )
+    return StoredProgram(hash=ProgramHash(row["hash"]), name=row["name"], text=row["text"], signature=row["signature"])
 
 
 def as_schedule(row: Row) -> ScheduleRow:

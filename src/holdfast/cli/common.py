@@ -33,7 +33,9 @@ class Group(click.Group):
 def app_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--app` and `--url`: which App, or which database, to speak to."""
     command = click.option("--url", help="The database, instead of HOLDFAST_DATABASE_URL.")(command)
-    return click.option("--app", "target", metavar="MODULE:NAME", help="The application, such as shop.app:app.")(command)
+    return click.option("--app", "target", metavar="MODULE:NAME", help="The application, such as shop.app:app.")(
+        command
+    )
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:

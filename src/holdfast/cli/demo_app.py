@@ -30,7 +30,20 @@ class MailServerDown(Exception):
     """The mail server does not answer."""
 
 
-NAMES = ["Ada", "Grace", "Edsger", "Barbara", "Donald", "Frances", "Alan", "Radia", "Ken", "Margaret", "Tony", "Lynn"]
+NAMES = [
+    "Ada",
+    "Grace",
+    "Edsger",
+    "Barbara",
+    "Donald",
+    "Frances",
+    "Alan",
+    "Radia",
+    "Ken",
+    "Margaret",
+    "Tony",
+    "Lynn",
+]
 
 
 @action

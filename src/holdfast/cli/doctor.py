@@ -68,7 +68,11 @@ def doctor(target: str | None, url: str | None, as_json: bool) -> None:
 async def _examine(app: App, found: Any) -> None:
     begin = time.perf_counter()
     alive = await app.store.workers(now=app.clock.now())
-    found("database", True, f"answers in {(time.perf_counter() - begin) * 1000:.1f} ms; its schema is up to date")
+    found(
+        "database",
+        True,
+        f"answers in {(time.perf_counter() - begin) * 1000:.1f} ms; its schema is up to date",
+    )
     pending = await app.store.count(InstanceFilter(status=Status.PENDING))
     parked = await app.store.count(InstanceFilter(status=Status.PARKED))
     if alive:
@@ -79,7 +83,11 @@ async def _examine(app: App, found: Any) -> None:
     hint = "; see `holdfast workflows list --status parked`" if parked else ""
     found("instances", not parked, f"{pending} pending, {parked} parked{hint}")
     if app.settings.signing_key is None:
-        found("signing", True, "no HOLDFAST_SIGNING_KEY: whoever can write to the database can change stored programs")
+        found(
+            "signing",
+            True,
+            "no HOLDFAST_SIGNING_KEY: whoever can write to the database can change stored programs",
+        )
 
 
 def _without_password(url: str) -> str:

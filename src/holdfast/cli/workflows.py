@@ -174,7 +174,12 @@ def retry(ids: tuple[str, ...], target: str | None, url: str | None) -> None:
 @workflows.command()
 @click.argument("id")
 @app_option
-@click.option("--at", "seq", type=click.IntRange(min=0), help="The step to go on from; by default the last one before its end.")
+@click.option(
+    "--at",
+    "seq",
+    type=click.IntRange(min=0),
+    help="The step to go on from; by default the last one before its end.",
+)
 @click.option("--set", "sets", multiple=True, metavar="NAME=JSON", help="Give a variable another value.")
 @click.option("--id", "new_id", help="The new instance's id.")
 def fork(
@@ -221,7 +226,12 @@ def wait(ids: tuple[str, ...], target: str | None, url: str | None, timeout: flo
 @click.option("--id", help="The instance's id; starting twice with one id starts one instance.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the result and print it.")
 def start(
-    workflow: str, arguments: tuple[str, ...], target: str | None, url: str | None, id: str | None, waits: bool
+    workflow: str,
+    arguments: tuple[str, ...],
+    target: str | None,
+    url: str | None,
+    id: str | None,
+    waits: bool,
 ) -> None:
     """Start an instance; arguments are NAME=JSON, as in user_id=3 or name='"Ada"'."""
     cls = load_object(workflow)
@@ -265,5 +275,3 @@ def _row(view: InstanceView) -> dict[str, Any]:
         "reason": view.reason,
         "tags": view.tags or None,
     }
-
-

@@ -488,6 +488,7 @@ class Machine(Waiting):
             _, _, kind, target, mark = timer
             if kind == "retry":
                 target.due_at = None
+                self.touched_calls.add(target.id)
                 self.commands.append(StartCall(target))
             elif kind == "sleep":
                 target.wait = None

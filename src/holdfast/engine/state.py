@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.codec import Decoder, Encoder, dumps, raw
+from holdfast.codec import Decoder, Encoder, dumps, loads, raw
 from holdfast.engine.machine import Machine
 from holdfast.engine.record import branch_record, call_record, object_record, restore
 from holdfast.engine.values import CURRENT, Future, Tracked
@@ -69,7 +69,9 @@ class Saver:
         self.others: dict[str, bytes] = {}
         """All further entries, as saved."""
         self.by_frame: dict[int, set[str]] = {}
-        """The names of a frame's variables that are in groups."""
+        """The names of a frame's variables that are saved."""
+        self.owed = Change()
+        """What the next change has to put right in the state this saver was loaded from."""
         self.mail: set[int] = set()
         self.tracked: set[int] = set()
 
@@ -78,10 +80,13 @@ class Saver:
 
         Raises EncodeError, naming the variable and its line, if a variable that is still needed cannot be saved.
         """
-        machine, out = self.machine, Change()
+        machine = self.machine
+        out, self.owed = self.owed, Change()
         token = CURRENT.set(machine)
+        # Objects are held while their entries are compared: none may be collected halfway.
+        held = list(machine.objects.values())
         try:
-            self._forget_popped(out)
+            self._forget(self._ended(out), out)
             dirty: dict[str, Any] = {}
             places: dict[str, tuple[str, str, int]] = {}
             for branch in machine.touched_branches.values():
@@ -95,9 +100,6 @@ class Saver:
                         continue
                     point = frame.code.awaits[frame.block]
                     assert point is not None
-                    saved_names = self.by_frame.get(frame.id)
-                    if saved_names and not saved_names <= point.keep:
-                        self._forget([f"{frame.id}.{name}" for name in saved_names - point.keep], out)
                     for name in frame.dirty & point.keep:
                         cell = f"{frame.id}.{name}"
                         value = frame.vars.get(name, _MISSING)
@@ -120,7 +122,8 @@ class Saver:
             self._calls_and_messages(out)
             machine.touched.clear()
             machine.touched_branches.clear()
-            self._sweep_objects(out)
+            held.clear()
+            self._forget(self._collected(out), out)
             meta = {"n": machine.next_id, "cancel": machine.cancel_asked, "root": machine.root and machine.root.id}
             self._put("m", meta, out)
         finally:
@@ -170,28 +173,30 @@ class Saver:
                     self.mail.add(id)
                     self._put(f"q{id}", list(message), out)
 
-    def _sweep_objects(self, out: Change) -> None:
-        """Objects that nothing refers to any more leave the state."""
-        live = self.machine.objects
-        if self.tracked or live:
-            now = set(live.keys())
-            for id in self.tracked - now:
-                self._drop(f"o{id}", out)
-                self._forget((f"o{id}.value",), out)
-            self.tracked = now
+    def _collected(self, out: Change) -> list[str]:
+        """The results of objects that nothing refers to any more; they leave the state."""
+        now = set(self.machine.objects.keys())
+        dead, self.tracked = self.tracked - now, now
+        for id in dead:
+            self._drop(f"o{id}", out)
+        return [f"o{id}.value" for id in dead]
 
     # --- variables
 
-    def _forget_popped(self, out: Change) -> None:
-        popped = self.machine.popped
-        if not popped:
-            return
-        ended = {str(id) for id in popped}
-        for cell in [cell for cell in self.simple if cell.partition(".")[0] in ended]:
-            del self.simple[cell]
-            out.drop(cell)
-        self._forget([f"{id}.{name}" for id in popped for name in self.by_frame.pop(id, ())], out)
-        popped.clear()
+    def _ended(self, out: Change) -> list[str]:
+        """The variables of frames that ended, those that their frames need no more, and the results of lost objects."""
+        machine = self.machine
+        cells = self._collected(out)
+        for id in machine.popped:
+            cells += [f"{id}.{name}" for name in self.by_frame.pop(id, ())]
+        machine.popped.clear()
+        for branch in machine.touched_branches.values():
+            for frame in branch.frames:
+                saved = self.by_frame.get(frame.id)
+                point = frame.code.awaits[frame.block]
+                if saved and point is not None and not saved <= point.keep:
+                    cells += [f"{frame.id}.{name}" for name in saved - point.keep]
+        return cells
 
     def _forget(self, cells: Iterable[str], out: Change) -> None:
         """These variables are unbound, no longer needed, or their frames are gone."""
@@ -200,6 +205,7 @@ class Saver:
         for cell in cells:
             if cell in self.simple:
                 del self.simple[cell]
+                self._by_frame(cell, present=False)
                 out.drop(cell)
             group = self.groups.pop(cell, None)
             if group is not None:
@@ -215,9 +221,12 @@ class Saver:
 
     def _by_frame(self, cell: str, *, present: bool) -> None:
         head, _, name = cell.partition(".")
-        if head.isdigit():
-            names = self.by_frame.setdefault(int(head), set())
-            (names.add if present else names.discard)(name)
+        if not head.isdigit():
+            return
+        if present:
+            self.by_frame.setdefault(int(head), set()).add(name)
+        elif (names := self.by_frame.get(int(head))) is not None:
+            names.discard(name)
 
     def _dissolve(self, group: _Group, out: Change) -> None:
         for id in group.ids:
@@ -260,6 +269,7 @@ class Saver:
                 if cell in self.groups:
                     self._forget((cell,), out)
                 self.simple[cell] = value
+                self._by_frame(cell, present=True)
                 out.write(cell, value)
             else:
                 composed[cell] = value
@@ -385,6 +395,7 @@ def load(machine: Machine, entries: Entries) -> Saver:
         restore_objects(cells)
         saver = Saver(machine)
         _adopt(saver, machine)
+        _settle_keys(saver, entries)
         return saver
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
         if isinstance(error, DecodeError):
@@ -405,3 +416,13 @@ def _adopt(saver: Saver, machine: Machine) -> None:
     saver.change()
     machine.commands.clear()
     machine.notes.clear()
+
+
+def _settle_keys(saver: Saver, entries: Entries) -> None:
+    """Objects that are not shared any more are saved apart from now on: the entries they shared must not come back."""
+    whole = saver.whole()
+    for key in entries.keys() - whole.keys():
+        saver.owed.drop(key)
+    for key, tree in whole.items():
+        if key not in entries or (key[0] == "=" and entries[key] != loads(dumps(tree))):
+            saver.owed.write(key, tree)

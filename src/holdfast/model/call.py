@@ -23,7 +23,7 @@ class Durable:
 class CallOptions:
     """How a call is attempted. Immutable by custom; None means the default of the field's meaning."""
 
-    __slots__ = ("retry", "timeout", "queue")
+    __slots__ = ("queue", "retry", "timeout")
 
     def __init__(self, retry: dict[str, Any] | None, timeout: float | None, queue: str | None) -> None:
         self.retry = retry
@@ -40,7 +40,7 @@ DEFAULT_OPTIONS = CallOptions(None, None, None)
 class Call(Durable):
     """A requested call of the action registered as `name`."""
 
-    __slots__ = ("name", "args", "kwargs", "options")
+    __slots__ = ("args", "kwargs", "name", "options")
 
     def __init__(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions = DEFAULT_OPTIONS
@@ -58,10 +58,17 @@ class Call(Durable):
 class Child(Durable):
     """A requested run of another workflow. With `wait`, the caller waits for its outcome; else it gets a handle."""
 
-    __slots__ = ("workflow", "instance", "bound", "wait", "id", "options")
+    __slots__ = ("bound", "id", "instance", "options", "wait", "workflow")
 
     def __init__(
-        self, workflow: str, instance: Any, bound: dict[str, Any], *, wait: bool, id: str | None, options: dict[str, Any]
+        self,
+        workflow: str,
+        instance: Any,
+        bound: dict[str, Any],
+        *,
+        wait: bool,
+        id: str | None,
+        options: dict[str, Any],
     ) -> None:
         self.workflow = workflow
         """The registered name."""

@@ -105,7 +105,10 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """The owner lets go: the instance waits until `due_at` (Unix seconds; None: until something is delivered)."""
+    """The owner lets go: the instance waits until `due_at` (Unix seconds; None: until something is delivered).
+
+    It does not happen while something is in the inbox that was not consumed: nobody sleeps on unread mail.
+    """
 
     due_at: float | None
 
@@ -155,7 +158,7 @@ class Committed:
     """What the owner learns from a commit."""
 
     kept: frozenset[InstanceId] = frozenset()
-    """Instances whose Release did not happen, because something arrived in their inbox meanwhile."""
+    """Instances whose Release did not happen, because of something unread in their inbox."""
     waiters: Sequence[tuple[str, InstanceId]] = ()
     """(channel, instance) to notify of endings."""
     owners: Sequence[str] = ()

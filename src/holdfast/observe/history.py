@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from holdfast.codec import describe, loads, to_json
 from holdfast.errors import HoldfastError
@@ -27,7 +27,13 @@ class StepView:
     def as_json(self) -> dict[str, Any]:
         """The step as plain JSON values."""
         changed = {name: to_json(tree) for name, tree in self.changed.items()}
-        return {"seq": self.seq, "at": self.at, "events": list(self.events), "changed": changed, "line": self.line}
+        return {
+            "seq": self.seq,
+            "at": self.at,
+            "events": list(self.events),
+            "changed": changed,
+            "line": self.line,
+        }
 
 
 def read_history(steps: Sequence[Step], program: Program | None) -> list[StepView]:
@@ -35,9 +41,7 @@ def read_history(steps: Sequence[Step], program: Program | None) -> list[StepVie
     views: list[StepView] = []
     before: dict[str, Any] = {}
     for step in steps:
-        row = loads(step.payload)
-        if not isinstance(row, dict):
-            continue
+        row = cast("dict[str, Any]", loads(step.payload))
         if "start" in row:
             arguments = row["start"][1] if isinstance(row["start"], list) else {}
             views.append(
@@ -84,7 +88,7 @@ def _cells(entries: Mapping[str, Any]) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for key, tree in entries.items():
         if key.startswith("="):
-            cells.update({cell: inner for cell, inner in tree})
+            cells.update(dict(tree))
         elif key[0].isdigit() or key == "self":
             cells[key] = tree
     return cells
@@ -97,8 +101,9 @@ def _line(put: Mapping[str, Any], program: Program | None) -> int | None:
         if key[0] == "b" and key[1:].isdigit() and record["at"]:
             _, name, block = record["at"][-1]
             function = program.functions.get(name)
-            if function is not None and isinstance(function.blocks[block].end, Await):
-                return function.blocks[block].end.value.line  # type: ignore[union-attr]
+            end = None if function is None else function.blocks[block].end
+            if isinstance(end, Await):
+                return end.value.line
     return None
 
 
@@ -130,16 +135,14 @@ def _event(what: str, fields: Mapping[str, Any]) -> str:
 
 
 def _arguments(tree: Any) -> str:
-    if not isinstance(tree, list) or len(tree) != 2:
-        return "…"
-    args, kwargs = tree
+    args, kwargs = cast("list[Any]", tree)
     parts = [describe(arg, limit=60) for arg in args]
     parts += [f"{key}={describe(value, limit=60)}" for key, value in _plain_dict(kwargs).items()]
     return ", ".join(parts)
 
 
 def _plain_dict(tree: Any) -> dict[str, Any]:
-    return tree if isinstance(tree, dict) and "$" not in tree else {}
+    return cast("dict[str, Any]", tree) if isinstance(tree, dict) and "$" not in tree else {}
 
 
 _MISSING = object()

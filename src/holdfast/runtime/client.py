@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from holdfast.clock import Clock, as_seconds
 from holdfast.codec import Decoder, dumps, encode, loads
@@ -79,7 +79,7 @@ class Client:
                     id=InstanceId(run.id or uuid7()),
                     name=run.workflow,
                     program=definition.hash,
-                    input=start_payload(dict(vars(run.instance)), run.bound),
+                    input=start_payload(cast("dict[str, Any]", vars(run.instance)), run.bound),
                     created_at=now,
                     due_at=now + float(options.get("delay", 0.0)),
                     queue=options.get("queue", "default"),
@@ -108,7 +108,9 @@ class Client:
             _change(entries, name, encode(value))
         now = self.clock.now()
         made = InstanceId(new_id or uuid7())
-        payload = dumps(entries if "start" in entries else {"full": entries, "notes": [["forked", {"from": id, "at": seq}]]})
+        payload = dumps(
+            entries if "start" in entries else {"full": entries, "notes": [["forked", {"from": id, "at": seq}]]}
+        )
         start = Start(
             id=made,
             name=views[0].name,
@@ -177,9 +179,8 @@ class Client:
                     await self._woken.wait()
                 self._woken.clear()
             except TimeoutError:
-                if not notifies:
-                    if not self._waiting or not await self.store.changed():
-                        continue
+                if not notifies and not (self._waiting and await self.store.changed()):
+                    continue
             if self._waiting:
                 await self._check(list(self._waiting))
 
@@ -199,7 +200,9 @@ class Client:
 
     # --- telling
 
-    async def deliver(self, ids: Iterable[InstanceId], kind: DeliveryKind, key: str, payload: bytes) -> list[InstanceId]:
+    async def deliver(
+        self, ids: Iterable[InstanceId], kind: DeliveryKind, key: str, payload: bytes
+    ) -> list[InstanceId]:
         """Put something into inboxes; returns the ids that exist and have not ended."""
         now = self.clock.now()
         rows = [Delivery(id=uuid7(), instance=id, kind=kind, key=key, payload=payload, at=now) for id in ids]
@@ -209,7 +212,9 @@ class Client:
 class Handle(Generic[R]):
     """A running instance, from outside. Its verbs are those of a person watching it."""
 
-    def __init__(self, client: Client, id: InstanceId, cls: type[Workflow] | None = None, *, registered: bool = False) -> None:
+    def __init__(
+        self, client: Client, id: InstanceId, cls: type[Workflow] | None = None, *, registered: bool = False
+    ) -> None:
         self._client = client
         self._registered = registered
         self.id = id

@@ -108,7 +108,7 @@ class Heartbeat:
         """Ask the worker's loop for a sign of life, and say where it hangs if there is none."""
         now = time.monotonic()
         if self._asked and now - self._asked > BLOCKED_AFTER and self._asked > self._turned:
-            frame = sys._current_frames().get(self._watched)
+            frame = sys._current_frames().get(self._watched)  # pyright: ignore[reportPrivateUsage]
             stack = "".join(traceback.format_stack(frame)) if frame is not None else "unknown"
             log.warning("event loop blocked", seconds=round(now - self._asked, 1), stack=stack)
             self._turned = now

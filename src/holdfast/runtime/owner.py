@@ -10,13 +10,14 @@ import asyncio
 import heapq
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from holdfast.clock import Clock
 from holdfast.codec import decode, dumps, encode_exception, loads
-from holdfast.engine import DropCall, Ended, Note, PendingCall, Send, StartCall
+from holdfast.engine import Change, DropCall, Ended, Note, PendingCall, Send, StartCall
 from holdfast.errors import CodecError, EncodeError, ProgramError, StoreUnavailable
 from holdfast.ids import InstanceId, WorkerId
 from holdfast.model.instance import (
@@ -67,6 +68,7 @@ class Owner:
         clock: Clock,
         settings: Settings,
         ended: Callable[[InstanceId, Ending], bool],
+        forgetful: bool = False,
     ) -> None:
         self.worker = worker
         self.store = store
@@ -80,6 +82,9 @@ class Owner:
         self.draining = False
         self.commits = 0
         self._ended = ended
+        self._forgetful = forgetful
+        """For tests: read every instance back from the store after each commit, as after a crash."""
+        self._napping = False
         self._stirred: dict[InstanceId, Resident] = {}
         self._parks: list[Commit] = []
         self._settled: list[Settled] = []
@@ -115,6 +120,12 @@ class Owner:
     def busy(self) -> bool:
         """Whether anything is running or waits to be written."""
         return bool(self._stirred or self._parks or self._settled or self.executor.load)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing will happen until time passes or somebody else acts."""
+        pending = self.busy or self._writing or self._mail.is_set() or self._look.is_set() or self._turn.locked()
+        return self._napping and not pending and not self._tasks
 
     async def settled_down(self) -> None:
         """Return once nothing runs and everything is written."""
@@ -176,6 +187,7 @@ class Owner:
         due: list[Callable[[], None]] = []
         if next_due is not None:
             due.append(self.clock.call_at(next_due, self.look))
+        self._napping = True
         try:
             while True:
                 left = deadline - time.monotonic()
@@ -193,6 +205,7 @@ class Owner:
                 except TimeoutError:
                     continue
         finally:
+            self._napping = False
             for cancel in due:
                 cancel()
 
@@ -223,7 +236,7 @@ class Owner:
                 continue
             self._awaken(one, now)
 
-    def _awaken(self, one: Claimed, now: float) -> None:
+    def _awaken(self, one: Claimed, now: float, *, running: dict[int, Attempt] | None = None) -> None:
         program = self.registry.get(one.program)
         assert program is not None
         try:
@@ -243,8 +256,9 @@ class Owner:
             )
             return
         self.residents[one.id] = resident
+        resident.attempts = running or {}
         for call in calls:
-            if call.child is None and not call.spilled and call.due_at is None:
+            if call.child is None and not call.spilled and call.due_at is None and call.id not in resident.attempts:
                 self._run(resident, call)
         self.stir(resident)
 
@@ -323,24 +337,25 @@ class Owner:
             call.payload,
             call.arguments,
             call.options.timeout,
-            lambda outcome: self._reported(resident, call, outcome),
+            lambda outcome: self._reported(resident.id, call.id, outcome),
         )
         resident.attempts[call.id] = attempt
         self.executor.submit(attempt)
 
-    def _reported(self, resident: Resident, call: PendingCall, outcome: Gave | Raised) -> None:
-        resident.attempts.pop(call.id, None)
-        if resident.gone:
+    def _reported(self, id: InstanceId, call: int, outcome: Gave | Raised) -> None:
+        resident = self.residents.get(id)
+        if resident is None:
             return
+        resident.attempts.pop(call, None)
         machine = resident.machine
         if isinstance(outcome, Gave):
-            machine.call_done(call.id, outcome.tree, outcome.value)
+            machine.call_done(call, outcome.tree, outcome.value)
         elif isinstance(outcome.error, ProgramError) and "defined here" in str(outcome.error):
             self._abandon(resident, f"{outcome.error}; import its module in the worker, then retry the instance")
             return
         else:
             machine.now = max(machine.now, self.clock.now())
-            machine.call_failed(call.id, outcome.error, outcome.tree, chance=jitter_chance())
+            machine.call_failed(call, outcome.error, outcome.tree, chance=jitter_chance())
         self.stir(resident)
 
     def _run_taken(self, call: SpilledCall) -> None:
@@ -349,7 +364,11 @@ class Owner:
             return
         payload = loads(call.payload)
         attempt = Attempt(
-            call.name, payload["args"], None, payload["timeout"], lambda outcome: self._report_taken(call, outcome)
+            call.name,
+            payload["args"],
+            None,
+            payload["timeout"],
+            lambda outcome: self._report_taken(call, outcome),
         )
         self._taken[call.id] = attempt
         self.executor.submit(attempt)
@@ -392,7 +411,7 @@ class Owner:
     async def _write_once(self) -> None:
         if self._settled:
             settled, self._settled = self._settled, []
-            self._learn(await self._patiently(lambda: self.store.settle(self.worker, settled)), ())
+            self._learn(await self._patiently(lambda: self.store.settle(self.worker, settled)))
         commits, self._parks = self._parks, []
         stirred = list(self._stirred.values())[:COMMIT_LIMIT]
         for resident in stirred:
@@ -416,7 +435,9 @@ class Owner:
         committed = await self._patiently(lambda: self.store.commit(self.worker, commits))
         for resident, commit, commands in written:
             self._written_one(resident, commit, commands, committed)
-        self._learn(committed, [commit for _, commit, _ in written])
+        self._learn(committed)
+        if self._forgetful:
+            await self._read_back([resident for resident, _, _ in written if not resident.gone])
 
     def _produce(self, resident: Resident, now: float) -> Commit | None:
         """Let it take its turn; what it produced, or None if that is nothing."""
@@ -437,7 +458,12 @@ class Owner:
                     notes.append(Note("child", {"call": call.id, "name": call.name, "instance": start.id}))
                     starts.append(start)
                 case StartCall(call):
-                    fields = {"call": call.id, "name": call.name, "args": call.payload, "attempt": call.attempt}
+                    fields = {
+                        "call": call.id,
+                        "name": call.name,
+                        "args": call.payload,
+                        "attempt": call.attempt,
+                    }
                     notes.append(Note("call", fields))
                     call.spilled = self._spills(call, len(resident.commands))
                     if call.spilled:
@@ -459,7 +485,12 @@ class Owner:
                     kind = DeliveryKind.CANCEL if key is None else DeliveryKind.MESSAGE
                     deliveries.append(
                         Delivery(
-                            id=id, instance=InstanceId(instance), kind=kind, key=key or "", payload=dumps(payload), at=now
+                            id=id,
+                            instance=InstanceId(instance),
+                            kind=kind,
+                            key=key or "",
+                            payload=dumps(payload),
+                            at=now,
                         )
                     )
         close: Ending | Release | None = None
@@ -510,9 +541,7 @@ class Owner:
             return None
         return Release(due_at=timer)
 
-    def _written_one(
-        self, resident: Resident, commit: Commit, commands: list[Any], committed: Committed
-    ) -> None:
+    def _written_one(self, resident: Resident, commit: Commit, commands: list[Any], committed: Committed) -> None:
         """A resident's commit is durable: what it asked for may start."""
         resident.seen.difference_update(commit.consumed)
         match commit.close:
@@ -532,14 +561,25 @@ class Owner:
                 pass
         for command in commands:
             if isinstance(command, StartCall):
-                self._run(resident, command.call)
+                if not self._forgetful:
+                    self._run(resident, command.call)
             else:
                 attempt = resident.attempts.pop(command.call.id, None)
                 if attempt is not None:
                     self.executor.drop(attempt)
         self._set_alarm(resident)
 
-    def _learn(self, committed: Committed, commits: Sequence[Commit]) -> None:
+    async def _read_back(self, residents: Sequence[Resident]) -> None:
+        """Take instances from the store again, as if this worker had just come by them."""
+        for resident in residents:
+            steps = await self.store.history(resident.id, after=resident.fulls[-1] - 1, limit=100_000)
+            if resident.gone or resident.id in self._stirred:
+                continue
+            running, resident.attempts = resident.attempts, {}
+            self._forget(resident)
+            self._awaken(replace(resident.claimed, steps=steps), self.clock.now(), running=running)
+
+    def _learn(self, committed: Committed) -> None:
         """Tell whoever waits for what a commit did."""
         channels = {channel for channel, _ in committed.waiters}
         for owner in set(committed.owners):
@@ -670,12 +710,7 @@ class Owner:
         self._arm()
 
 
-class _Nothing:
-    put: dict[str, Any] = {}
-    gone: dict[str, None] = {}
-
-
-_NOTHING: Any = _Nothing()
+_NOTHING = Change()
 
 
 def _ending(ended: Ended) -> Ending:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from holdfast.codec import decode, dumps, encode, loads
 from holdfast.engine import Change, Command, Entries, LinkedProgram, Machine, Note, Saver, fold, load
@@ -72,6 +72,7 @@ def entries_of(steps: Sequence[Step], *, upto: int | None = None) -> Entries:
         row = loads(step.payload)
         if not isinstance(row, dict):
             raise DecodeError(f"the journal row {step.seq} is damaged")
+        row = cast("dict[str, Any]", row)
         if "start" in row:
             entries = {"start": row["start"]}
         elif "full" in row:
@@ -102,7 +103,7 @@ def awaken(claimed: Claimed, program: LinkedProgram, *, now: float) -> Resident:
 def begin_values(start: Any, program: LinkedProgram) -> tuple[Any, dict[str, Any]]:
     """The workflow object and the variables with which the entry function begins."""
     attributes, arguments = decode(start)
-    made = object.__new__(program.cls)
+    made: Any = object.__new__(program.cls)
     vars(made).update(attributes)
     # The first parameter is `self`, whatever its author called it.
     first = program.program.functions[program.program.entry].params.split(",")[0].strip().rstrip("/").strip()
@@ -112,4 +113,3 @@ def begin_values(start: Any, program: LinkedProgram) -> tuple[Any, dict[str, Any
 def start_payload(attributes: dict[str, Any], arguments: dict[str, Any]) -> bytes:
     """Row 0 of a journal: the workflow object's attributes and the arguments of `run`."""
     return dumps({"start": encode([attributes, arguments])})
-

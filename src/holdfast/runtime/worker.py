@@ -36,6 +36,7 @@ class Worker:
         settings: Settings,
         ended: Callable[[InstanceId, Ending], bool] = lambda _id, _ending: False,
         stub: Callable[[str], Callable[..., Any] | None] | None = None,
+        forgetful: bool = False,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -46,6 +47,7 @@ class Worker:
         """Set while the worker is enlisted and takes work."""
         self._ended = ended
         self._stub = stub
+        self._forgetful = forgetful
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._finished_before = 0
@@ -81,6 +83,7 @@ class Worker:
             clock=self.clock,
             settings=self.settings,
             ended=self._ended,
+            forgetful=self._forgetful,
         )
         await self._enlist(id, owner)
         lost = asyncio.Event()
@@ -89,9 +92,17 @@ class Worker:
             owner.other_workers = max(0, news.workers - 1)
 
         heart = Heartbeat(
-            id, store=self.store, clock=self.clock, lease=self.settings.lease_seconds, beat=beat, lost=lost.set
+            id,
+            store=self.store,
+            clock=self.clock,
+            lease=self.settings.lease_seconds,
+            beat=beat,
+            lost=lost.set,
         )
-        unlisten = [await self.store.listen(WORK_CHANNEL, owner.look), await self.store.listen(inbox_channel(id), owner.mail)]
+        unlisten = [
+            await self.store.listen(WORK_CHANNEL, owner.look),
+            await self.store.listen(inbox_channel(id), owner.mail),
+        ]
         heart.start()
         log.info("worker started", worker=id, queues=self.settings.queues, concurrency=executor.concurrency)
         self.ready.set()

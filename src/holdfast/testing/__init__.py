@@ -1,0 +1,66 @@
+"""For tests of workflows: an App in memory, time that moves by itself, crashes after every step, actions replaced.
+
+    async with workflow_app(stubs={charge: lambda card, cents: "ok"}) as app:
+        assert await Checkout().run("card", 100) == "ok"      # sleeps of days take no time
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from holdfast.app import App
+from holdfast.clock import ManualClock
+from holdfast.task import Action
+
+__all__ = ["ManualClock", "workflow_app"]
+
+
+@asynccontextmanager
+async def workflow_app(
+    url: str = "sqlite://:memory:",
+    *,
+    stubs: Mapping[Action[..., Any] | str, Callable[..., Any]] | None = None,
+    crash: bool = False,
+    move_time: bool = True,
+    start: datetime | None = None,
+    **settings: Any,
+) -> AsyncGenerator[App, None]:
+    """An App with a worker of its own, and a clock that moves to the next alarm whenever nothing else can happen.
+
+    `stubs` gives functions to run in place of actions. With `crash`, every instance is thrown out of memory after each
+    of its steps and read back from the store. With `move_time=False`, time stands still until `app.clock.move(…)`.
+    """
+    clock = ManualClock(start)
+    app = App("test", url=url, clock=clock, **settings)
+    app.forgetful = crash
+    app.stubs = {getattr(action, "name", action): stub for action, stub in (stubs or {}).items()}
+    async with app:
+        worker = app.start_worker()
+        await worker.ready.wait()
+        mover = asyncio.create_task(_move(app, clock)) if move_time else None
+        try:
+            yield app
+        finally:
+            if mover is not None:
+                mover.cancel()
+                await asyncio.gather(mover, return_exceptions=True)
+
+
+async def _move(app: App, clock: ManualClock) -> None:
+    """Whenever the worker has nothing to do but wait, let the next moment come."""
+    quiet = 0
+    while True:
+        await asyncio.sleep(0.0005)
+        owner = app.worker.owner if app.worker is not None else None
+        quiet = quiet + 1 if owner is not None and owner.quiet else 0
+        moment = clock.next_alarm
+        # Twice in a row: what has just been announced gets its turn first.
+        if quiet >= 3 and moment is not None:
+            quiet = 0
+            clock.move_to(max(moment, clock.now()))
+
+

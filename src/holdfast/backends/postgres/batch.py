@@ -73,9 +73,9 @@ def assemble(commits: Sequence[Commit]) -> Batch:
     if deliveries:
         parts += ["commit_delivered"]
         values |= _inbox_columns(deliveries)
+    values |= _pairs("consumed", consumed)
     if consumed:
         parts += ["commit_consumed"]
-        values |= _pairs("consumed", consumed)
     if spilled:
         parts += ["commit_spilled"]
         values |= _call_columns(spilled)
@@ -96,9 +96,7 @@ def _joined(parts: tuple[str, ...]) -> Statement:
     text = "\n".join(TEXTS[part] for part in parts)
     or_made = "OR d.instance IN (SELECT id FROM made)" if "commit_started" in parts else ""
     asked = any("FROM appended" in TEXTS[part] for part in parts)
-    return compiled(
-        text.replace("{or_made}", or_made).replace("{returning}", "RETURNING instance" if asked else "")
-    )
+    return compiled(text.replace("{or_made}", or_made).replace("{returning}", "RETURNING instance" if asked else ""))
 
 
 def _changes(commits: Sequence[Commit]) -> dict[InstanceId, Change]:

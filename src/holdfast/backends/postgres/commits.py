@@ -28,9 +28,7 @@ async def commit(line: Line, worker: WorkerId, commits: Sequence[Commit]) -> Com
         waiters=waiters,
         owners=sorted(owners_of(told)),
         started=woken_among(told) or any(each.starts or each.spilled for each in commits),
-        lost=frozenset(
-            InstanceId(id) for id, row in doubtful.items() if not row["applied"] and row["owner"] != worker
-        ),
+        lost=frozenset(InstanceId(id) for id, row in doubtful.items() if not row["applied"] and row["owner"] != worker),
     )
 
 
@@ -38,11 +36,7 @@ async def _look_up(
     line: Line, commits: Sequence[Commit], batch: Batch, changed: dict[InstanceId, Row]
 ) -> dict[InstanceId, Row]:
     """Commits that changed nothing: an earlier try had applied them, or their instance has another owner."""
-    missing = [
-        id
-        for id, change in batch.changes.items()
-        if change.mine and not (id in changed and changed[id]["own"])
-    ]
+    missing = [id for id, change in batch.changes.items() if change.mine and not (id in changed and changed[id]["own"])]
     if not missing:
         return {}
     last = {each.instance: each.steps[-1].seq for each in commits if each.steps}

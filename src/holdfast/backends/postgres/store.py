@@ -42,7 +42,6 @@ class PostgresStore:
         self._writer = self._line()
         self._reader = self._line()
         self._claiming = workers.Claiming()
-        self._inboxes = workers.Inboxes()
 
     @property
     def traits(self) -> StoreTraits:
@@ -156,15 +155,11 @@ class PostgresStore:
     async def workers(self, *, now: float) -> Sequence[WorkerView]:
         return await workers.workers(self._reader, now)
 
-    async def claim(
-        self, worker: WorkerId, *, queues: Sequence[str], room: int, call_room: int, now: float
-    ) -> Claims:
-        return await self._claiming.claim(
-            self._reader, worker, queues=queues, room=room, call_room=call_room, now=now
-        )
+    async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, call_room: int, now: float) -> Claims:
+        return await self._claiming.claim(self._reader, worker, queues=queues, room=room, call_room=call_room, now=now)
 
     async def take_inbox(self, worker: WorkerId) -> Sequence[Delivery]:
-        return await self._inboxes.take(self._reader, worker)
+        return await workers.take_inbox(self._reader, worker)
 
     async def commit(self, worker: WorkerId, commits: Sequence[Commit]) -> Committed:
         return await owners.commit(self._writer, worker, commits)

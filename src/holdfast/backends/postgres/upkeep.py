@@ -43,9 +43,7 @@ async def _version(transaction: Transaction) -> int:
     [row] = await transaction.fetch(compiled("SELECT to_regclass('holdfast_schema') IS NOT NULL AS known"))
     if not row["known"]:
         return 0
-    rows = await transaction.fetch(
-        compiled("SELECT coalesce(max(version), 0) AS version FROM holdfast_schema")
-    )
+    rows = await transaction.fetch(compiled("SELECT coalesce(max(version), 0) AS version FROM holdfast_schema"))
     return rows[0]["version"]
 
 
@@ -123,9 +121,7 @@ async def schedules(line: Line) -> list[ScheduleRow]:
     return [as_schedule(row) for row in await line.fetch("schedules")]
 
 
-async def fire(
-    line: Line, row: ScheduleRow, starts: Sequence[Start], expect_version: int
-) -> tuple[bool, bool]:
+async def fire(line: Line, row: ScheduleRow, starts: Sequence[Start], expect_version: int) -> tuple[bool, bool]:
     """Whether it fired, and whether an idle worker should be told."""
     rows = await line.fetch("fire", **_columns(row, expect_version), **start_columns(starts))
     return bool(rows), any(row["made"] and row["idle"] for row in rows)

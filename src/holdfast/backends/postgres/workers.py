@@ -68,14 +68,17 @@ async def workers(line: Line, now: float) -> list[WorkerView]:
     return [as_worker(row) for row in await line.fetch("workers", now=now)]
 
 
+async def take_inbox(line: Line, worker: WorkerId) -> list[Delivery]:
+    return [as_delivery(row) for row in await line.fetch("take_inbox", worker=worker)]
+
+
 async def held_calls(line: Line, worker: WorkerId, ids: Sequence[str]) -> list[str]:
     return [row["id"] for row in await line.fetch("held_calls", worker=worker, ids=list(ids))]
 
 
 def lost(worker: WorkerId) -> LeaseLost:
     return LeaseLost(
-        f"worker {worker}: its lease ended and others own its work now; nothing was written, "
-        "enlist under a new id"
+        f"worker {worker}: its lease ended and others own its work now; nothing was written, enlist under a new id"
     )
 
 
@@ -160,21 +163,3 @@ async def _with_steps(line: Line, rows: Sequence[Row], first: dict[str, Row]) ->
     for id, row in first.items():
         steps[id][0] = Step(seq=0, at=row["at"], payload=row["payload"], full=True)
     return [as_claimed(row, [step for _, step in sorted(steps[row["id"]].items())]) for row in rows]
-
-
-class Inboxes:
-    """Inboxes of the workers of one store. A signal that was cleared without a look is not lost."""
-
-    def __init__(self) -> None:
-        self._doubtful: set[WorkerId] = set()
-
-    async def take(self, line: Line, worker: WorkerId) -> list[Delivery]:
-        doubtful = worker in self._doubtful
-        # Until the rows have arrived, cleared signals say nothing: should this call fail, the next reads all.
-        self._doubtful.add(worker)
-        ids = [row["id"] for row in await line.fetch("take_signals", worker=worker)]
-        if doubtful:
-            ids = [row["id"] for row in await line.fetch("owned", worker=worker)]
-        rows = await line.fetch("read_inbox", ids=ids) if ids else []
-        self._doubtful.discard(worker)
-        return [as_delivery(row) for row in rows]

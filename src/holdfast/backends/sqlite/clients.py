@@ -87,7 +87,7 @@ def put_deliveries(session: Session, deliveries: Sequence[Delivery]) -> Taken:
         ],
     )
     taken.ids = [id for id in latest if id in receivers]
-    session.many("signal", [(latest[id], id) for id in taken.ids])
+    session.many("wake", [(latest[id], id) for id in taken.ids])
     taken.owners = {row["owner"] for row in receivers.values() if row["owner"] is not None}
     taken.woken = any(row["owner"] is None and row["status"] == "pending" for row in receivers.values())
     return taken

@@ -37,13 +37,9 @@ def _applied(session: Session, commits: Sequence[Commit]) -> frozenset[InstanceI
     )
 
 
-def _write(
-    session: Session, worker: WorkerId, commits: Sequence[Commit], applied: frozenset[InstanceId]
-) -> Committed:
+def _write(session: Session, worker: WorkerId, commits: Sequence[Commit], applied: frozenset[InstanceId]) -> Committed:
     require_lease(session, worker)
-    standing = {
-        row["id"]: row for row in session.all("standing", ids=as_json(each.instance for each in commits))
-    }
+    standing = {row["id"]: row for row in session.all("standing", ids=as_json(each.instance for each in commits))}
     owned = {id for id, row in standing.items() if row["owner"] == worker}
     fresh = [each for each in commits if each.instance in owned and each.instance not in applied]
 
@@ -68,14 +64,10 @@ def _write(
 
 
 def _append_steps(session: Session, commits: Sequence[Commit]) -> None:
-    rows = [
-        (each.instance, step.seq, step.at, step.full, step.payload) for each in commits for step in each.steps
-    ]
+    rows = [(each.instance, step.seq, step.at, step.full, step.payload) for each in commits for step in each.steps]
     if session.many("append_step", rows) != len(rows):
         raise _Repeated
-    session.many(
-        "rebase", [(step.seq, each.instance) for each in commits for step in each.steps if step.full]
-    )
+    session.many("rebase", [(step.seq, each.instance) for each in commits for step in each.steps if step.full])
 
 
 def _spill(session: Session, commits: Sequence[Commit]) -> bool:
@@ -118,15 +110,11 @@ def _now() -> float:
 
 
 def _park(session: Session, commits: Sequence[Commit]) -> None:
-    session.many(
-        "park", [(each.close.reason, each.instance) for each in commits if isinstance(each.close, Park)]
-    )
+    session.many("park", [(each.close.reason, each.instance) for each in commits if isinstance(each.close, Park)])
 
 
 def _release(session: Session, commits: Sequence[Commit]) -> None:
-    session.many(
-        "release", [(each.close.due_at, each.instance) for each in commits if isinstance(each.close, Release)]
-    )
+    session.many("release", [(each.close.due_at, each.instance) for each in commits if isinstance(each.close, Release)])
 
 
 def _kept(session: Session, worker: WorkerId, commits: Sequence[Commit]) -> frozenset[InstanceId]:
@@ -136,9 +124,7 @@ def _kept(session: Session, worker: WorkerId, commits: Sequence[Commit]) -> froz
     return frozenset(row["id"] for row in session.all("owned_of", ids=as_json(released), worker=worker))
 
 
-def _waiters(
-    commits: Sequence[Commit], standing: Mapping[str, sqlite3.Row]
-) -> Sequence[tuple[str, InstanceId]]:
+def _waiters(commits: Sequence[Commit], standing: Mapping[str, sqlite3.Row]) -> Sequence[tuple[str, InstanceId]]:
     return [
         (channel, each.instance)
         for each in commits

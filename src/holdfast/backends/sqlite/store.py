@@ -59,9 +59,7 @@ class SqliteStore:
     @property
     def statements(self) -> int:
         """How many statements were sent so far."""
-        return (
-            self._spent + self._database.statements + sum(each.statements for each in self._beside.values())
-        )
+        return self._spent + self._database.statements + sum(each.statements for each in self._beside.values())
 
     async def open(self) -> None:
         self._home = asyncio.get_running_loop()
@@ -182,15 +180,11 @@ class SqliteStore:
     async def workers(self, *, now: float) -> Sequence[WorkerView]:
         return await self._do(workers.workers, now)
 
-    async def claim(
-        self, worker: WorkerId, *, queues: Sequence[str], room: int, call_room: int, now: float
-    ) -> Claims:
+    async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, call_room: int, now: float) -> Claims:
         for untold in [each for each in self._untold if each[0] == worker]:
             self._untold.remove(untold)
             return untold[1]
-        claiming = self._database.submit(
-            lambda session: workers.claim(session, worker, queues, room, call_room, now)
-        )
+        claiming = self._database.submit(lambda session: workers.claim(session, worker, queues, room, call_room, now))
         try:
             return await asyncio.wrap_future(claiming)
         except asyncio.CancelledError:

@@ -22,8 +22,7 @@ def migrate(session: Session, now: float) -> None:
         found = _version(session)
         refuse_newer(found, LATEST)
         session.text(
-            "CREATE TABLE IF NOT EXISTS holdfast_schema "
-            "(version INTEGER PRIMARY KEY, applied_at REAL NOT NULL)"
+            "CREATE TABLE IF NOT EXISTS holdfast_schema (version INTEGER PRIMARY KEY, applied_at REAL NOT NULL)"
         )
         for version, statements in MIGRATIONS:
             if version > found:
@@ -39,9 +38,7 @@ def _version(session: Session) -> int:
     known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'holdfast_schema'"
     if session.text(known).fetchone() is None:
         return 0
-    return session.text("SELECT coalesce(max(version), 0) AS version FROM holdfast_schema").fetchone()[
-        "version"
-    ]
+    return session.text("SELECT coalesce(max(version), 0) AS version FROM holdfast_schema").fetchone()["version"]
 
 
 # --- schedules

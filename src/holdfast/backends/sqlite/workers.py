@@ -68,24 +68,19 @@ def require_lease(session: Session, worker: WorkerId) -> None:
 
 def lost(worker: WorkerId) -> LeaseLost:
     return LeaseLost(
-        f"worker {worker}: its lease ended and others own its work now; nothing was written, "
-        "enlist under a new id"
+        f"worker {worker}: its lease ended and others own its work now; nothing was written, enlist under a new id"
     )
 
 
 # --- claims
 
 
-def claim(
-    session: Session, worker: WorkerId, queues: Sequence[str], room: int, call_room: int, now: float
-) -> Claims:
+def claim(session: Session, worker: WorkerId, queues: Sequence[str], room: int, call_room: int, now: float) -> Claims:
     """Reads first, without any lock; takes the write lock only when something is due."""
     heads = session.all("lanes", worker=worker)
     if not any(head["kind"] == "lease" for head in heads):
         raise lost(worker)
-    wanted = [
-        head for head in heads if head["kind"] != "lease" and ("*" in queues or head["queue"] in queues)
-    ]
+    wanted = [head for head in heads if head["kind"] != "lease" and ("*" in queues or head["queue"] in queues)]
     due = [head for head in wanted if head["due_at"] <= now]
     instances: list[Claimed] = []
     calls: list[SpilledCall] = []
@@ -146,9 +141,7 @@ def _next_due(session: Session, lanes: Sequence[sqlite3.Row], now: float, *, ful
     if not full:
         for lane in lanes:
             if lane["due_at"] <= now:
-                row = session.one(
-                    f"next_{lane['kind']}", queue=lane["queue"], priority=lane["priority"], now=now
-                )
+                row = session.one(f"next_{lane['kind']}", queue=lane["queue"], priority=lane["priority"], now=now)
                 if row is not None and row["due_at"] is not None:
                     moments.append(row["due_at"])
     return min(moments, default=None)
@@ -158,11 +151,7 @@ def _next_due(session: Session, lanes: Sequence[sqlite3.Row], now: float, *, ful
 
 
 def take_inbox(session: Session, worker: WorkerId) -> list[Delivery]:
-    if session.one("signalled", worker=worker) is None:
-        return []
-    with session.writing():
-        ids = [row["id"] for row in session.all("take_signals", worker=worker)]
-        return [as_delivery(row) for row in session.all("read_inbox", ids=as_json(ids))]
+    return [as_delivery(row) for row in session.all("take_inbox", worker=worker)]
 
 
 def held_calls(session: Session, worker: WorkerId, ids: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ CREATE TABLE holdfast_lease (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
 -- The hot row of an instance. Signals and new bases change no indexed column, so these updates stay on their page.
--- `due_at` NULL: asleep until something is delivered. `signalled`: something came that its owner has not read.
+-- `due_at` NULL: asleep until something is delivered. `signals`: how many deliveries there were; a release compares it.
 -- `base_seq`: the latest full journal row, `base_at`: no row from it on is older. `ticket`: the claim that took it.
 -- `recovered_seq`: the last step when a lost worker was last relieved of it.
 CREATE TABLE holdfast_instance (
@@ -32,7 +32,7 @@ CREATE TABLE holdfast_instance (
     owner text,
     ticket int8,
     due_at float8,
-    signalled bool NOT NULL DEFAULT false,
+    signals int NOT NULL DEFAULT 0,
     base_seq int NOT NULL DEFAULT 0,
     base_at float8 NOT NULL,
     claims int NOT NULL DEFAULT 0,

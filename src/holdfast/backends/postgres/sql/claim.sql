@@ -30,12 +30,7 @@ lane AS (
 ),
 claimed AS (
     UPDATE holdfast_instance i
-    SET owner = :worker::text, ticket = :ticket::int8, claims = i.claims + 1,
-        -- What was read but not consumed under an earlier owner is signalled anew.
-        signalled = i.signalled OR (
-            i.claims > 0
-            AND (SELECT true FROM holdfast_inbox b WHERE b.shard = :shard AND b.instance = i.id LIMIT 1) IS NOT NULL
-        )
+    SET owner = :worker::text, ticket = :ticket::int8, claims = i.claims + 1
     WHERE i.ctid = ANY(ARRAY(
         SELECT p.ctid
         FROM (SELECT * FROM lane WHERE due_at <= :now::float8 ORDER BY priority DESC, due_at) l

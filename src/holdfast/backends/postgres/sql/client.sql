@@ -29,7 +29,7 @@ SELECT made.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle
 
 -- name: deliver
 -- index: holdfast_instance primary key, holdfast_inbox primary key
--- The row lock puts this in order with the owner's release: either it sees the signal, or this sees no owner.
+-- The row lock puts this in order with the owner's release: either it sees the new count, or this sees no owner.
 WITH target AS (
     SELECT :shard AS shard, u.id, u.at
     FROM unnest(:ids::text[], :ats::float8[]) AS u (id, at)
@@ -50,7 +50,7 @@ put AS (
     ON CONFLICT DO NOTHING
 )
 UPDATE holdfast_instance i
-SET signalled = true,
+SET signals = i.signals + 1,
     due_at = CASE
         WHEN i.owner IS NULL AND i.status = 'pending' THEN least(coalesce(i.due_at, t.at), t.at) ELSE i.due_at
     END

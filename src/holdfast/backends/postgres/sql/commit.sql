@@ -12,14 +12,17 @@ WITH lease AS (
 -- name: commit_locked
 -- index: holdfast_instance primary key
 -- The instances whose rows change: by their own commit (`mine`), or because something is delivered to them (`told`).
+-- `signals_seen` is what this statement's snapshot knows, `signals` what the locked row says: where they are the same, the
+-- snapshot has all that was ever delivered.
 , locked AS (
-    SELECT :shard AS shard, c.*, i.owner, i.standing
+    SELECT :shard AS shard, c.*, i.owner, i.standing, i.signals,
+           (SELECT v.signals FROM holdfast_instance v WHERE v.shard = :shard AND v.id = c.id) AS signals_seen
     FROM unnest(
         :ids::text[], :mine::bool[], :stepped::bool[], :closes::text[], :statuses::text[], :outcomes::bytea[],
         :reasons::text[], :moments::float8[], :base_seqs::int[], :base_ats::float8[], :told_ats::float8[]
     ) AS c (id, mine, stepped, close, status, outcome, reason, moment, base_seq, base_at, told_at)
     CROSS JOIN LATERAL (
-        SELECT i.owner, i.status AS standing FROM holdfast_instance i
+        SELECT i.owner, i.status AS standing, i.signals FROM holdfast_instance i
         WHERE i.shard = :shard AND i.id = c.id
         FOR NO KEY UPDATE
     ) i
@@ -57,13 +60,25 @@ WITH lease AS (
 )
 
 -- name: commit_changed
--- index: holdfast_instance primary key
+-- index: holdfast_instance primary key, holdfast_inbox primary key
 -- `own`: the commit is this owner's, and was not applied by an earlier try (then its steps are not new).
+-- `unread`: something is in its inbox that this commit does not consume, so it does not let go.
 , judged AS MATERIALIZED (
     SELECT l.*,
            coalesce(
                l.mine AND l.owner = :worker::text AND (NOT l.stepped OR l.id IN (SELECT instance FROM appended)), false
-           ) AS own
+           ) AS own,
+           l.told_at IS NOT NULL OR l.signals <> l.signals_seen
+               OR l.close = 'release' AND (
+                   SELECT true FROM holdfast_inbox b
+                   WHERE b.shard = :shard AND b.instance = l.id AND (
+                       (b.instance, b.id) IN (
+                           SELECT c.instance, c.id
+                           FROM unnest(:consumed_instances::text[], :consumed_ids::text[]) AS c (instance, id)
+                       )
+                   ) IS NOT TRUE
+                   LIMIT 1
+               ) IS NOT NULL AS unread
     FROM locked l
 ),
 changed AS (
@@ -73,17 +88,17 @@ changed AS (
         END,
         owner = CASE
             WHEN j.own AND j.close IN ('end', 'park') THEN NULL
-            WHEN j.own AND j.close = 'release' AND NOT i.signalled AND j.told_at IS NULL THEN NULL
+            WHEN j.own AND j.close = 'release' AND NOT j.unread THEN NULL
             ELSE i.owner
         END,
         due_at = CASE
             WHEN j.own AND j.close IN ('end', 'park') THEN NULL
-            WHEN j.own AND j.close = 'release' AND NOT i.signalled AND j.told_at IS NULL THEN j.moment
+            WHEN j.own AND j.close = 'release' AND NOT j.unread THEN j.moment
             WHEN i.owner IS NULL AND i.status = 'pending' AND j.told_at IS NOT NULL
                 THEN least(coalesce(i.due_at, j.told_at), j.told_at)
             ELSE i.due_at
         END,
-        signalled = (i.signalled OR j.told_at IS NOT NULL) AND NOT (j.own AND j.close = 'end'),
+        signals = i.signals + (j.told_at IS NOT NULL)::int,
         ended_at = CASE WHEN j.own AND j.close = 'end' THEN j.moment ELSE i.ended_at END,
         outcome = CASE WHEN j.own AND j.close = 'end' THEN j.outcome ELSE i.outcome END,
         reason = CASE WHEN j.own AND j.close = 'park' THEN j.reason ELSE i.reason END,
@@ -101,9 +116,9 @@ changed AS (
 , made AS (
     INSERT INTO holdfast_instance
         (shard, id, name, program, queue, priority, due_at, base_at, created_at, parent, parent_call, waiter, tags,
-         signalled)
+         signals)
     SELECT :shard, s.id, s.name, s.program, s.queue, s.priority, s.due_at, s.created_at, s.created_at,
-           s.parent, s.parent_call, s.waiter, s.tags, s.told
+           s.parent, s.parent_call, s.waiter, s.tags, s.told::int
     FROM unnest(
         :start_ids::text[], :start_names::text[], :start_programs::text[], :start_queues::text[],
         :start_priorities::int[], :start_due_ats::float8[], :start_created_ats::float8[], :start_parents::text[],
@@ -269,7 +284,7 @@ put AS (
 ),
 told AS (
     UPDATE holdfast_instance i
-    SET signalled = true,
+    SET signals = i.signals + 1,
         due_at = CASE
             WHEN i.owner IS NULL AND i.status = 'pending' THEN least(coalesce(i.due_at, t.at), t.at) ELSE i.due_at
         END

@@ -34,13 +34,13 @@ DELETE FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text RETUR
 
 -- name: recover_instances
 -- index: holdfast_instance_owner; the journal's primary keys for the last step
--- Only takeovers without a step in between add up; and whoever claims it next looks into its inbox.
+-- Only takeovers without a step in between add up.
 WITH held AS (
     SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text
     ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i
-SET owner = NULL, due_at = :now::float8, signalled = true, recovered_seq = j.seq,
+SET owner = NULL, due_at = :now::float8, recovered_seq = j.seq,
     recoveries = CASE WHEN j.seq > i.recovered_seq THEN 1 ELSE i.recoveries + 1 END
 FROM held h
 CROSS JOIN LATERAL (
@@ -54,7 +54,7 @@ WITH held AS (
     SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text
     ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
-UPDATE holdfast_instance i SET owner = NULL, due_at = :now::float8, signalled = true
+UPDATE holdfast_instance i SET owner = NULL, due_at = :now::float8
 FROM held h WHERE (i.shard, i.id) BETWEEN (h.shard, h.id) AND (h.shard, h.id)
 
 -- name: free_calls
@@ -75,30 +75,20 @@ UPDATE holdfast_lease SET idle = :idle::bool WHERE shard = :shard AND worker = :
 SELECT l.*, (SELECT count(*) FROM holdfast_instance i WHERE i.shard = :shard AND i.owner = l.worker) AS owned
 FROM holdfast_lease l WHERE l.shard = :shard AND l.expires_at >= :now::float8 ORDER BY l.started_at, l.worker
 
--- name: take_signals
--- index: holdfast_instance_owner
--- The rows are read by a second statement: this one's snapshot may be older than a delivery whose lock it waited for.
-WITH mine AS (
-    SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text AND signalled
-    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
-)
-UPDATE holdfast_instance i SET signalled = false
-FROM mine m WHERE (i.shard, i.id) BETWEEN (m.shard, m.id) AND (m.shard, m.id)
-RETURNING i.id
-
--- name: owned
--- index: holdfast_instance_owner
-SELECT id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text
-
--- name: read_inbox
--- index: holdfast_inbox primary key
-SELECT b.* FROM unnest(:ids::text[]) AS u (id)
-CROSS JOIN LATERAL (
-    SELECT b.instance, b.id, b.kind, b.key, b.payload, b.at FROM holdfast_inbox b
-    WHERE b.shard = :shard AND b.instance = u.id OFFSET 0
-) b
-ORDER BY b.at, b.id
-
 -- name: held_calls
 -- index: holdfast_call_owner
 SELECT id FROM holdfast_call WHERE shard = :shard AND owner = :worker::text AND id = ANY(:ids::text[])
+
+-- name: take_inbox
+-- index: holdfast_inbox primary key, holdfast_instance_owner (not touched while all inboxes are empty)
+SELECT b.*
+FROM (
+    SELECT id FROM holdfast_instance
+    WHERE shard = :shard AND owner = :worker::text AND EXISTS (SELECT FROM holdfast_inbox WHERE shard = :shard)
+    OFFSET 0
+) i
+CROSS JOIN LATERAL (
+    SELECT b.instance, b.id, b.kind, b.key, b.payload, b.at FROM holdfast_inbox b
+    WHERE b.shard = :shard AND b.instance = i.id OFFSET 0
+) b
+ORDER BY b.at, b.id

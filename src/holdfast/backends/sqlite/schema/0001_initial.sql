@@ -16,7 +16,7 @@ CREATE TABLE holdfast_lease (
     PRIMARY KEY (shard, worker)
 ) WITHOUT ROWID;
 
--- `due_at` NULL: asleep until something is delivered. `signalled`: something came that its owner has not read.
+-- `due_at` NULL: asleep until something is delivered.
 -- `base_seq`: the latest full journal row. `recovered_seq`: the last step when a lost worker was last relieved of it.
 CREATE TABLE holdfast_instance (
     shard INTEGER NOT NULL,
@@ -28,7 +28,6 @@ CREATE TABLE holdfast_instance (
     priority INTEGER NOT NULL,
     owner TEXT,
     due_at REAL,
-    signalled INTEGER NOT NULL DEFAULT 0,
     base_seq INTEGER NOT NULL DEFAULT 0,
     claims INTEGER NOT NULL DEFAULT 0,
     recoveries INTEGER NOT NULL DEFAULT 0,

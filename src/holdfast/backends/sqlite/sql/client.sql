@@ -21,12 +21,10 @@ WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status IN ('pe
 INSERT INTO holdfast_inbox (shard, instance, id, kind, key, payload, at) VALUES (0, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
--- name: signal
+-- name: wake
 -- index: holdfast_instance primary key
-UPDATE holdfast_instance
-SET signalled = 1,
-    due_at = CASE WHEN owner IS NULL AND status = 'pending' THEN min(coalesce(due_at, ?1), ?1) ELSE due_at END
-WHERE shard = 0 AND id = ?2
+UPDATE holdfast_instance SET due_at = min(coalesce(due_at, ?1), ?1)
+WHERE shard = 0 AND id = ?2 AND owner IS NULL AND status = 'pending'
 
 -- name: await_ending
 -- index: holdfast_instance primary key

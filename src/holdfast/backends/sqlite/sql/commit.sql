@@ -36,7 +36,7 @@ DELETE FROM holdfast_journal WHERE shard = 0 AND instance = ? AND seq < ?
 -- name: end
 -- index: holdfast_instance primary key
 UPDATE holdfast_instance
-SET status = ?, outcome = ?, ended_at = ?, owner = NULL, due_at = NULL, signalled = 0, recoveries = 0
+SET status = ?, outcome = ?, ended_at = ?, owner = NULL, due_at = NULL, recoveries = 0
 WHERE shard = 0 AND id = ?
 
 -- name: clear_inbox
@@ -53,8 +53,10 @@ UPDATE holdfast_instance SET status = 'parked', owner = NULL, due_at = NULL, rea
 WHERE shard = 0 AND id = ?
 
 -- name: release
--- index: holdfast_instance primary key
-UPDATE holdfast_instance SET owner = NULL, due_at = ?, recoveries = 0 WHERE shard = 0 AND id = ? AND NOT signalled
+-- index: holdfast_instance primary key, holdfast_inbox primary key
+-- Not while something is in its inbox that nobody has consumed.
+UPDATE holdfast_instance SET owner = NULL, due_at = ?1, recoveries = 0
+WHERE shard = 0 AND id = ?2 AND NOT EXISTS (SELECT 1 FROM holdfast_inbox b WHERE b.shard = 0 AND b.instance = ?2)
 
 -- name: owned_of
 -- index: holdfast_instance primary key

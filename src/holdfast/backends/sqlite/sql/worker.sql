@@ -28,9 +28,9 @@ DELETE FROM holdfast_lease WHERE shard = 0 AND worker = :worker
 
 -- name: recover_instances
 -- index: holdfast_instance_owner, then holdfast_journal unique (shard, instance, seq) for the last step
--- Only takeovers without a step in between add up; and whoever claims it next looks into its inbox.
+-- Only takeovers without a step in between add up.
 UPDATE holdfast_instance AS i
-SET owner = NULL, due_at = :now, signalled = 1,
+SET owner = NULL, due_at = :now,
     (recoveries, recovered_seq) = (
         SELECT CASE WHEN max(j.seq) > i.recovered_seq THEN 1 ELSE i.recoveries + 1 END, max(j.seq)
         FROM holdfast_journal j WHERE j.shard = 0 AND j.instance = i.id
@@ -39,7 +39,7 @@ WHERE shard = 0 AND owner = :worker
 
 -- name: free_instances
 -- index: holdfast_instance_owner
-UPDATE holdfast_instance SET owner = NULL, due_at = :now, signalled = 1 WHERE shard = 0 AND owner = :worker
+UPDATE holdfast_instance SET owner = NULL, due_at = :now WHERE shard = 0 AND owner = :worker
 
 -- name: free_calls
 -- index: holdfast_call_owner
@@ -94,14 +94,9 @@ UNION ALL
 SELECT 'call', c.queue, c.priority, c.due_at FROM call_lane JOIN holdfast_call c ON c.rowid = call_lane.head
 
 -- name: claim_instances
--- index: holdfast_instance_claimable, one lane; holdfast_inbox primary key
--- What was read but not consumed under an earlier owner is signalled anew.
-UPDATE holdfast_instance AS i
-SET owner = :worker, claims = claims + 1,
-    signalled = i.signalled OR (
-        i.claims > 0 AND EXISTS (SELECT 1 FROM holdfast_inbox b WHERE b.shard = 0 AND b.instance = i.id)
-    )
-WHERE i.rowid IN (
+-- index: holdfast_instance_claimable, one lane
+UPDATE holdfast_instance SET owner = :worker, claims = claims + 1
+WHERE rowid IN (
     SELECT rowid FROM holdfast_instance
     WHERE shard = 0 AND owner IS NULL AND status = 'pending' AND due_at IS NOT NULL
       AND queue = :queue AND priority = :priority AND due_at <= :now
@@ -138,21 +133,14 @@ WHERE shard = 0 AND owner IS NULL AND status = 'pending' AND due_at IS NOT NULL
 SELECT min(due_at) AS due_at FROM holdfast_call
 WHERE shard = 0 AND owner IS NULL AND queue = :queue AND priority = :priority AND due_at > :now
 
--- name: signalled
--- index: holdfast_instance_owner
-SELECT 1 FROM holdfast_instance WHERE shard = 0 AND owner = :worker AND signalled LIMIT 1
-
--- name: take_signals
--- index: holdfast_instance_owner
-UPDATE holdfast_instance SET signalled = 0 WHERE shard = 0 AND owner = :worker AND signalled RETURNING id
-
--- name: read_inbox
--- index: holdfast_inbox primary key
-SELECT instance, id, kind, key, payload, at FROM holdfast_inbox
-WHERE shard = 0 AND instance IN (SELECT value FROM json_each(:ids))
-ORDER BY at, id
-
 -- name: held_calls
 -- index: holdfast_call_owner
 SELECT id FROM holdfast_call
 WHERE shard = 0 AND owner = :worker AND id IN (SELECT value FROM json_each(:ids))
+
+-- name: take_inbox
+-- index: holdfast_instance primary key, for each row of all inboxes, which are nearly empty
+SELECT b.instance, b.id, b.kind, b.key, b.payload, b.at
+FROM holdfast_inbox b CROSS JOIN holdfast_instance i ON i.shard = 0 AND i.id = b.instance
+WHERE b.shard = 0 AND i.owner = :worker
+ORDER BY b.at, b.id
