@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
-
 from holdfast.backends import open_store
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ConfigurationError
 from holdfast.ids import InstanceId
+from holdfast.logs import get_logger
 from holdfast.ports import Store
 from holdfast.registry import Registry
 from holdfast.runtime.client import Client, Handle
@@ -22,7 +21,7 @@ from holdfast.runtime.worker import Worker
 from holdfast.settings import Settings
 from holdfast.workflow import LAUNCHER, Launcher, Run, Workflow
 
-log = structlog.get_logger("holdfast")
+log = get_logger("holdfast")
 
 
 class App:
@@ -67,6 +66,18 @@ class App:
         self._opened = False
         self._opening = asyncio.Lock()
         self._foreign_worker_seen = False
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Change settings of an App that is not open yet; None leaves one as it is. Raises ConfigurationError."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        if not given:
+            return
+        if self._opened:
+            raise ConfigurationError("an open App cannot be reconfigured; close it first")
+        before = self.settings
+        self.settings = Settings.load(**(before.model_dump() | given))
+        if self.settings.database_url != before.database_url:
+            self.store = self.client.store = open_store(self.settings.database_url)
 
     async def open(self) -> Self:
         """Connect, and create or migrate the schema. Safe to call again."""
@@ -146,7 +157,7 @@ class App:
         """With an embedded store and nobody working on it, work here."""
         if self._working is not None and not self._working.done():
             return
-        if not self.store.traits.embedded or self._foreign_worker_seen:
+        if not (self.store.traits.embedded and self.settings.embedded_worker) or self._foreign_worker_seen:
             return
         if not self.store.traits.ephemeral and await self.store.workers(now=self.clock.now()):
             self._foreign_worker_seen = True

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """How many instances a worker process holds in memory at once; those that only wait do not count."""
     queues: str = "*"
     """The queues to work on, separated by commas; `*` means all."""
+    embedded_worker: bool = True
+    """Whether a process that starts workflows on SQLite works on them itself while no worker is alive."""
     lease_seconds: float = Field(15.0, gt=0)
     """After how many seconds without a sign of life a worker's instances go to others."""
     drain_seconds: float = Field(30.0, ge=0)

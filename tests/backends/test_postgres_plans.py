@@ -139,11 +139,27 @@ async def test_freeing_reaches_rows_by_owner(connection: Any) -> None:
     assert "holdfast_call_owner" in indexes(await plan(connection, "free_calls", worker="w", now=NOW))
 
 
+async def test_a_commit_of_many_reads_no_more_than_their_own_rows(connection: Any) -> None:
+    """An index condition can still be walked from end to end: the pages that were read tell."""
+    names = [f"i{number:05}" for number in range(0, 300, 3)]
+    made = assemble([commit(name, step(9, full=True), close=asleep()) for name in names])
+    transaction = connection.transaction()
+    await transaction.start()
+    text = await connection.fetchval(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {made.statement.text}",
+        *made.statement.arguments({"worker": "w", **made.values}),
+    )
+    await transaction.rollback()
+    top = json.loads(text)[0]["Plan"]
+    assert top["Shared Hit Blocks"] + top["Shared Read Blocks"] < 100 * len(names)
+
+
 async def test_listings_and_sweeps_follow_creation(connection: Any) -> None:
     from holdfast.backends.postgres.clients import _filtered
 
-    chosen, values = _filtered("find", InstanceFilter(), end="find_end")
-    assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_instance_created"}
+    for filter in (InstanceFilter(), InstanceFilter(before=(NOW, "i5"))):
+        chosen, values = _filtered("find", filter, end="find_end")
+        assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_instance_created"}
     assert indexes(await plan(connection, "expired_instances", ended_before=NOW, batch=10)) == {
         "holdfast_instance_created"
     }

@@ -204,12 +204,11 @@ def by_python(text: str, *args: Any) -> Seen:
                 if not loop.move():
                     raise Endless("Python waits for ever")
                 loop.turn()
-            left = [task for task in loop.made if not task.done()]
-            for task in left:
-                task.cancel()
-            loop.turn()
-            while not all(task.done() for task in left):
-                if not loop.move():
+            while left := [task for task in loop.made if not task.done()]:
+                unasked = [task for task in left if task.cancelling() == 0]
+                for task in unasked:
+                    task.cancel()
+                if not unasked and not loop.move():
                     raise Endless("Python waits for ever")
                 loop.turn()
             for task in loop.made:

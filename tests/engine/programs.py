@@ -5,8 +5,8 @@ lists, so that nothing grows without end. Each choice is one call of `pick`, so 
 
 Left out on purpose:
 
-* `asyncio.wait_for` over something that ends in the very turn of its timeout, or is cancelled from outside while its
-  own timeout is being delivered: Python 3.11 and 3.12 differ there. Its timeouts are fractions no other wait uses.
+* `asyncio.wait_for` that is cancelled from outside, or whose timeout comes in the very turn of something else: Python
+  3.11 and 3.12 differ there. It stands only where nothing cancels, and its timeouts are fractions no other wait uses.
 * The order in which tasks left over at the end are cancelled: `asyncio.run` takes them from a set.
 """
 
@@ -33,9 +33,11 @@ class Scope:
         """How many of the helper methods it may call."""
         self.root = root
         self.in_loop = 0
+        self.guarded = 0
+        """How many blocks around may cancel what is in them."""
         self.handling: list[str] = []
         self.may_leave = True
-        self.budget = 16 if root else 6
+        self.budget = 9 if root else 4
         self.tasks: list[str] = []
 
 
@@ -54,7 +56,7 @@ class Writer:
 
     def program(self) -> str:
         """The text of a workflow class `W` with helpers."""
-        helpers = 1 + self.pick(3)
+        helpers = 1 + self.pick(2)
         out = self.module_helper()
         out += ["class W(Workflow):", "    def __init__(self):", "        self.x = 1", "        self.items = [5]", ""]
         for number in range(helpers):
@@ -239,8 +241,8 @@ class Writer:
         return self.one_of(
             lambda: ["del a"] if self.chance(30) else [f"del {self.sequence(0)}[0]"],
             lambda: [f"if {self.test()}:", "    del c"] if self.chance(30) else ['d.pop("m", None)'],
-            lambda: [f"del d[{self.key()}]"],
-            lambda: [f"del xs[{self.number(1)} % 3]"],
+            lambda: [f"del d[{self.key()}]", 'd["k"] = 2'],
+            lambda: [f"del xs[({self.number(1)}) % 3:]"],
             lambda: [f"if {self.test()}:", "    late = 1", "note(late)"],
         )
 
@@ -385,8 +387,9 @@ class Writer:
             f"asyncio.sleep({self.one(['0', '1', '2', '3'])}, {self.number(1)})",
             f'fail("Oops", {self.number(0)})',
             f"outside({self.number(1)}, r={self.number(0)})",
-            f"self.rec({self.pick(3)})",
         ]
+        if self.scope.helpers > 0:
+            ways.append(f"self.rec({self.pick(3)})")
         if self.scope.helpers < 0:
             ways = ways[:4]
         for number in range(max(self.scope.helpers, 0)):
@@ -434,7 +437,7 @@ class Writer:
         )
 
     def timeout(self) -> Lines:
-        with self.nested():
+        with self.cancelled():
             body = self.block(most=3)
         out = [f"async with asyncio.timeout({self.one(['1.5', '0.5', '2.5', 'None', '0'])}):", *_indented(body)]
         if self.chance(60):
@@ -451,7 +454,7 @@ class Writer:
             task = self.fresh("t")
             tasks.append(task)
             body.append(f"{task} = {name}.create_task({self.awaitable()}, name='{task}')")
-        with self.nested():
+        with self.cancelled():
             body += self.block(most=2)
         out = [f"async with asyncio.TaskGroup() as {name}:", *_indented(body)]
         after = [f"note({', '.join(f'{task}.done()' for task in tasks)})"]
@@ -481,15 +484,17 @@ class Writer:
             return self.assign()
         name = self.fresh("one")
         body = ["try:", f"    note(await {name})", "except Exception as e:", "    note(seen(e))"]
-        with self.looping(), self.nested():
+        with self.looping():
             body += self.block(most=1)
-        parts = ", ".join(self.awaitable() for _ in range(1 + self.pick(3)))
-        return [f"for {name} in asyncio.as_completed([{parts}]):", *_indented(body)]
+        # Tasks made beforehand: `as_completed` starts coroutines in the order of a set.
+        tasks = [self.fresh("t") for _ in range(1 + self.pick(3))]
+        out = [f"{task} = asyncio.create_task({self.awaitable()}, name='{task}')" for task in tasks]
+        return [*out, f"for {name} in asyncio.as_completed([{', '.join(tasks)}]):", *_indented(body)]
 
     def waiting_for(self) -> Lines:
-        if self.scope.helpers < 0:
+        if not self.scope.root or self.scope.guarded:
             return self.assign()
-        line = f"c = await asyncio.wait_for({self.awaitable()}, {self.one(['1.25', '0.75', 'None'])})"
+        line = f"c = await asyncio.wait_for({self.awaitable()}, {self.one(['1.265625', '0.765625', 'None'])})"
         return ["try:", f"    {line}", "except TimeoutError as e:", "    note('late', seen(e))"]
 
     # --- expressions
@@ -508,7 +513,7 @@ class Writer:
             (1, lambda: f"-({self.number(depth - 1)})"),
             (2, lambda: f"note({self.number(depth - 1)})"),
             (2, lambda: f"len({self.sequence(depth - 1)})"),
-            (2, lambda: f"{self.sequence(depth - 1)}[{self.index(depth - 1)}]"),
+            (2, lambda: f"({self.sequence(depth - 1)} or [4, 5])[{self.index(depth - 1)}]"),
             (1, lambda: f"sum({self.sequence(depth - 1)}, {self.number(depth - 1)})"),
             (1, lambda: f"max({self.number(depth - 1)}, *{self.sequence(depth - 1)}, {self.number(depth - 1)})"),
             (1, lambda: f"box.put({self.number(depth - 1)})"),
@@ -598,10 +603,10 @@ class Writer:
         return self.one(names + self.extra * 3)
 
     def index(self, depth: int = 0) -> str:
-        return self.one(["0", "-1", "0", "1", f"{self.number(depth)} % 2"])
+        return self.one(["0", "-1", "0", "0", f"({self.number(depth)}) % 2"])
 
     def key(self) -> str:
-        return self.one(['"k"', '"m"', '"k"', '"z"', f"note({self.pick(3)})"])
+        return self.one(['"k"', '"k"', '"k"', '"m"', 'note("k")'])
 
     def variable(self) -> str:
         return self.one([name for name in ("a", "b", "c") if name not in self.extra])
@@ -649,8 +654,11 @@ class Writer:
         self.scope.in_loop -= 1
 
     @contextmanager
-    def nested(self) -> Any:
+    def cancelled(self) -> Any:
+        """Inside something that may cancel its body."""
+        self.scope.guarded += 1
         yield
+        self.scope.guarded -= 1
 
     @contextmanager
     def naming(self) -> Any:

@@ -50,10 +50,7 @@ def find_app(target: str | None, url: str | None = None, **settings: Any) -> App
     found = load_object(target, default="app")
     if not isinstance(found, App):
         raise ConfigurationError(f"{target} is a {type(found).__name__}, not a holdfast.App")
-    if url is not None or settings:
-        changed = {"database_url": url, **settings}
-        values = found.settings.model_dump() | {key: value for key, value in changed.items() if value is not None}
-        return App(found.name, settings=type(found.settings)(**values))
+    found.reconfigure(database_url=url, **settings)
     return found
 
 

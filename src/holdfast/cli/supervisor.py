@@ -10,11 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
 from holdfast.errors import ConfigurationError
+from holdfast.logs import get_logger
 
-log = structlog.get_logger("holdfast.supervisor")
+log = get_logger("holdfast.supervisor")
 
 STABLE_AFTER = 10.0
 """A process that lived so many seconds is started anew at once; others with a growing pause."""

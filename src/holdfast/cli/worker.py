@@ -13,7 +13,7 @@ import click
 from holdfast.app import App
 from holdfast.cli.common import find_app
 from holdfast.cli.supervisor import Supervisor
-from holdfast.observe.logs import configure_logging
+from holdfast.logs import configure_logging
 from holdfast.runtime.worker import Worker
 
 

@@ -169,7 +169,7 @@ class Lifter:
         iterated = self.lift(first.iter)
         own = {name: f"{self.build.temp()}_{name}" for name in sorted(comprehension_targets(node))}
         self.variables.update(own.values())
-        renamed = cast("ast.ListComp | ast.SetComp | ast.DictComp", _Rename(own).visit(copy.deepcopy(node)))
+        renamed = cast("ast.ListComp | ast.SetComp | ast.DictComp", _Rename(own).generic_visit(copy.deepcopy(node)))
         renamed.generators[0].iter = iterated
         result = self.build.temp()
         self.variables.add(result)

@@ -46,7 +46,8 @@ class _Facts:
         self.draft = draft
         self.steps: list[tuple[set[str], set[str]]] = []
         for stmt in draft.code:
-            self.steps.append((read_names(stmt) & variables, _writes(stmt)))
+            reads, writes = _effect(stmt)
+            self.steps.append((reads & variables, writes))
         ends: set[str] = set()
         if draft.expr is not None:
             ends |= read_names(draft.expr) & variables
@@ -77,15 +78,48 @@ class _Facts:
         return needed
 
 
-def _writes(stmt: ast.stmt) -> set[str]:
-    """Variables that have a new value once `stmt` has ended, whatever happened in it."""
+def _effect(stmt: ast.stmt) -> tuple[set[str], set[str]]:
+    """Variables that `stmt` may read the value of from before, and those that surely have a new one once it ended."""
     match stmt:
         case ast.Assign(targets, _):
-            return {name for target in targets for name in _plain(target)}
+            return read_names(stmt), {name for target in targets for name in _plain(target)}
+        case ast.AnnAssign(ast.Name(name), _, ast.expr()):
+            return read_names(stmt), {name}
         case ast.FunctionDef(name=name):
-            return {name}
+            return read_names(stmt), {name}
+        case ast.If(test, body, orelse):
+            yes, no = _effects(body), _effects(orelse)
+            return read_names(test) | yes[0] | no[0], yes[1] & no[1]
+        case ast.While(test, body, orelse):
+            return read_names(test) | _effects(body)[0] | _effects(orelse)[0], set()
+        case ast.For(target, iterable, body, orelse):
+            inside = _effects(body)[0] - _plain(target)
+            return read_names(iterable) | read_names(target) | inside | _effects(orelse)[0], set()
+        case ast.Try(body, handlers, orelse, finalbody):
+            reads = _effects([*body, *orelse])[0] | _effects(finalbody)[0]
+            for handler in handlers:
+                reads |= (read_names(handler.type) if handler.type else set()) | _effects(handler.body)[0]
+            return reads, _effects(finalbody)[1]
+        case ast.Match(subject, cases):
+            reads = read_names(subject)
+            for case in cases:
+                reads |= read_names(case.pattern) | _effects(case.body)[0]
+                reads |= read_names(case.guard) if case.guard else set[str]()
+            return reads, set()
+        case ast.With(items, body):
+            return set[str]().union(*map(read_names, items)) | _effects(body)[0], set()
         case _:
-            return set()
+            return read_names(stmt), set()
+
+
+def _effects(body: list[ast.stmt]) -> tuple[set[str], set[str]]:
+    reads: set[str] = set()
+    writes: set[str] = set()
+    for stmt in body:
+        read, written = _effect(stmt)
+        reads |= read - writes
+        writes |= written
+    return reads, writes
 
 
 def _plain(target: ast.expr) -> set[str]:

@@ -171,7 +171,10 @@ class Lowerer:
         if len(targets) == 1 and isinstance(targets[0], ast.Name):
             self.lifter.into(value, targets[0].id)
             return
-        if any(waits(target) for target in targets) and not isinstance(value, ast.Constant):
+        if not any(waits(target) for target in targets):
+            self.build.emit(_at(ast.Assign(list(targets), self.lifter.lift(value)), stmt))
+            return
+        if not isinstance(value, ast.Constant):
             name = self.build.temp()
             self.lifter.into(value, name)
             lifted: ast.expr = _at(ast.Name(name, ast.Load()), value)
@@ -637,7 +640,9 @@ class _Owed:
         self.ctx = Finally(build.block(), build.temp(), build.temp())
         self.landing = self.on_error or build.block()
         if self.on_error is None:
-            build.assign(self.error, _at(ast.Constant(None), anchor))
+            # What is handled around the statement is handled in its `finally` too, unless that runs for an exception.
+            outer = self.outer_context
+            build.assign(self.error, _at(ast.Name(outer, ast.Load()) if outer else ast.Constant(None), anchor))
         self.guard = build.guarded(self.landing)
         self.guard.__enter__()
         inside = build.block()

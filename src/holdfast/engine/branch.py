@@ -27,7 +27,7 @@ class Frame:
 class Branch:
     """One line of control. Its id is that of its task."""
 
-    __slots__ = ("frames", "item", "must_cancel", "task", "wait")
+    __slots__ = ("floor", "frames", "item", "must_cancel", "task", "wait")
 
     def __init__(self, task: Task, item: Any) -> None:
         self.task = task
@@ -36,6 +36,9 @@ class Branch:
         self.frames: list[Frame] = []
         self.wait: Wait | None = None
         self.must_cancel = False
+        self.floor = 0
+        """The lowest frame whose handled exception those above can see. As in Python, an exception that is thrown into
+        a waiting function does not meet what its callers are handling before it leaves that function."""
 
     @property
     def id(self) -> int:
@@ -54,11 +57,12 @@ class OnCall:
 class OnTime:
     """Waiting for a moment."""
 
-    __slots__ = ("at", "result")
+    __slots__ = ("at", "result", "serial")
 
     def __init__(self, at: float, result: Any) -> None:
         self.at = at
         self.result = result
+        self.serial = 0
 
 
 class OnFuture:
@@ -73,33 +77,38 @@ class OnFuture:
 class OnSet:
     """Waiting for some or all of several futures, perhaps until a moment."""
 
-    __slots__ = ("at", "futures", "mode")
+    __slots__ = ("at", "futures", "mode", "serial", "told")
 
     def __init__(self, futures: list[Future], mode: str, at: float | None) -> None:
         self.futures = futures
         self.mode = mode
         self.at = at
+        self.serial = 0
+        self.told: set[int] = set()
+        """Ids of the futures whose end was noticed."""
 
 
 class OnLimited:
     """Waiting for a task until a moment; `state` is waiting, late (timed out) or cancelled (from outside)."""
 
-    __slots__ = ("at", "future", "state")
+    __slots__ = ("at", "future", "serial", "state")
 
     def __init__(self, future: Future, at: float | None, state: str = "waiting") -> None:
         self.future = future
         self.at = at
         self.state = state
+        self.serial = 0
 
 
 class OnMessage:
     """Waiting for a message, perhaps until a moment."""
 
-    __slots__ = ("at", "key")
+    __slots__ = ("at", "key", "serial")
 
     def __init__(self, key: str, at: float | None) -> None:
         self.key = key
         self.at = at
+        self.serial = 0
 
 
 class OnNext:

@@ -179,7 +179,7 @@ def _rest(split: dict[str, Any]) -> BaseException | None:
         kept = original if split["naked"] else original.subgroup(lambda e: id(e) in leaves)
         if kept is not None:
             errors.append(kept)
-    if len(errors) == 1 and split["naked"]:
+    if len(errors) == 1:
         return errors[0]
     return BaseExceptionGroup("", errors)
 

@@ -42,6 +42,9 @@ from holdfast.retry import ONE_ATTEMPT, class_lineage, policy_from_tree
 HOPS = 10_000
 """Turns in a row without any wait, after which `sleep(0)` becomes a real wait, so that a spinning loop is saved too."""
 
+PAUSE = 0.001
+"""How long that wait is, in seconds."""
+
 
 class Machine(Waiting):
     """One instance in memory.
@@ -89,12 +92,15 @@ class Machine(Waiting):
         try:
             while self.ended is None:
                 self._fire()
-                if not self.ready:
-                    break
-                while self.ready:
+                # As in asyncio, what gets ready in this round has its turn in the next one, before timers due by then.
+                for _ in range(len(self.ready)):
                     kind, *rest = self.ready.popleft()
                     self._turns[kind](self, *rest)
-                self._settle()
+                if not self.ready:
+                    self._settle()
+                    at = self.next_timer
+                    if not self.ready and (at is None or at > self.now):
+                        break
         finally:
             CURRENT.reset(token)
 
@@ -208,19 +214,24 @@ class Machine(Waiting):
         if goes_on:
             self._execute(branch)
 
-    def _step(self, branch: Branch, value: Any, error: BaseException | None) -> None:
-        """Go on with a branch whose wait has ended."""
+    def _step(self, branch: Branch, value: Any, error: BaseException | None, raised: bool = False) -> None:
+        """Go on with a branch whose wait has ended; `raised` says that the error comes out of a call, not a future."""
         if branch.task.state != "pending":
             return
         branch.wait = None
         if branch.must_cancel:
             branch.must_cancel = False
             if not isinstance(error, asyncio.CancelledError):
-                value, error = None, asyncio.CancelledError()
+                value, error, raised = None, asyncio.CancelledError(), False
         if error is None:
+            branch.floor = 0
             if self._resume(branch, value):
                 self._execute(branch)
-        elif self._throw(branch, error):
+            return
+        if branch.frames:
+            branch.floor = 0 if raised else len(branch.frames) - 1
+            _chain(error, _handled(branch))
+        if self._throw(branch, error):
             self._execute(branch)
 
     def _resume(self, branch: Branch, value: Any) -> bool:
@@ -242,9 +253,6 @@ class Machine(Waiting):
         while branch.frames:
             frame = branch.frames[-1]
             code = frame.code
-            context = code.contexts[frame.block]
-            if context is not None:
-                _chain(error, frame.vars.get(context))
             handler = code.handlers[frame.block]
             if handler is not None:
                 frame.block = handler
@@ -253,7 +261,11 @@ class Machine(Waiting):
                 frame.vars[name] = error
                 frame.dirty.add(name)
                 return True
-            self.popped.append(branch.frames.pop().id)
+            below = branch.floor > 0 and branch.floor == len(branch.frames) - 1
+            self._pop(branch)
+            if below:
+                # It was thrown into the function that waited, and is thrown into the one that waits for that.
+                _chain(error, _handled(branch))
         self._finish(branch, None, error)
         return False
 
@@ -267,14 +279,18 @@ class Machine(Waiting):
             blocks, contexts, touches = code.blocks, code.contexts, code.touches
             error: BaseException | None = None
             onward: int | None = None
+            outer = _handled(branch, above=1) if len(branch.frames) > 1 else None
             try:
                 while True:
                     dirty |= touches[block]
                     context = contexts[block]
-                    if context is None:
+                    handled = None if context is None else vars.get(context)
+                    if handled is None:
+                        handled = outer
+                    if handled is None:
                         onward = blocks[block](vars)
                     else:
-                        onward = _handling(vars.get(context), blocks[block], vars)
+                        onward = _handling(handled, blocks[block], vars)
                     if onward is None or onward < 0:
                         break
                     block = onward
@@ -305,15 +321,20 @@ class Machine(Waiting):
                     _strip(error)
                 if error is not None:
                     _at_line(error, frame, point.line)
+                    _chain(error, _handled(branch))
                     if self._throw(branch, error):
                         continue
                     return
                 if not goes_on:
                     return
                 continue
-            self.popped.append(branch.frames.pop().id)
+            self._pop(branch)
             if not self._resume(branch, value):
                 return
+
+    def _pop(self, branch: Branch) -> None:
+        self.popped.append(branch.frames.pop().id)
+        branch.floor = min(branch.floor, len(branch.frames) - 1)
 
     def _finish(self, branch: Branch, value: Any, error: BaseException | None) -> None:
         """The branch has ended."""
@@ -400,10 +421,10 @@ class Machine(Waiting):
             self.hops += 1
             self.ready.append(("step", branch, item.result, None))
             return False
-        at = self.now + max(item.seconds, 0.0)
+        at = self.now + max(item.seconds, PAUSE if item.seconds <= 0 else 0.0)
         branch.wait = wait = OnTime(at, item.result)
         self.touched_branches[branch.task.id] = branch
-        self.timer(at, "sleep", branch, wait)
+        wait.serial = self.timer(at, "sleep", branch, wait)
         return False
 
     def _wait_future(self, branch: Branch, item: Future) -> bool:
@@ -448,13 +469,17 @@ class Machine(Waiting):
         self.commands.append(item)
         return self._resume(branch, None)
 
+    def _slept(self, branch: Branch, wait: OnTime) -> None:
+        if branch.wait is wait:
+            self._go_on(branch, wait.result)
+
     def _answer(self, call: PendingCall, value: Any, error: BaseException | None) -> None:
         """Hand a call's outcome to whoever waits for it."""
         self.touched_calls.add(call.id)
         branch = self.branches.get(call.branch)
         if branch is not None and isinstance(branch.wait, OnCall) and branch.wait.call is call:
             branch.wait = None
-            self.ready.append(("step", branch, value, error))
+            self.ready.append(("step", branch, value, error, True))
             return
         handle = self.objects.get(call.id)
         if isinstance(handle, ChildHandle) and not handle.done():
@@ -462,15 +487,11 @@ class Machine(Waiting):
 
     # --- time
 
-    def timer(self, at: float, kind: str, target: Any, mark: Any) -> None:
-        """Fire at `at`, unless `mark` no longer stands then."""
-        heapq.heappush(self.timers, (at, self._count(), kind, target, mark))
-
-    def _count(self) -> int:
-        self._timer_count += 1
-        return self._timer_count
-
-    _timer_count = 0
+    def timer(self, at: float, kind: str, target: Any, mark: Any, *, serial: int | None = None) -> int:
+        """Fire at `at`, unless `mark` no longer stands then. Of two timers the one with the lower serial is first."""
+        serial = self.fresh() if serial is None else serial
+        heapq.heappush(self.timers, (at, serial, kind, target, mark))
+        return serial
 
     def _valid(self, timer: tuple[float, int, str, Any, Any]) -> bool:
         _, _, kind, target, mark = timer
@@ -491,8 +512,7 @@ class Machine(Waiting):
                 self.touched_calls.add(target.id)
                 self.commands.append(StartCall(target))
             elif kind == "sleep":
-                target.wait = None
-                self.ready.append(("step", target, mark.result, None))
+                self.ready.append(("slept", target, mark))
             else:
                 self.ready.append((kind, target, mark))
 
@@ -529,6 +549,8 @@ Machine._turns = {
     "begin": Machine._begin,
     "step": Machine._step,
     "told": Machine._told,
+    "slept": Machine._slept,
+    "set_over": Machine._set_over,
     "timeout": Machine._timed_out,
     "set": Machine._set_late,
     "limit": Machine._limit_late,
@@ -549,15 +571,28 @@ def _handling(error: Any, block: Callable[[Any], int | None], vars: Any) -> int 
         return block(vars)
 
 
+def _handled(branch: Branch, *, above: int = 0) -> Any:
+    """The exception that is being handled where the branch stands, its callers' included; `above` skips frames."""
+    for frame in reversed(branch.frames[max(branch.floor, 0) : len(branch.frames) - above]):
+        context = frame.code.contexts[frame.block]
+        if context is not None and isinstance(error := frame.vars.get(context), BaseException):
+            return error
+    return None
+
+
 def _chain(error: BaseException, handled: Any) -> None:
-    """An error that comes out of an await while another is handled has that one as its context."""
-    if isinstance(handled, BaseException) and handled is not error and error.__context__ is None:
-        inner: BaseException | None = handled
-        while inner is not None:
-            if inner.__context__ is error:
-                return
-            inner = inner.__context__
-        error.__context__ = handled
+    """Raised while another is handled, an error has that one as its context. As in Python, no circle is made."""
+    if not isinstance(handled, BaseException) or handled is error:
+        return
+    inner: BaseException = handled
+    met: set[int] = set()
+    while (above := inner.__context__) is not None and id(above) not in met:
+        if above is error:
+            inner.__context__ = None
+            break
+        met.add(id(above))
+        inner = above
+    error.__context__ = handled
 
 
 _OWN = frozenset((__file__, _waiting_file))

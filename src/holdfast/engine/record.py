@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from holdfast.codec import decode, encode, encode_exception
 from holdfast.engine.branch import (
     Branch,
     Frame,
@@ -33,10 +34,8 @@ from holdfast.engine.values import (
     Timeout,
     Tracked,
 )
-from holdfast.codec import decode, encode, encode_exception
 from holdfast.errors import DecodeError
 from holdfast.model.call import DEFAULT_OPTIONS, CallOptions
-
 
 
 def branch_record(branch: Branch) -> dict[str, Any]:
@@ -56,15 +55,15 @@ def wait_record(wait: Wait) -> list[Any]:
         case OnCall():
             return ["call", wait.call.id]
         case OnTime():
-            return ["time", wait.at, encode(wait.result)]
+            return ["time", wait.at, wait.serial, encode(wait.result)]
         case OnFuture():
             return ["future", wait.future.id]
         case OnSet():
-            return ["set", [f.id for f in wait.futures], wait.mode, wait.at]
+            return ["set", [f.id for f in wait.futures], wait.mode, wait.at, wait.serial]
         case OnLimited():
-            return ["limited", wait.future.id, wait.at, wait.state]
+            return ["limited", wait.future.id, wait.at, wait.serial, wait.state]
         case OnMessage():
-            return ["message", wait.key, wait.at]
+            return ["message", wait.key, wait.at, wait.serial]
         case OnNext():
             return ["next", wait.source.id, wait.boxed]
         case OnGroup():
@@ -109,7 +108,7 @@ def object_record(thing: Tracked) -> dict[str, Any]:
             record["instance"] = thing.instance
         case Timeout():
             record.update(deadline=thing.deadline, state=thing.state, branch=thing.branch_id, cancelling=thing.cancelling)
-            record["delay"] = thing.delay
+            record.update(delay=thing.delay, serial=thing.serial)
         case TaskGroup():
             record.update(state=thing.state, branch=thing.branch_id, tasks=list(thing.tasks), aborting=thing.aborting)
             record["parent"] = thing.parent_cancelled
@@ -147,10 +146,10 @@ def restore(machine: Machine, entries: Mapping[str, Any]) -> Callable[[dict[str,
                 _fill_branch(machine, int(key[1:]), record, kept, cells)
         for call in machine.calls.values():
             if call.due_at is not None:
-                machine.timer(call.due_at, "retry", call, call.attempt)
+                machine.timer(call.due_at, "retry", call, call.attempt, serial=call.id)
         for thing in kept.values():
             if isinstance(thing, Timeout) and thing.state == "entered" and thing.deadline is not None:
-                machine.timer(thing.deadline, "timeout", thing, thing.deadline)
+                machine.timer(thing.deadline, "timeout", thing, thing.deadline, serial=thing.serial)
 
     return fill
 
@@ -197,6 +196,7 @@ def _fill(thing: Tracked, record: Mapping[str, Any], kept: Mapping[int, Tracked]
         case Timeout():
             thing.state, thing.branch_id = record["state"], record["branch"]
             thing.cancelling, thing.delay = record["cancelling"], record["delay"]
+            thing.serial = record["serial"]
         case TaskGroup():
             thing.state, thing.branch_id = record["state"], record["branch"]
             thing.tasks = {id: cast(Task, kept[id]) for id in record["tasks"]}
@@ -259,26 +259,27 @@ def _wait(machine: Machine, branch: Branch, record: list[Any], kept: Mapping[int
     match record:
         case ["call", id]:
             return OnCall(machine.calls[id])
-        case ["time", at, result]:
+        case ["time", at, serial, result]:
             wait = OnTime(at, decode(result))
-            machine.timer(at, "sleep", branch, wait)
+            wait.serial = machine.timer(at, "sleep", branch, wait, serial=serial)
             return wait
         case ["future", id]:
             return OnFuture(cast(Future, kept[id]))
-        case ["set", ids, mode, at]:
+        case ["set", ids, mode, at, serial]:
             wait = OnSet([cast(Future, kept[id]) for id in ids], mode, at)
+            wait.told = {future.id for future in wait.futures if future.done()}
             if at is not None:
-                machine.timer(at, "set", branch, wait)
+                wait.serial = machine.timer(at, "set", branch, wait, serial=serial)
             return wait
-        case ["limited", id, at, state]:
+        case ["limited", id, at, serial, state]:
             wait = OnLimited(cast(Future, kept[id]), at, state)
             if at is not None:
-                machine.timer(at, "limit", branch, wait)
+                wait.serial = machine.timer(at, "limit", branch, wait, serial=serial)
             return wait
-        case ["message", key, at]:
+        case ["message", key, at, serial]:
             wait = OnMessage(key, at)
             if at is not None:
-                machine.timer(at, "message", branch, wait)
+                wait.serial = machine.timer(at, "message", branch, wait, serial=serial)
             return wait
         case ["next", id, boxed]:
             return OnNext(cast(Completed, kept[id]), boxed)

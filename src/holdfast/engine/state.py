@@ -51,7 +51,8 @@ class _Group:
 
     key: str
     cells: dict[str, None]
-    ids: list[int]
+    objects: list[object]
+    """The mutable objects in them, held so that their ids stay theirs."""
     saved: bytes
 
 
@@ -194,8 +195,8 @@ class Saver:
             for frame in branch.frames:
                 saved = self.by_frame.get(frame.id)
                 point = frame.code.awaits[frame.block]
-                if saved and point is not None and not saved <= point.keep:
-                    cells += [f"{frame.id}.{name}" for name in saved - point.keep]
+                if saved and point is not None:
+                    cells += [f"{frame.id}.{name}" for name in saved if name not in point.keep or name not in frame.vars]
         return cells
 
     def _forget(self, cells: Iterable[str], out: Change) -> None:
@@ -229,9 +230,7 @@ class Saver:
             names.discard(name)
 
     def _dissolve(self, group: _Group, out: Change) -> None:
-        for id in group.ids:
-            if self.owners.get(id) is group:
-                del self.owners[id]
+        self._disown(group)
         for cell in group.cells:
             if self.groups.pop(cell, None) is not None:
                 self._by_frame(cell, present=False)
@@ -348,12 +347,16 @@ class Saver:
         return not isinstance(met, tuple | frozenset | Tracked) and met is not self.machine.self_object
 
     def _own(self, group: _Group, encoder: Encoder) -> None:
-        for id_ in group.ids:
-            if self.owners.get(id_) is group:
-                del self.owners[id_]
-        group.ids = [id(met) for met in encoder.objects if self._joins(met)]
-        for id_ in group.ids:
-            self.owners[id_] = group
+        self._disown(group)
+        group.objects = [met for met in encoder.objects if self._joins(met)]
+        for met in group.objects:
+            self.owners[id(met)] = group
+
+    def _disown(self, group: _Group) -> None:
+        for met in group.objects:
+            if self.owners.get(id(met)) is group:
+                del self.owners[id(met)]
+        group.objects = []
 
 
 def _unsavable(

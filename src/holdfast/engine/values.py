@@ -229,7 +229,7 @@ class ChildHandle(Future):
 class Timeout(Tracked):
     """`asyncio.timeout`: cancels its branch when its time is up, and turns that into a TimeoutError."""
 
-    __slots__ = ("deadline", "state", "branch_id", "cancelling", "delay")
+    __slots__ = ("deadline", "state", "branch_id", "cancelling", "delay", "serial")
     kind = "timeout"
 
     def __init__(self, id: int, deadline: float | None) -> None:
@@ -238,6 +238,8 @@ class Timeout(Tracked):
         self.state = "created"
         self.branch_id = -1
         self.cancelling = 0
+        self.delay: float | None = None
+        self.serial = 0
 
     def when(self) -> float | None:
         """The moment it ends, on the clock of `timeout_at` (Unix seconds)."""

@@ -53,11 +53,15 @@ class Waiting:
         def fresh(self) -> int: ...
         def touch(self, thing: Tracked) -> None: ...
         def track(self, thing: Tracked) -> None: ...
-        def timer(self, at: float, kind: str, target: Any, mark: Any) -> None: ...
+        def timer(self, at: float, kind: str, target: Any, mark: Any, *, serial: int | None = None) -> int: ...
         def drop(self, call: PendingCall) -> None: ...
         def future_of(self, item: Any, *, name: str | None = None) -> Future: ...
         def _complete(self, future: Future, value: Any, error: BaseException | None) -> None: ...
         def _resume(self, branch: Branch, value: Any) -> bool: ...
+        def _step(
+            self, branch: Branch, value: Any, error: BaseException | None, raised: bool = False
+        ) -> None: ...
+        def _wait(self, branch: Branch, item: Any) -> bool: ...
         def _wait_future(self, branch: Branch, item: Future) -> bool: ...
 
     def _hold(self, branch: Branch, wait: Any) -> bool:
@@ -102,17 +106,20 @@ class Waiting:
                 branch.wait = None
                 error = asyncio.CancelledError() if future.state == "cancelled" else future.error
                 self._turn_now(branch, future.result_value, error)
-            case OnSet() as wait:
-                if _satisfied(wait):
-                    self._go_on(branch, _partition(wait))
+            case OnSet() as wait if future in wait.futures:
+                wait.told.add(future.id)
+                if _satisfied(wait, future):
+                    self._set_late(branch, wait)
             case OnLimited(future=waited) as wait if waited is future:
                 self._limited_ended(branch, wait)
             case _:
                 pass
 
-    def _turn_now(self, branch: Branch, value: Any, error: BaseException | None) -> None:
+    def _turn_now(
+        self, branch: Branch, value: Any, error: BaseException | None, *, raised: bool = False
+    ) -> None:
         # A task is woken by the callback itself: no further turn of the loop lies in between.
-        self.ready.appendleft(("step", branch, value, error))
+        self._step(branch, value, error, raised)
 
     # --- gather
 
@@ -184,22 +191,24 @@ class Waiting:
             raise ValueError("Set of Tasks/Futures is empty.")
         at = None if item.timeout is None else self.now + max(item.timeout, 0.0)
         wait = OnSet(futures, item.mode, at)
-        if _satisfied(wait):
-            return self._resume(branch, _partition(wait))
         for future in futures:
-            if not future.done():
-                self.subscribe(future, ("wake", branch.task.id))
+            self.subscribe(future, ("wake", branch.task.id))
         if at is not None:
-            self.timer(at, "set", branch, wait)
+            wait.serial = self.timer(at, "set", branch, wait)
         return self._hold(branch, wait)
 
     def _set_late(self, branch: Branch, wait: OnSet) -> None:
         if branch.wait is wait:
-            self._go_on(branch, _partition(wait))
+            branch.wait = None
+            self.ready.append(("set_over", branch, wait))
+
+    def _set_over(self, branch: Branch, wait: OnSet) -> None:
+        # What ends until the branch has its turn counts as done too.
+        self._step(branch, _partition(wait), None)
 
     def _wait_limited(self, branch: Branch, item: WaitFor) -> bool:
         if item.timeout is None:
-            return self._wait_future(branch, self.future_of(item.item))
+            return self._wait(branch, item.item)
         future = self.future_of(item.item)
         if future.done():
             return self._wait_future(branch, future)
@@ -210,7 +219,7 @@ class Waiting:
         if item.timeout <= 0:
             self._limit_late(branch, wait)
         else:
-            self.timer(at, "limit", branch, wait)
+            wait.serial = self.timer(at, "limit", branch, wait)
         return False
 
     def _limit_late(self, branch: Branch, wait: OnLimited) -> None:
@@ -227,7 +236,7 @@ class Waiting:
         elif future.state == "cancelled":
             if wait.state == "late":
                 error: BaseException = TimeoutError()
-                error.__cause__ = asyncio.CancelledError()
+                error.__context__ = error.__cause__ = asyncio.CancelledError()
             else:
                 error = asyncio.CancelledError()
             self._go_on(branch, None, error)
@@ -278,7 +287,7 @@ class Waiting:
         at = None if item.timeout is None else self.now + max(item.timeout, 0.0)
         wait = OnMessage(item.key, at)
         if at is not None:
-            self.timer(at, "message", branch, wait)
+            wait.serial = self.timer(at, "message", branch, wait)
         return self._hold(branch, wait)
 
     def _take_message(self, branch: Branch) -> None:
@@ -333,8 +342,12 @@ class Waiting:
     def arm_timeout(self, timeout: Timeout) -> None:
         """Let an entered timeout fire at its deadline."""
         self.touch(timeout)
-        if timeout.deadline is not None:
-            self.timer(timeout.deadline, "timeout", timeout, timeout.deadline)
+        if timeout.deadline is None:
+            return
+        if timeout.deadline <= self.now:
+            self.ready.append(("timeout", timeout, timeout.deadline))
+        else:
+            timeout.serial = self.timer(timeout.deadline, "timeout", timeout, timeout.deadline)
 
     def _timed_out(self, timeout: Timeout, mark: float) -> None:
         if timeout.state != "entered" or timeout.deadline != mark:
@@ -362,8 +375,9 @@ class Waiting:
         cancelled: BaseException | None = None
         if isinstance(error, asyncio.CancelledError):
             cancelled = error
-            if group.parent_cancelled and branch.task.uncancel() == 0:
-                cancelled = None
+        if group.parent_cancelled and branch.task.uncancel() == 0:
+            # A cancellation that was only the group's own way of stopping its body is spent.
+            cancelled = None
         if error is not None and not group.aborting:
             self._abort(group)
         if group.tasks:
@@ -401,8 +415,7 @@ class Waiting:
             return
         failure = _group_failure(wait.group, wait.cancelled)
         branch.wait = None
-        # A cancellation that was only the group's own way of stopping its body is spent.
-        self._turn_now(branch, False, failure)
+        self._turn_now(branch, False, failure, raised=True)
 
     # --- cancelling
 
@@ -464,15 +477,10 @@ class Waiting:
         return True
 
 
-def _satisfied(wait: OnSet) -> bool:
-    ended = [future for future in wait.futures if future.done()]
-    if len(ended) == len(wait.futures):
+def _satisfied(wait: OnSet, ended: Future) -> bool:
+    if len(wait.told) == len(wait.futures) or wait.mode == asyncio.FIRST_COMPLETED:
         return True
-    if wait.mode == asyncio.FIRST_COMPLETED:
-        return bool(ended)
-    if wait.mode == asyncio.FIRST_EXCEPTION:
-        return any(future.state == "done" and future.error is not None for future in ended)
-    return False
+    return wait.mode == asyncio.FIRST_EXCEPTION and ended.state == "done" and ended.error is not None
 
 
 def _partition(wait: OnSet) -> tuple[set[Future], set[Future]]:

@@ -9,14 +9,13 @@ import time
 import traceback
 from collections.abc import Callable
 
-import structlog
-
 from holdfast.clock import Clock
 from holdfast.errors import HoldfastError
 from holdfast.ids import WorkerId
+from holdfast.logs import get_logger
 from holdfast.ports import Beat, Store
 
-log = structlog.get_logger("holdfast.worker")
+log = get_logger("holdfast.worker")
 
 BLOCKED_AFTER = 1.0
 """Seconds without a turn of the event loop after which it counts as blocked."""

@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import structlog
-
 from holdfast.clock import Clock
 from holdfast.codec import decode, dumps, encode_exception, loads
 from holdfast.engine import Change, DropCall, Ended, Note, PendingCall, Send, StartCall
 from holdfast.errors import CodecError, EncodeError, ProgramError, StoreUnavailable
 from holdfast.ids import InstanceId, WorkerId
+from holdfast.logs import get_logger
 from holdfast.model.instance import (
     Claimed,
     Commit,
@@ -43,7 +42,7 @@ from holdfast.runtime.resident import Resident, awaken, start_payload
 from holdfast.settings import Settings
 from holdfast.workflow import WORKFLOWS, definition_of
 
-log = structlog.get_logger("holdfast.worker")
+log = get_logger("holdfast.worker")
 
 COMMIT_LIMIT = 500
 """Instances in one commit: enough to amortise it, few enough that the others need not wait long."""

@@ -8,11 +8,10 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from holdfast.clock import Clock
 from holdfast.errors import LeaseLost, StoreUnavailable
 from holdfast.ids import InstanceId, WorkerId, uuid7
+from holdfast.logs import get_logger
 from holdfast.model.instance import Ending
 from holdfast.ports import WORK_CHANNEL, Beat, Enlistment, Store, inbox_channel
 from holdfast.registry import Registry
@@ -21,7 +20,7 @@ from holdfast.runtime.heartbeat import Heartbeat
 from holdfast.runtime.owner import Owner
 from holdfast.settings import Settings
 
-log = structlog.get_logger("holdfast.worker")
+log = get_logger("holdfast.worker")
 
 
 class Worker:

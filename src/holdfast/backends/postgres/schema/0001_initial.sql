@@ -58,7 +58,8 @@ CREATE INDEX holdfast_instance_claimable ON holdfast_instance (shard, queue, pri
 
 CREATE INDEX holdfast_instance_owner ON holdfast_instance (owner) WHERE owner IS NOT NULL;
 
-CREATE INDEX holdfast_instance_created ON holdfast_instance (created_at, id);
+-- Without the id, which would make it look like a way to find one.
+CREATE INDEX holdfast_instance_created ON holdfast_instance (created_at);
 
 CREATE INDEX holdfast_instance_parent ON holdfast_instance (parent, created_at) WHERE parent IS NOT NULL;
 

@@ -2,7 +2,8 @@
 -- of their ids first, so that no two of these statements can wait for each other in a circle: arrays come sorted, and
 -- COLLATE "C" sorts as Python does.
 -- Rows are always reached from what is given, key by key, however small a table seemed when the plan was made: a lateral
--- subquery with a lock or an OFFSET is never turned around by the planner, nor is a join by BETWEEN with equal ends.
+-- subquery with a lock or an OFFSET is never turned around by the planner, nor is a join with `shard = ANY(ARRAY[shard])`
+-- (a plain = would make the whole index, read in its order, look like another way).
 
 -- name: start
 -- index: the primary keys, to leave alone what is there; holdfast_lease whole (a row per worker)
@@ -54,7 +55,7 @@ SET signals = i.signals + 1,
     due_at = CASE
         WHEN i.owner IS NULL AND i.status = 'pending' THEN least(coalesce(i.due_at, t.at), t.at) ELSE i.due_at
     END
-FROM target t WHERE (i.shard, i.id) BETWEEN (t.shard, t.id) AND (t.shard, t.id)
+FROM target t WHERE i.shard = ANY(ARRAY[t.shard]) AND i.id = t.id
 RETURNING i.id, i.owner, i.status, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS idle
 
 -- name: await_ending
@@ -69,7 +70,7 @@ UPDATE holdfast_instance i
 SET waiter = CASE
         WHEN i.waiter IS NULL OR length(i.waiter) > 1000 THEN :waiter::text ELSE i.waiter || ' ' || :waiter::text
     END
-FROM target t WHERE (i.shard, i.id) BETWEEN (t.shard, t.id) AND (t.shard, t.id)
+FROM target t WHERE i.shard = ANY(ARRAY[t.shard]) AND i.id = t.id
 
 -- name: view
 -- index: holdfast_instance primary key
@@ -90,7 +91,7 @@ WITH target AS (
     ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i SET status = 'pending', due_at = :now::float8, reason = NULL
-FROM target t WHERE (i.shard, i.id) BETWEEN (t.shard, t.id) AND (t.shard, t.id)
+FROM target t WHERE i.shard = ANY(ARRAY[t.shard]) AND i.id = t.id
 RETURNING i.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS idle
 
 -- name: delete

@@ -106,7 +106,7 @@ changed AS (
         base_seq = CASE WHEN j.own AND j.base_seq > i.base_seq THEN j.base_seq ELSE i.base_seq END,
         recoveries = CASE WHEN j.own THEN 0 ELSE i.recoveries END
     FROM judged j
-    WHERE (i.shard, i.id) BETWEEN (j.shard, j.id) AND (j.shard, j.id)
+    WHERE i.shard = ANY(ARRAY[j.shard]) AND i.id = j.id
       AND (j.own OR (j.told_at IS NOT NULL AND i.status IN ('pending', 'parked')))
     RETURNING i.id, i.owner, i.status, i.waiter, j.own
 )
@@ -191,7 +191,7 @@ seeded AS (
         SELECT :shard AS shard, c.*
         FROM unnest(:recalled_instances::text[], :recalled_ids::text[]) AS c (instance, id) OFFSET 0
     ) c
-    WHERE (k.shard, k.instance, k.id) BETWEEN (c.shard, c.instance, c.id) AND (c.shard, c.instance, c.id)
+    WHERE k.shard = ANY(ARRAY[c.shard]) AND k.instance = c.instance AND k.id = c.id
       AND EXISTS (SELECT FROM lease)
 )
 
@@ -210,7 +210,7 @@ seeded AS (
 ended_calls AS (
     DELETE FROM holdfast_call k
     USING judged j
-    WHERE j.own AND j.close = 'end' AND (k.shard, k.instance) BETWEEN (j.shard, j.id) AND (j.shard, j.id)
+    WHERE j.own AND j.close = 'end' AND k.shard = ANY(ARRAY[j.shard]) AND k.instance = j.id
 )
 
 -- name: commit_trimmed
@@ -220,7 +220,7 @@ ended_calls AS (
     USING (
         SELECT :shard AS shard, t.* FROM unnest(:trim_ids::text[], :trim_belows::int[]) AS t (instance, below) OFFSET 0
     ) t
-    WHERE (s.shard, s.instance) BETWEEN (t.shard, t.instance) AND (t.shard, t.instance) AND s.seq < t.below
+    WHERE s.shard = ANY(ARRAY[t.shard]) AND s.instance = t.instance AND s.seq < t.below
       AND EXISTS (SELECT FROM lease)
 )
 
@@ -289,7 +289,7 @@ told AS (
             WHEN i.owner IS NULL AND i.status = 'pending' THEN least(coalesce(i.due_at, t.at), t.at) ELSE i.due_at
         END
     FROM target t
-    WHERE (i.shard, i.id) BETWEEN (t.shard, t.id) AND (t.shard, t.id) AND (t.id IN (SELECT instance FROM gone)) IS TRUE
+    WHERE i.shard = ANY(ARRAY[t.shard]) AND i.id = t.id AND (t.id IN (SELECT instance FROM gone)) IS TRUE
     RETURNING i.id, i.owner, i.status
 )
 SELECT t.id, t.owner, t.status FROM lease LEFT JOIN told t ON true

@@ -46,7 +46,7 @@ FROM held h
 CROSS JOIN LATERAL (
     SELECT coalesce(max(j.seq), 0) AS seq FROM holdfast_journal j WHERE j.shard = :shard AND j.instance = h.id
 ) j
-WHERE (i.shard, i.id) BETWEEN (h.shard, h.id) AND (h.shard, h.id)
+WHERE i.shard = ANY(ARRAY[h.shard]) AND i.id = h.id
 
 -- name: free_instances
 -- index: holdfast_instance_owner
@@ -55,7 +55,7 @@ WITH held AS (
     ORDER BY id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i SET owner = NULL, due_at = :now::float8
-FROM held h WHERE (i.shard, i.id) BETWEEN (h.shard, h.id) AND (h.shard, h.id)
+FROM held h WHERE i.shard = ANY(ARRAY[h.shard]) AND i.id = h.id
 
 -- name: free_calls
 -- index: holdfast_call_owner
@@ -64,7 +64,7 @@ WITH held AS (
     ORDER BY instance COLLATE "C", id COLLATE "C" FOR NO KEY UPDATE
 )
 UPDATE holdfast_call c SET owner = NULL, due_at = :now::float8
-FROM held h WHERE (c.shard, c.instance, c.id) BETWEEN (h.shard, h.instance, h.id) AND (h.shard, h.instance, h.id)
+FROM held h WHERE c.shard = ANY(ARRAY[h.shard]) AND c.instance = h.instance AND c.id = h.id
 
 -- name: idle
 -- index: holdfast_lease primary key

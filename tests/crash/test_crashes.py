@@ -1,0 +1,201 @@
+"""Crash safety, by crashing: real processes, SIGKILL at named points and at random ones, then an audit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast import App, Status
+from holdfast.codec import loads
+from holdfast.workflow import Run
+from tests.crash.crash_app import Audited
+
+HERE = Path(__file__).parent
+
+
+class Fleet:
+    """Worker processes that a test starts and kills."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        self.audit = folder / "audit"
+        self.workers: list[asyncio.subprocess.Process] = []
+        self.killed: dict[int, float] = {}
+        self.count = 0
+
+    async def start(self, *, crash_point: str | None = None) -> asyncio.subprocess.Process:
+        self.count += 1
+        env = {
+            **os.environ,
+            "HOLDFAST_DATABASE_URL": self.url,
+            "AUDIT_FILE": str(self.audit),
+            "PYTHONPATH": str(HERE.parent.parent),
+        }
+        if crash_point:
+            env["CRASH_POINT"] = crash_point
+        with (self.folder / f"worker-{self.count}.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "holdfast", "worker", "tests.crash.crash_app:app", "--processes", "1"),
+                env=env,
+                stdout=log,
+                stderr=log,
+                cwd=HERE.parent.parent,
+            )
+        self.workers.append(process)
+        return process
+
+    async def kill(self, process: asyncio.subprocess.Process) -> None:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+            self.killed[process.pid] = time.time()
+            await process.wait()
+        self.workers.remove(process)
+
+    async def stop(self) -> None:
+        for process in self.workers:
+            if process.returncode is None:
+                process.terminate()
+        for process in self.workers:
+            await asyncio.wait_for(process.wait(), 30)
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text()[-3000:] for path in sorted(self.folder.glob("worker-*.log")))
+
+
+def asked(prefix: str, count: int) -> list[Run[Any]]:
+    names = [f"{prefix}{n}" for n in range(count)]
+    return [Audited().start(name, id=name) for name in names]
+
+
+def expected(name: str) -> list[str]:
+    return [f"{name}/first", *[f"{name}/{n}" for n in range(4)], f"{name}/shaky", f"{name}/last", "4"]
+
+
+async def audit(app: App, fleet: Fleet, ids: list[str]) -> None:
+    """Nothing lost, nothing acknowledged redone, never two owners at once."""
+    begun: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    ended: dict[tuple[str, int], float] = {}
+    for line in fleet.audit.read_text().splitlines():
+        what, key, pid, at = line.split()
+        if what == "begin":
+            begun[key].append((int(pid), float(at)))
+        else:
+            ended[key, int(pid)] = float(at)
+    for id in ids:
+        view = await app.handle(id).view()
+        assert view.status is Status.DONE, (view, fleet.logs())
+        assert await app.handle(id).result() == expected(id)
+        acknowledged: dict[str, float] = {}
+        for step in await app.store.history(view.id, limit=10_000):
+            for what, fields in loads(step.payload).get("notes", []):
+                if what == "done":
+                    acknowledged[fields["value"]] = step.at
+        for key in expected(id)[:-1]:
+            assert begun[key], f"{key} never ran"
+            assert key in acknowledged
+            for _pid, at in begun[key]:
+                assert at <= acknowledged[key] + 0.05, f"{key} ran again after its outcome was committed"
+            for (first, _), (second, at) in zip(begun[key], begun[key][1:], strict=False):
+                if first != second:
+                    over = fleet.killed.get(first, ended.get((key, first)))
+                    assert over is not None, f"{key} moved from {first} to {second}, but {first} was never killed"
+                    assert over <= at, f"{key} ran on {second} while {first} still lived"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/crash.db"
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "after:enlist:1",
+        "before:claim:2",
+        "after:claim:2",
+        "before:commit:2",
+        "after:commit:1",
+        "before:commit:5",
+        "after:commit:7",
+        "after:take_inbox:1",
+        "before:retire:1",
+    ],
+)
+async def test_a_worker_killed_at_a_named_point_loses_nothing(url: str, tmp_path: Path, point: str) -> None:
+    fleet = Fleet(url, tmp_path)
+    app = App("client", url=url, embedded_worker=False)
+    async with app:
+        ids = [h.id for h in await app.start_many(asked("i", 3))]
+        first = await fleet.start(crash_point=point)
+        if point.startswith("before:retire"):
+            for id in ids:
+                await app.handle(id).wait(timeout=30)
+            first.terminate()
+        await asyncio.wait_for(first.wait(), 30)
+        assert first.returncode == -signal.SIGKILL, fleet.logs()
+        fleet.killed[first.pid] = time.time() - 0.2
+        fleet.workers.remove(first)
+        await fleet.start()
+        for id in ids:
+            await app.handle(id).wait(timeout=30)
+        await fleet.stop()
+        await audit(app, fleet, ids)
+
+
+async def test_workers_killed_at_random_lose_nothing(url: str, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    fleet = Fleet(url, tmp_path)
+    app = App("client", url=url, embedded_worker=False)
+    async with app:
+        for _ in range(3):
+            await fleet.start()
+        ids: list[str] = []
+        for round in range(6):
+            ids += [
+                h.id for h in await app.start_many(asked(f"r{round}i", 25))
+            ]
+            await asyncio.sleep(chance.uniform(0.2, 0.9))
+            await fleet.kill(chance.choice(fleet.workers))
+            await fleet.start()
+        try:
+            async with asyncio.timeout(60):
+                await asyncio.gather(*[app.handle(id).wait() for id in ids])
+        except TimeoutError:
+            pytest.fail(fleet.logs())
+        await fleet.stop()
+        await audit(app, fleet, ids)
+
+
+async def test_a_clean_stop_hands_over_at_once(url: str, tmp_path: Path) -> None:
+    fleet = Fleet(url, tmp_path)
+    app = App("client", url=url, embedded_worker=False)
+    async with app:
+        first = await fleet.start()
+        ids = [h.id for h in await app.start_many(asked("h", 40))]
+        while not fleet.audit.exists():
+            await asyncio.sleep(0.01)
+        second = await fleet.start()
+        first.terminate()
+        assert await asyncio.wait_for(first.wait(), 20) == 0
+        for id in ids:
+            await app.handle(id).wait(timeout=30)
+        second.terminate()
+        await second.wait()
+        assert second.returncode == 0
+        begun = [line.split()[1] for line in fleet.audit.read_text().splitlines() if line.startswith("begin")]
+        for id in ids:
+            assert await app.handle(id).result() == expected(id)
+            # Nothing ran twice: what was under way ended before the hand-over.
+            assert begun.count(f"{id}/first") == begun.count(f"{id}/last") == 1
