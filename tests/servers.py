@@ -159,7 +159,28 @@ def _launch(data: Path) -> str:
     _run(user, "initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "-U", "postgres", "-D", data / "pg")
     options = f"-h '' -k {data} -c max_connections=200 -c shared_buffers=128MB -c log_min_messages=fatal"
     _run(user, "pg_ctl", "-w", "-D", data / "pg", "-l", data / "log", "-o", options, "start")
+    _guard(data, user)
     return f"postgresql://postgres@/postgres?{urlencode({'host': str(data)}, quote_via=quote)}"
+
+
+def _guard(data: Path, user: str | None) -> None:
+    """Stop the server as well when the test run is killed, and nobody is left to do it."""
+    # All processes of a parallel run are children of one, which outlives them.
+    run = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    stop = f"'{_binaries()}/pg_ctl' -m immediate -D {data}/pg stop; rm -rf {data}"
+    watch = f"while [ -d {data} ] && ps -p {run} >/dev/null; do sleep 1; done; [ -d {data} ] && {{ {stop}; }}"
+    quiet = subprocess.DEVNULL
+    # In the background of a shell that ends at once: this process has no child to wait for.
+    subprocess.run(
+        ["sh", "-c", f"( {watch} ) &"],
+        user=user,
+        cwd="/tmp",
+        stdin=quiet,
+        stdout=quiet,
+        stderr=quiet,
+        check=True,
+        start_new_session=True,
+    )
 
 
 def _halt(data: Path) -> None:

@@ -14,7 +14,7 @@ class Greeting(Workflow):
 print(await Greeting().run(42))
 """
 
-from holdfast.app import App, current_app, start_many
+from holdfast.app import App, current_app, schedule, start_many
 from holdfast.codec import register_type
 from holdfast.errors import (
     ActionTimeout,
@@ -31,6 +31,7 @@ from holdfast.inject import Depend
 from holdfast.model.instance import Status
 from holdfast.retry import BackoffPolicy, NoRetry, RetryMode, RetryPolicy
 from holdfast.runtime.client import Handle
+from holdfast.schedules import CatchUp, Overlap
 from holdfast.settings import Settings
 from holdfast.task import Action, action
 from holdfast.workflow import Workflow, workflow
@@ -42,12 +43,14 @@ __all__ = [
     "ActionTimeout",
     "App",
     "BackoffPolicy",
+    "CatchUp",
     "CompileError",
     "Depend",
     "Handle",
     "HoldfastError",
     "InstanceNotFound",
     "NoRetry",
+    "Overlap",
     "RetryMode",
     "RetryPolicy",
     "Settings",
@@ -61,6 +64,7 @@ __all__ = [
     "action",
     "current_app",
     "register_type",
+    "schedule",
     "start_many",
     "workflow",
 ]

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +18,9 @@ from holdfast.logs import get_logger
 from holdfast.ports import Store
 from holdfast.registry import Registry
 from holdfast.runtime.client import Client, Handle
+from holdfast.runtime.sweeper import Sweeper
 from holdfast.runtime.worker import Worker
+from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, make_schedule
 from holdfast.settings import Settings
 from holdfast.workflow import LAUNCHER, Launcher, Run, Workflow
 
@@ -151,6 +154,47 @@ class App:
         await self.open()
         return await self.client.fork(InstanceId(id), at=at, changes=changes or {}, new_id=new_id)
 
+    # --- schedules
+
+    async def schedule(
+        self,
+        workflow: Run[Any] | type[Workflow],
+        *,
+        id: str,
+        cron: str | None = None,
+        every: timedelta | float | None = None,
+        timezone: str = "UTC",
+        jitter: timedelta | float = 0.0,
+        inputs: Mapping[str, Any] | None = None,
+        overlap: Overlap | str = Overlap.SKIP,
+        catch_up: CatchUp | str = CatchUp.LATEST,
+    ) -> ScheduleHandle:
+        """Start a workflow by the clock: at the times of a cron expression in a timezone, or every so often.
+
+        `workflow` is the class, with the arguments of `run` in `inputs`; or a run that was asked for, such as
+        `Report("eu").start(3)`. Scheduling again under the same `id` changes the schedule. Each tick has one instance,
+        `<id>@<tick>`, however many workers there are. Raises ConfigurationError.
+        """
+        await self.open()
+        run: Run[Any] = workflow().start(**(inputs or {})) if isinstance(workflow, type) else workflow
+        return await make_schedule(
+            run,
+            id=id,
+            cron=cron,
+            every=every,
+            timezone=timezone,
+            jitter=jitter,
+            overlap=overlap,
+            catch_up=catch_up,
+            store=self.store,
+            registry=self.registry,
+            clock=self.clock,
+        )
+
+    def schedule_handle(self, id: str) -> ScheduleHandle:
+        """The handle of a schedule that exists."""
+        return ScheduleHandle(id, store=self.store, registry=self.registry, clock=self.clock)
+
     # --- working
 
     async def embed(self) -> None:
@@ -182,6 +226,10 @@ class App:
             ended=self.client.ended,
             stub=self.stubs.get if self.stubs else None,
             forgetful=self.forgetful,
+            services=[
+                Ticker(store=self.store, registry=self.registry, clock=self.clock).run,
+                Sweeper(store=self.store, clock=self.clock, settings=self.settings).run,
+            ],
         )
 
     def import_user_modules(self) -> None:
@@ -232,6 +280,11 @@ def current_app() -> App:
 async def start_many(runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
     """Start many instances at once, in few statements: `await start_many(W().start(n) for n in range(1000))`."""
     return await current_app().start_many(runs)
+
+
+async def schedule(workflow: Run[Any] | type[Workflow], **options: Any) -> ScheduleHandle:
+    """Start a workflow by the clock, on the App in use; takes what `App.schedule` takes."""
+    return await current_app().schedule(workflow, **options)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -32,6 +32,7 @@ class Fleet:
         self.workers: list[asyncio.subprocess.Process] = []
         self.killed: dict[int, float] = {}
         self.count = 0
+        self.paths: dict[int, Path] = {}
 
     async def start(self, *, crash_point: str | None = None) -> asyncio.subprocess.Process:
         self.count += 1
@@ -52,6 +53,7 @@ class Fleet:
                 cwd=HERE.parent.parent,
             )
         self.workers.append(process)
+        self.paths[process.pid] = self.folder / f"worker-{self.count}.log"
         return process
 
     async def kill(self, process: asyncio.subprocess.Process) -> None:
@@ -67,6 +69,9 @@ class Fleet:
                 process.terminate()
         for process in self.workers:
             await asyncio.wait_for(process.wait(), 30)
+
+    def logs_by_pid(self) -> dict[int, str]:
+        return {pid: path.read_text() for pid, path in self.paths.items()}
 
     def logs(self) -> str:
         return "\n".join(path.read_text()[-3000:] for path in sorted(self.folder.glob("worker-*.log")))
@@ -91,6 +96,8 @@ async def audit(app: App, fleet: Fleet, ids: list[str]) -> None:
             begun[key].append((int(pid), float(at)))
         else:
             ended[key, int(pid)] = float(at)
+    # On a machine too busy to send heartbeats in time a lease may end while its worker lives; the worker says so.
+    overtaken = {pid for pid, log in fleet.logs_by_pid().items() if "lease lost" in log}
     for id in ids:
         view = await app.handle(id).view()
         assert view.status is Status.DONE, (view, fleet.logs())
@@ -106,10 +113,9 @@ async def audit(app: App, fleet: Fleet, ids: list[str]) -> None:
             for _pid, at in begun[key]:
                 assert at <= acknowledged[key] + 0.05, f"{key} ran again after its outcome was committed"
             for (first, _), (second, at) in zip(begun[key], begun[key][1:], strict=False):
-                if first != second:
-                    over = fleet.killed.get(first, ended.get((key, first)))
-                    assert over is not None, f"{key} moved from {first} to {second}, but {first} was never killed"
-                    assert over <= at, f"{key} ran on {second} while {first} still lived"
+                if first != second and first not in overtaken:
+                    over = min(fleet.killed.get(first, at + 1), ended.get((key, first), at + 1))
+                    assert over <= at, f"{key} ran on {second} while {first} still ran it"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -9,6 +9,7 @@ import click
 from holdfast.cli.common import Group
 from holdfast.cli.demo import demo
 from holdfast.cli.doctor import doctor, workers
+from holdfast.cli.schedules import schedules
 from holdfast.cli.visualize import visualize
 from holdfast.cli.worker import worker
 from holdfast.cli.workflows import workflows
@@ -23,5 +24,5 @@ def main() -> None:
         sys.path.insert(0, "")
 
 
-for command in (worker, workflows, workers, doctor, visualize, demo):
+for command in (worker, workflows, schedules, workers, doctor, visualize, demo):
     main.add_command(command)

@@ -16,6 +16,14 @@ class Vars(dict[str, Any]):
     def __missing__(self, name: str) -> NoReturn:
         raise UnboundLocalError(f"cannot access local variable {name!r} where it is not associated with a value")
 
+    def free(self, name: str) -> Any:
+        """The variable as a nested function reads it."""
+        if name not in self:
+            raise NameError(
+                f"cannot access free variable {name!r} where it is not associated with a value in enclosing scope"
+            )
+        return self[name]
+
     def let(self, name: str, value: Any) -> Any:
         """`(name := value)`"""
         self[name] = value

@@ -230,7 +230,8 @@ class Machine(Waiting):
             return
         if branch.frames:
             branch.floor = 0 if raised else len(branch.frames) - 1
-            _chain(error, _handled(branch))
+            late = type(error) is TimeoutError and isinstance(error.__context__, asyncio.CancelledError)
+            _chain(error.__context__ if late else error, _handled(branch))
         if self._throw(branch, error):
             self._execute(branch)
 
@@ -580,9 +581,9 @@ def _handled(branch: Branch, *, above: int = 0) -> Any:
     return None
 
 
-def _chain(error: BaseException, handled: Any) -> None:
+def _chain(error: BaseException | None, handled: Any) -> None:
     """Raised while another is handled, an error has that one as its context. As in Python, no circle is made."""
-    if not isinstance(handled, BaseException) or handled is error:
+    if error is None or not isinstance(handled, BaseException) or handled is error:
         return
     inner: BaseException = handled
     met: set[int] = set()

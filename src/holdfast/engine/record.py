@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from holdfast.codec import decode, encode, encode_exception
+from holdfast.codec import decode, encode_exception
 from holdfast.engine.branch import (
     Branch,
     Frame,
@@ -55,7 +55,7 @@ def wait_record(wait: Wait) -> list[Any]:
         case OnCall():
             return ["call", wait.call.id]
         case OnTime():
-            return ["time", wait.at, wait.serial, encode(wait.result)]
+            return ["time", wait.at, wait.serial]
         case OnFuture():
             return ["future", wait.future.id]
         case OnSet():
@@ -251,16 +251,18 @@ def _fill_branch(
         branch.frames.append(frame)
     machine.branches[id] = branch
     wait = record["wait"]
-    branch.wait = _wait(machine, branch, wait, kept)
+    branch.wait = _wait(machine, branch, wait, kept, cells)
 
 
-def _wait(machine: Machine, branch: Branch, record: list[Any], kept: Mapping[int, Tracked]) -> Wait:
+def _wait(
+    machine: Machine, branch: Branch, record: list[Any], kept: Mapping[int, Tracked], cells: Mapping[str, Any]
+) -> Wait:
     wait: Wait
     match record:
         case ["call", id]:
             return OnCall(machine.calls[id])
-        case ["time", at, serial, result]:
-            wait = OnTime(at, decode(result))
+        case ["time", at, serial]:
+            wait = OnTime(at, cells.get(f"b{branch.task.id}.value"))
             wait.serial = machine.timer(at, "sleep", branch, wait, serial=serial)
             return wait
         case ["future", id]:

@@ -16,6 +16,8 @@ class Rewriter(ast.NodeTransformer):
     def __init__(self, variables: frozenset[str]) -> None:
         self.variables = variables
         self.hidden: list[set[str]] = []
+        self.nested = 0
+        """How many nested functions the visit is inside of."""
         self._fresh = 0
 
     def statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
@@ -32,7 +34,11 @@ class Rewriter(ast.NodeTransformer):
     # --- names
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
-        return _item(node.id, node.ctx, node) if self._is_variable(node.id) else node
+        if not self._is_variable(node.id):
+            return node
+        if self.nested and isinstance(node.ctx, ast.Load):
+            return _at(_call(ast.Attribute(_name(FRAME), "free", ast.Load()), ast.Constant(node.id)), node)
+        return _item(node.id, node.ctx, node)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         if isinstance(node.func, ast.Name) and node.func.id == "_hf_unbind":
@@ -72,7 +78,9 @@ class Rewriter(ast.NodeTransformer):
     def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
         self._defaults(node.args)
         self.hidden.append(_parameters(node.args))
+        self.nested += 1
         node.body = self.visit(node.body)
+        self.nested -= 1
         self.hidden.pop()
         return node
 
@@ -85,7 +93,9 @@ class Rewriter(ast.NodeTransformer):
         node.decorator_list = [self.visit(d) for d in node.decorator_list]
         outer = {n for s in ast.walk(node) if isinstance(s, ast.Nonlocal) for n in s.names}
         self.hidden.append((_parameters(node.args) | _bound(node.body)) - outer)
+        self.nested += 1
         node.body = self.statements(node.body)
+        self.nested -= 1
         self.hidden.pop()
         if not self._is_variable(node.name):
             return node

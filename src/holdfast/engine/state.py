@@ -1,17 +1,18 @@
 """An instance's state as flat entries of JSON: what changed since the last save, all of it, and back again.
 
 Keys: `m` the machine; `b<id>` a branch; `o<id>` a tracked object; `c<id>` a pending call; `q<id>` a message;
-`self` the workflow object; `<frame>.<name>` a variable; `o<id>.value` a result. Variables that share mutable objects
+`self` the workflow object; `<frame>.<name>` a variable; `o<id>.value` a result; `b<id>.value` what a sleep gives. Variables that share mutable objects
 are one entry, `=<key>`, so that two names for one list stay one list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.codec import Decoder, Encoder, dumps, loads, raw
+from holdfast.engine.branch import OnTime
 from holdfast.engine.machine import Machine
 from holdfast.engine.record import branch_record, call_record, object_record, restore
 from holdfast.engine.values import CURRENT, Future, Tracked
@@ -94,8 +95,13 @@ class Saver:
                 key = f"b{branch.task.id}"
                 if branch.task.branch is None:
                     self._drop(key, out)
+                    self._forget((f"{key}.value",), out)
                     continue
                 self._put(key, branch_record(branch), out)
+                if isinstance(branch.wait, OnTime) and branch.wait.result is not None:
+                    dirty[f"{key}.value"] = branch.wait.result
+                else:
+                    self._forget((f"{key}.value",), out)
                 for frame in branch.frames:
                     if not frame.dirty:
                         continue
@@ -241,6 +247,10 @@ class Saver:
         head, _, name = cell.partition(".")
         if cell == "self":
             return vars(self.machine.self_object)
+        if head.startswith("b"):
+            wait = self.machine.branches[int(head[1:])].wait
+            assert isinstance(wait, OnTime)
+            return wait.result
         if head.startswith("o"):
             future = self.machine.objects[int(head[1:])]
             assert isinstance(future, Future)
@@ -315,7 +325,7 @@ class Saver:
             try:
                 trees.append((cell, encoder.encode(value)))
             except EncodeError as error:
-                raise _unsavable(error, cell, places, self.machine) from error
+                raise _unsavable(error, cell, value, places) from error
         return encoder, trees
 
     def _write(self, members: dict[str, Any], encoder: Encoder, trees: list[tuple[str, Any]], out: Change) -> None:
@@ -360,11 +370,15 @@ class Saver:
 
 
 def _unsavable(
-    error: EncodeError, cell: str, places: Mapping[str, tuple[str, str, int]], machine: Machine
+    error: EncodeError, cell: str, value: Any, places: Mapping[str, tuple[str, str, int]]
 ) -> EncodeError:
     if cell in places:
         name, file, line = places[cell]
-        what = f'the variable {name!r} is still needed after the await in line {line} of "{file}", and cannot be saved'
+        if not name.startswith("_hf"):
+            who = f"the variable {name!r}"
+        else:
+            who = "the iterator of a loop" if isinstance(value, Iterator) else "a part of an expression"
+        what = f'{who} is still needed after the await in line {line} of "{file}", and cannot be saved'
     elif cell == "self":
         what = "an attribute of the workflow object cannot be saved"
     else:

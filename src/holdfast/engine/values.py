@@ -135,6 +135,7 @@ class Future(Tracked, Durable):
             raise asyncio.CancelledError
         if self.state == "pending":
             raise asyncio.InvalidStateError("Result is not ready.")
+        self._shown()
         if self.error is not None:
             raise self.error
         return self.result_value
@@ -145,7 +146,12 @@ class Future(Tracked, Durable):
             raise asyncio.CancelledError
         if self.state == "pending":
             raise asyncio.InvalidStateError("Exception is not set.")
+        self._shown()
         return self.error
+
+    def _shown(self) -> None:
+        # Whoever sees the outcome may change it, without a variable that says so.
+        machine().touch(self)
 
     def cancel(self, msg: object = None) -> bool:
         """Ask it to end; False if it has ended."""

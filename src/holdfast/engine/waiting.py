@@ -69,10 +69,12 @@ class Waiting:
         self.touched_branches[branch.task.id] = branch
         return False
 
-    def _go_on(self, branch: Branch, value: Any, error: BaseException | None = None) -> None:
+    def _go_on(
+        self, branch: Branch, value: Any, error: BaseException | None = None, *, raised: bool = False
+    ) -> None:
         """End the branch's wait; it takes its turn after those already ready."""
         branch.wait = None
-        self.ready.append(("step", branch, value, error))
+        self.ready.append(("step", branch, value, error, raised))
 
     def subscribe(self, future: Future, callback: tuple[str, Any]) -> None:
         """Tell `callback` when `future` has ended, in a turn of its own."""
@@ -239,9 +241,9 @@ class Waiting:
                 error.__context__ = error.__cause__ = asyncio.CancelledError()
             else:
                 error = asyncio.CancelledError()
-            self._go_on(branch, None, error)
+            self._go_on(branch, None, error, raised=True)
         else:
-            self._go_on(branch, future.result_value, future.error)
+            self._go_on(branch, future.result_value, future.error, raised=True)
 
     # --- as_completed
 
@@ -259,7 +261,7 @@ class Waiting:
         self.touch(source)
         for branch in self.branches.values():
             if isinstance(branch.wait, OnNext) and branch.wait.source is source:
-                self._go_on(branch, *_outcome(future, branch.wait.boxed))
+                self._go_on(branch, *_outcome(future, branch.wait.boxed), raised=True)
                 return
         source.done.append(future)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from holdfast.clock import Clock
@@ -36,6 +36,7 @@ class Worker:
         ended: Callable[[InstanceId, Ending], bool] = lambda _id, _ending: False,
         stub: Callable[[str], Callable[..., Any] | None] | None = None,
         forgetful: bool = False,
+        services: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self.store = store
         self.registry = registry
@@ -47,6 +48,7 @@ class Worker:
         self._ended = ended
         self._stub = stub
         self._forgetful = forgetful
+        self._services = services
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._finished_before = 0
@@ -106,7 +108,9 @@ class Worker:
         log.info("worker started", worker=id, queues=self.settings.queues, concurrency=executor.concurrency)
         self.ready.set()
         retire = True
-        work = asyncio.gather(owner.claiming(), owner.writing(), owner.reading_mail())
+        work = asyncio.gather(
+            owner.claiming(), owner.writing(), owner.reading_mail(), *[service() for service in self._services]
+        )
         try:
             await self._until_over(work, lost)
             if not lost.is_set():

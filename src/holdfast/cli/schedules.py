@@ -1,0 +1,71 @@
+"""`holdfast schedules …`: list, pause, resume, trigger and delete schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+
+from holdfast.app import App
+from holdfast.cli.common import Group, app_option, find_app, json_option, moment, run, show
+from holdfast.errors import HoldfastError
+from holdfast.schedules import Spec
+
+
+@click.group(cls=Group)
+def schedules() -> None:
+    """Look at schedules, and act on them."""
+
+
+@schedules.command("list")
+@app_option
+@json_option
+def list_(target: str | None, url: str | None, as_json: bool) -> None:
+    """List all schedules with their next tick."""
+
+    async def listed(app: App) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for row in await app.store.schedules():
+            spec = Spec.load(row.spec)
+            rows.append(
+                {
+                    "id": row.id,
+                    "workflow": spec.workflow,
+                    "when": spec.rhythm,
+                    "next": None if row.paused else moment(row.next_at),
+                    "last": moment(row.last_at),
+                    "paused": row.paused,
+                    "overlap": spec.overlap.value,
+                    "catch_up": spec.catch_up.value,
+                }
+            )
+        return rows
+
+    show(run(find_app(target, url), listed), as_json=as_json)
+
+
+def _verb(name: str, help: str, act: Callable[[App, str], Awaitable[Any]], said: str) -> None:
+    @schedules.command(name, help=help)
+    @click.argument("ids", nargs=-1, required=True)
+    @app_option
+    def command(ids: tuple[str, ...], target: str | None, url: str | None) -> None:
+        async def acted(app: App) -> int:
+            missing = 0
+            for id in ids:
+                try:
+                    result = await act(app, id)
+                    click.echo(f"{id}: {said}{f' {result}' if isinstance(result, str) else ''}")
+                except HoldfastError as error:
+                    missing += 1
+                    click.echo(f"{id}: {error}")
+            return missing
+
+        if run(find_app(target, url), acted):
+            raise SystemExit(1)
+
+
+_verb("pause", "Let no tick start anything until resumed.", lambda app, id: app.schedule_handle(id).pause(), "paused")
+_verb("resume", "Tick again, from the next tick on.", lambda app, id: app.schedule_handle(id).resume(), "resumed")
+_verb("trigger", "Start an instance now, besides the ticks.", lambda app, id: app.schedule_handle(id).trigger(), "started")
+_verb("delete", "Forget the schedule; what it started goes on.", lambda app, id: app.schedule_handle(id).delete(), "deleted")

@@ -1,0 +1,139 @@
+"""Fires schedules when they are due. Every worker tries; the store lets one of them win each tick."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dataclasses import replace
+
+from holdfast.clock import Clock
+from holdfast.codec import dumps
+from holdfast.errors import CompileError, DecodeError, StoreUnavailable
+from holdfast.ids import InstanceId, uuid7
+from holdfast.logs import get_logger
+from holdfast.model.instance import Delivery, DeliveryKind, ScheduleRow, Start
+from holdfast.ports import Store
+from holdfast.registry import Registry
+from holdfast.schedules.spec import Overlap, Spec, instance_id
+from holdfast.workflow import WORKFLOWS, definition_of
+
+log = get_logger("holdfast.schedules")
+
+REFRESH = 5.0
+"""Seconds after which a schedule that another process has made or changed is noticed."""
+
+
+class Ticker:
+    """Watches the stored schedules, for as long as it runs."""
+
+    def __init__(self, *, store: Store, registry: Registry, clock: Clock) -> None:
+        self.store = store
+        self.registry = registry
+        self.clock = clock
+        self._complained: set[str] = set()
+
+    async def run(self) -> None:
+        """Fire what is due, and sleep until the next tick, but look around now and then."""
+        while True:
+            next_at: float | None = None
+            try:
+                next_at = await self.tick()
+            except StoreUnavailable as error:
+                log.warning("schedules out of reach", error=str(error))
+            await self._sleep(next_at)
+
+    async def tick(self) -> float | None:
+        """Fire everything that is due now; returns when the next tick comes (Unix seconds)."""
+        soonest: float | None = None
+        for row in await self.store.schedules():
+            if row.paused or row.next_at is None:
+                continue
+            after: float | None = row.next_at
+            if row.next_at <= self.clock.now():
+                after = await self._fire(row)
+            if after is not None and (soonest is None or after < soonest):
+                soonest = after
+        return soonest
+
+    async def _sleep(self, next_at: float | None) -> None:
+        woken = asyncio.Event()
+        cancel = self.clock.call_at(next_at, woken.set) if next_at is not None else None
+        try:
+            async with asyncio.timeout(REFRESH):
+                await woken.wait()
+        except TimeoutError:
+            return
+        finally:
+            if cancel is not None:
+                cancel()
+
+    async def _fire(self, row: ScheduleRow) -> float | None:
+        """Start what is due of one schedule; returns its next tick."""
+        assert row.next_at is not None
+        try:
+            spec = Spec.load(row.spec)
+        except DecodeError as error:
+            self._complain(row.id, str(error))
+            return None
+        cls = WORKFLOWS.get(spec.workflow)
+        if cls is None:
+            self._complain(row.id, f"no workflow {spec.workflow!r} is defined here; another worker may have it")
+            return None
+        try:
+            definition = definition_of(cls)
+        except CompileError as error:
+            self._complain(row.id, str(error))
+            return None
+        now = self.clock.now()
+        ticks, after = spec.due(row.next_at, now)
+        running = await self._running(row)
+        if running is not None and spec.overlap is Overlap.SKIP:
+            ticks = []
+        elif spec.overlap is not Overlap.ALLOW:
+            ticks = ticks[-1:]
+        starts = [
+            start_of(row.id, spec, definition.hash, tick, due_at=tick + spec.delay(row.id, tick), now=now)
+            for tick in ticks
+        ]
+        await self.store.save_programs([self.registry.stored(definition)])
+        advanced = replace(
+            row, next_at=after, last_at=ticks[-1] if ticks else row.last_at, version=row.version + 1
+        )
+        won = await self.store.fire(advanced, starts=starts, expect_version=row.version)
+        if won and running is not None and ticks and spec.overlap is Overlap.CANCEL:
+            await self.store.deliver(
+                [Delivery(id=uuid7(), instance=running, kind=DeliveryKind.CANCEL, key="", payload=b"null", at=now)]
+            )
+        if won:
+            log.info("schedule fired", schedule=row.id, started=len(starts), skipped=running is not None and not starts)
+        return after
+
+    async def _running(self, row: ScheduleRow) -> InstanceId | None:
+        """The instance of the last tick, if it still runs."""
+        if row.last_at is None:
+            return None
+        id = InstanceId(instance_id(row.id, row.last_at))
+        for view in await self.store.view([id]):
+            return None if view.status.ended else id
+        return None
+
+    def _complain(self, schedule: str, reason: str) -> None:
+        if schedule not in self._complained:
+            self._complained.add(schedule)
+            log.warning("schedule cannot fire here", schedule=schedule, reason=reason)
+
+
+def start_of(schedule: str, spec: Spec, program: str, tick: float, *, due_at: float, now: float) -> Start:
+    """The start of a tick's instance."""
+    return Start(
+        id=InstanceId(instance_id(schedule, tick)),
+        name=spec.workflow,
+        program=program,  # type: ignore[arg-type]
+        input=dumps({"start": spec.inputs}),
+        created_at=now,
+        due_at=due_at,
+        queue=spec.queue,
+        tags=f"schedule={schedule}",
+    )
+
+

@@ -1,0 +1,254 @@
+"""Programs mean in Holdfast what they mean in Python: results, errors with their contexts, and the order of effects.
+
+`HOLDFAST_EXAMPLES=20000 pytest tests/engine/test_against_python.py` looks for more than CI does.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from textwrap import dedent, indent
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from tests.engine.harness import Endless, always, compare, never
+from tests.engine.programs import Writer
+
+EXAMPLES = int(os.environ.get("HOLDFAST_EXAMPLES", "0"))
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@settings(
+    max_examples=EXAMPLES or 120,
+    derandomize=not EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
+@given(st.data())
+def test_a_random_program_does_what_it_does_in_python(data: st.DataObject) -> None:
+    numbers: dict[int, Any] = {}
+
+    def pick(below: int) -> int:
+        if below not in numbers:
+            numbers[below] = st.integers(0, below - 1)
+        return data.draw(numbers[below])
+
+    text = Writer(pick).program()
+    mask = data.draw(st.integers(0, 2**16 - 1))
+    try:
+        compare(text, pick(5), crashes=(never, always, lambda step: bool(mask >> (step % 16) & 1)))
+    except (Endless, RecursionError):
+        assume(False)
+
+
+@pytest.mark.parametrize("batch", range(6))
+def test_programs_of_known_seeds_do_what_they_do_in_python(batch: int) -> None:
+    for seed in range(batch * 20, batch * 20 + 20):
+        source = random.Random(seed)
+        text = Writer(source.randrange).program()
+        try:
+            compare(text, source.randrange(5))
+        except (Endless, RecursionError):
+            continue
+
+
+HELPERS = '''
+async def give(v):
+    return v
+
+async def grow(v):
+    await act(1)
+    v.append(9)
+    return v
+
+async def reraise():
+    await act(0)
+    raise
+
+async def stumble(v):
+    (await asyncio.gather(fail("Oops", v)))[0]
+'''
+
+FOUND = {
+    "a comprehension with an await keeps names of its own": """
+        note([await act(i) for i in xs for j in range(2) if truth(i)])
+        i = 50
+        note([[await act(i + j) for j in range(2)] for i in range(2)], i)
+    """,
+    "a value assigned to two targets is evaluated once": """
+        c = b = box.put(await act(1))
+        note(c, b, box)
+    """,
+    "a finally without exception sees what is handled around it": """
+        try:
+            await fail("Oops", 1)
+        except Oops:
+            try:
+                a = 2
+            finally:
+                await act(1)
+                raise ValueError(3)
+    """,
+    "a helper called in an except clause sees what its caller handles": """
+        try:
+            await fail("Oops", 1)
+        except Oops:
+            try:
+                await reraise()
+            except Oops as e:
+                note(seen(e))
+            xs[7]
+    """,
+    "an error thrown into a helper gets the context of each caller": """
+        try:
+            await fail("Worse", 1)
+        except Oops:
+            await stumble(2)
+    """,
+    "as_completed raises inside of the function that asks": """
+        try:
+            xs[5]
+        except IndexError:
+            for one in asyncio.as_completed([asyncio.create_task(fail("Oops", 1))]):
+                await one
+    """,
+    "one error out of except* is not wrapped in a group": """
+        try:
+            raise ExceptionGroup("g", [Oops(1), ValueError(2)])
+        except* Exception as e:
+            await act(1)
+            note(unknown)
+    """,
+    "a timeout of 0 strikes before the next action ends": """
+        try:
+            async with asyncio.timeout(0):
+                await act(1)
+        except TimeoutError as e:
+            note("late", seen(e))
+    """,
+    "a task's result may be changed without a variable": """
+        t = asyncio.create_task(give([1, 2]))
+        await act(1)
+        t.result().append(4)
+        await act(2)
+        note(t.result())
+    """,
+    "what a sleep gives is the object itself": """
+        note((await asyncio.sleep(1, xs)) is xs)
+        t = asyncio.create_task(asyncio.sleep(3, xs))
+        await act(1)
+        xs.append(3)
+        await act(1)
+        note((await t) is xs, xs)
+    """,
+    "a nested function names the free variable it misses": """
+        def f():
+            return late
+        try:
+            f()
+        except NameError as e:
+            note(type(e).__name__, str(e))
+        if n > 100:
+            late = 1
+        await act(1)
+    """,
+    "a function made and used inside a native loop is not needed before it": """
+        await act(1)
+        for i in xs:
+            def double(v):
+                return v * 2
+            note(double(i))
+        match xs:
+            case [p, *q]:
+                def triple(v):
+                    return v * 3
+                note(triple(p))
+    """,
+    "wait_for without a timeout awaits in place": """
+        t = asyncio.create_task(act(1))
+        note(await asyncio.wait_for(give(5), None))
+        note(await t)
+    """,
+    "a group that stops its body takes its own cancellation back": """
+        try:
+            async with asyncio.timeout(5):
+                async with asyncio.TaskGroup() as g:
+                    g.create_task(fail("Oops", 1))
+                    try:
+                        await asyncio.sleep(3)
+                    finally:
+                        xs[9]
+        except* IndexError as e:
+            note(seen(e))
+        except* Oops:
+            note("oops")
+        note(asyncio.current_task().cancelling())
+    """,
+    "wait counts what ended until its turn came": """
+        ts = [asyncio.create_task(asyncio.sleep(1, i), name=str(i)) for i in range(3)]
+        done, later = await asyncio.wait(ts, timeout=1)
+        note(sorted(t.get_name() for t in done), sorted(t.get_name() for t in later))
+    """,
+    "simultaneous timers keep their order over a crash": """
+        first = asyncio.create_task(asyncio.sleep(2, 1), name="first")
+        done, later = await asyncio.wait([first], timeout=2)
+        second = asyncio.create_task(asyncio.sleep(2, 1), name="second")
+        note(len(done), await act(2))
+        done, later = await asyncio.wait([second], timeout=2)
+        note(len(done))
+    """,
+    "an exception and its variable stay one object": """
+        err = None
+        try:
+            await fail("Oops", 1)
+        except Oops as e:
+            err = e
+            await act(1)
+            note(e is err)
+            try:
+                raise e
+            except Oops as f:
+                await act(1)
+                note(f is err, f is e, seen(f))
+    """,
+    "a return through finally keeps its object": """
+        try:
+            return xs
+        finally:
+            xs.append(await act(5))
+            xs = None
+    """,
+    "captures of a pattern live across the await in its guard": """
+        match [1, await act(2), {"k": xs}]:
+            case [p, q, {"k": [r, *rest]}] if await act(p) and (z := q):
+                await act(1)
+                note(p, q, r, rest, z)
+    """,
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_once_different_is_the_same(name: str) -> None:
+    compare(program(FOUND[name]), 3)
+
+
+def program(body: str) -> str:
+    """A program whose `run` has this body after some variables."""
+    head = "\n".join(
+        [
+            "class W(Workflow):",
+            "    def __init__(self):",
+            "        self.items = [5]",
+            "    async def run(self, n):",
+            "        a, b, c, xs, ys, box = 1, n, 3, [1, 2], [3], Box(7)",
+        ]
+    )
+    return f"{HELPERS}\n{head}\n{indent(dedent(body), ' ' * 8)}\n"
