@@ -86,9 +86,7 @@ class Heartbeat:
                     return
                 self._tell(lambda beat=beat: self._beat(beat))
         finally:
-            close = getattr(self.store, "close_thread", None)
-            if close is not None:
-                await close()
+            await self.store.close_thread()
 
     async def _stopped(self, pause: float) -> bool:
         if self._stop.is_set():

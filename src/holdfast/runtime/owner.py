@@ -542,6 +542,10 @@ class Owner:
 
     def _written_one(self, resident: Resident, commit: Commit, commands: list[Any], committed: Committed) -> None:
         """A resident's commit is durable: what it asked for may start."""
+        if resident.id in committed.lost:
+            log.warning("instance lost", instance=resident.id, reason="another worker owns it now")
+            self._forget(resident)
+            return
         resident.seen.difference_update(commit.consumed)
         match commit.close:
             case Ending() as ending:
