@@ -121,18 +121,16 @@ class App:
     async def launch(self, run: Run[Any]) -> Any:
         """Start a run; wait for its result, or give its handle, as was asked for."""
         await self.open()
-        (id,) = await self.client.start([run], waiting=run.wait)
+        (handle,) = await self.client.start([run], waiting=run.wait)
         await self.embed()
-        handle: Handle[Any] = Handle(self.client, id, run.cls)
         return await handle.result() if run.wait else handle
 
     async def start_many(self, runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
         """Start many at once: `await app.start_many(W().start(n) for n in range(1000))`."""
         await self.open()
-        listed = list(runs)
-        ids = await self.client.start(listed)
+        handles = await self.client.start(list(runs))
         await self.embed()
-        return [Handle(self.client, id, run.cls) for id, run in zip(ids, listed, strict=True)]
+        return handles
 
     def handle(self, id: str, cls: type[Workflow] | None = None) -> Handle[Any]:
         """The handle of an instance that exists."""

@@ -116,9 +116,9 @@ class Writer:
             (5, self.augment),
             (4, self.alias),
             (3, self.expression),
-            (3, self.leave),
+            (5, self.leave),
             (2, self.raising),
-            (1, self.delete),
+            (2, self.delete),
             (1, self.asserting),
             (2, self.local_function),
             (2, self.task),
@@ -214,7 +214,7 @@ class Writer:
             return self.assign()
         ways = [f"return {self.number(2)}", "return", "return await act(c)", f"return [{self.number(1)}, xs]"]
         if self.scope.in_loop:
-            ways = ["break", "continue", "break", "continue", *ways]
+            ways = ["break", "continue"] * 4 + ways
         way = self.one(ways)
         return [f"if {self.test()}:", f"    {way}"] if self.chance(85) else [way]
 
@@ -224,6 +224,7 @@ class Writer:
             f"raise {self.error()} from {self.error()}",
             f"raise {self.one(['Oops', 'ValueError'])}",
             f"raise {self.error()} from None",
+            "xs[99]",
             "if err is not None:\n    raise err",
             self.failing(),
         ]
@@ -239,8 +240,10 @@ class Writer:
 
     def delete(self) -> Lines:
         return self.one_of(
-            lambda: ["del a"] if self.chance(30) else [f"del {self.sequence(0)}[0]"],
-            lambda: [f"if {self.test()}:", "    del c"] if self.chance(30) else ['d.pop("m", None)'],
+            lambda: ["del a", f"await act({self.pick(3)})", *self.reading("a"), "a = 4"],
+            lambda: [f"if {self.test()}:", "    del c", *self.expression(), *self.reading("c"), "c = 8"],
+            lambda: [f"del {self.sequence(0)}[:1]"],
+            lambda: self.reading("e"),
             lambda: [f"del d[{self.key()}]", 'd["k"] = 2'],
             lambda: [f"del xs[({self.number(1)}) % 3:]"],
             lambda: [f"if {self.test()}:", "    late = 1", "note(late)"],
@@ -278,6 +281,10 @@ class Writer:
             out += ["else:", *_indented(self.block(most=2))]
         return out
 
+    def reading(self, name: str) -> Lines:
+        """Read a name that may be unbound."""
+        return ["try:", f"    note({name} is None)", "except NameError as unbound:", "    note(str(unbound))"]
+
     def while_loop(self) -> Lines:
         counter = self.fresh("k")
         test = f"{counter} < {1 + self.pick(3)}"
@@ -288,7 +295,7 @@ class Writer:
         return out + self.loop_else()
 
     def loop_else(self) -> Lines:
-        return ["else:", *_indented(self.block(most=2))] if self.chance(35) else []
+        return ["else:", *_indented(self.block(most=2))] if self.chance(50) else []
 
     def for_loop(self) -> Lines:
         item = self.one(["i", "j", "a", "b"])
@@ -307,7 +314,11 @@ class Writer:
             lambda: (f"for box.value in [{self.number(1)}, {self.number(1)}]:", []),
         )
         with self.looping():
+            if item in ("i", "j"):
+                self.extra.append(item)
             body = [*first, *self.block(most=3)]
+            if item in ("i", "j"):
+                self.extra.pop()
         return [head, *_indented(body), *self.loop_else()]
 
     def trying(self) -> Lines:
@@ -337,6 +348,8 @@ class Writer:
                 out += ["else:", *_indented(self.block(most=2))]
         if not catching or self.chance(45):
             out += ["finally:", *_indented(self.block(most=2))]
+        if self.chance(25):
+            out += self.reading("e")
         return out
 
     def trying_star(self) -> Lines:
@@ -528,6 +541,7 @@ class Writer:
             ways.append((2, lambda: self.formatted(depth - 1)))
         if self.walrus:
             ways.append((2, lambda: f"({self.variable()} := {self.number(depth - 1)})"))
+            ways.append((3, lambda: self.rebinding(depth - 1)))
         if self.waits:
             ways += [
                 (6, lambda: f"await act({self.number(depth - 1)})"),
@@ -544,6 +558,11 @@ class Writer:
                 ways.append((3, lambda: f"await self.h{number}({self.number(depth - 1)}, q={self.number(depth - 1)})"))
                 ways.append((1, lambda: f"await self.rec({self.pick(3)})"))
         return self.weighted(ways)()
+
+    def rebinding(self, depth: int) -> str:
+        """A name read before and after it is bound anew."""
+        name = self.variable()
+        return self.one([f"{name} + ({name} := {self.number(depth)}) + {name}", f"sum([{name}, ({name} := {self.number(depth)})])"])
 
     def formatted(self, depth: int) -> str:
         before, self.fstring = self.fstring, False

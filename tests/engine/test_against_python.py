@@ -125,7 +125,7 @@ FOUND = {
             raise ExceptionGroup("g", [Oops(1), ValueError(2)])
         except* Exception as e:
             await act(1)
-            note(unknown)
+            xs[9]
     """,
     "a timeout of 0 strikes before the next action ends": """
         try:

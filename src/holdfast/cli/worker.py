@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 import click
@@ -43,7 +45,7 @@ def worker(
     configure_logging(settings.log_format, settings.log_level)
     app.import_user_modules()
     if child or (settings.worker_count == 1 and settings.max_action_lifecycle is None and not reload):
-        raise SystemExit(asyncio.run(serve(app, supervised=child)))
+        raise SystemExit(run_loop(serve(app, supervised=child)))
     command = [sys.executable, "-m", "holdfast", "worker", "--child"]
     command += [target] if target else []
     for flag, value in (("--concurrency", concurrency), ("--queues", queues), ("--url", url)):
@@ -52,9 +54,22 @@ def worker(
     raise SystemExit(asyncio.run(supervisor.run()))
 
 
+def run_loop(work: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine on uvloop where it is installed (`holdfast[speed]`), else on asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
 async def serve(app: App, *, supervised: bool = False) -> int:
     """Run one worker in this process until a signal stops it. Returns the exit status."""
     await app.open()
+    # What is loaded by now stays: the collector need not look at it again, nor at short-lived steps all the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     made = app.make_worker()
     loop = asyncio.get_running_loop()
     asked = 0

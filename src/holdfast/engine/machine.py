@@ -11,12 +11,12 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakValueDictionary
 
 from holdfast.codec import encode, encode_exception, lineage
 from holdfast.engine.branch import Branch, Frame, OnCall, OnFuture, OnMessage, OnTime
 from holdfast.engine.events import Command, DropCall, Ended, Note, PendingCall, Send, StartCall
 from holdfast.engine.link import AWAITS, LinkedProgram
+from holdfast.engine.objects import Objects
 from holdfast.engine.values import (
     CURRENT,
     ChildHandle,
@@ -57,7 +57,7 @@ class Machine(Waiting):
         self.now = now
         self.next_id = 1
         self.branches: dict[int, Branch] = {}
-        self.objects: WeakValueDictionary[int, Tracked] = WeakValueDictionary()
+        self.objects = Objects()
         self.calls: dict[int, PendingCall] = {}
         self.touched_calls: set[int] = set()
         self.mailbox: dict[int, tuple[str, Any]] = {}

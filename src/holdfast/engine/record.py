@@ -130,7 +130,7 @@ def restore(machine: Machine, entries: Mapping[str, Any]) -> Callable[[dict[str,
     for key, record in entries.items():
         if key[0] == "o" and key[1:].isdigit():
             kept[int(key[1:])] = _blank(int(key[1:]), record)
-    machine.objects.update(kept)
+    machine.objects.update(kept.items())
     machine.self_object = cast(Any, machine.code.cls).__new__(machine.code.cls)
 
     def fill(cells: dict[str, Any]) -> None:

@@ -75,7 +75,6 @@ class Saver:
         self.owed = Change()
         """What the next change has to put right in the state this saver was loaded from."""
         self.mail: set[int] = set()
-        self.tracked: set[int] = set()
 
     def change(self) -> Change:
         """What has changed since the last call; from now on it counts as saved.
@@ -86,7 +85,7 @@ class Saver:
         out, self.owed = self.owed, Change()
         token = CURRENT.set(machine)
         # Objects are held while their entries are compared: none may be collected halfway.
-        held = list(machine.objects.values())
+        held = machine.objects.values()
         try:
             self._forget(self._ended(out), out)
             dirty: dict[str, Any] = {}
@@ -182,8 +181,7 @@ class Saver:
 
     def _collected(self, out: Change) -> list[str]:
         """The results of objects that nothing refers to any more; they leave the state."""
-        now = set(self.machine.objects.keys())
-        dead, self.tracked = self.tracked - now, now
+        dead = self.machine.objects.take_dead()
         for id in dead:
             self._drop(f"o{id}", out)
         return [f"o{id}.value" for id in dead]
@@ -428,7 +426,7 @@ def _adopt(saver: Saver, machine: Machine) -> None:
         machine.touched_branches[branch.task.id] = branch
         for frame in branch.frames:
             frame.dirty = set(frame.vars)
-    machine.touched.update(machine.objects.items())
+    machine.touched.update((thing.id, thing) for thing in machine.objects.values())
     machine.touched_calls.update(machine.calls)
     saver.change()
     machine.commands.clear()

@@ -12,12 +12,14 @@ from holdfast.engine import Entries
 from holdfast.errors import (
     HoldfastError,
     InstanceNotFound,
+    StoreUnavailable,
     WaitTimeout,
     WorkflowCancelled,
     WorkflowFailed,
     WorkflowParked,
 )
 from holdfast.ids import InstanceId, uuid7
+from holdfast.logs import get_logger
 from holdfast.model.instance import (
     Delivery,
     DeliveryKind,
@@ -33,6 +35,12 @@ from holdfast.runtime.resident import entries_of, start_payload
 from holdfast.workflow import Run, Workflow, definition_of, message_key
 
 R = TypeVar("R")
+log = get_logger("holdfast.client")
+
+FALLBACK_POLL = 2.0
+"""Seconds after which a waiting client looks for itself, in case an announcement was lost."""
+CHECK_LIMIT = 500
+"""Instances looked at in one statement."""
 
 
 class Client:
@@ -45,6 +53,8 @@ class Client:
         self.poll_interval = poll_interval
         self.channel = f"hf_c_{uuid7()}"
         self._waiting: dict[InstanceId, list[asyncio.Future[InstanceView]]] = {}
+        self._unseen: list[InstanceId] = []
+        self._announced = False
         self._woken = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], Awaitable[None]] | None = None
@@ -62,7 +72,7 @@ class Client:
 
     # --- starting
 
-    async def start(self, runs: Sequence[Run[Any]], *, waiting: bool = False) -> list[InstanceId]:
+    async def start(self, runs: Sequence[Run[Any]], *, waiting: bool = False) -> list[Handle[Any]]:
         """Start instances, all in one statement. Those whose id exists already are left as they are."""
         now = self.clock.now()
         if waiting:
@@ -88,8 +98,12 @@ class Client:
                     tags=options.get("tags", ""),
                 )
             )
-        await self.store.start(starts)
-        return [start.id for start in starts]
+        new = set(await self.store.start(starts))
+        # A new instance knows who waits for it from the start; of others it must be looked up.
+        return [
+            Handle(self, start.id, run.cls, registered=waiting and start.id in new)
+            for start, run in zip(starts, runs, strict=True)
+        ]
 
     async def fork(
         self, id: InstanceId, *, at: int | None, changes: Mapping[str, Any], new_id: str | None
@@ -151,7 +165,8 @@ class Client:
         self._waiting.setdefault(id, []).append(future)
         if not registered:
             # From here on its end is announced; if it has ended already, this says so.
-            await self._check([id])
+            self._unseen.append(id)
+            self._woken.set()
         try:
             async with asyncio.timeout(timeout):
                 return await future
@@ -167,22 +182,45 @@ class Client:
     async def _listen(self) -> None:
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._watch())
-            self._unlisten = await self.store.listen(self.channel, lambda _: self._woken.set())
+            self._unlisten = await self.store.listen(self.channel, self._announce)
 
     async def _watch(self) -> None:
         """Look at what is waited for, when told so and now and then."""
         notifies = self.store.traits.notifies
-        nap = 1.0 if notifies else min(self.poll_interval, 0.02)
+        nap = FALLBACK_POLL if notifies else min(self.poll_interval, 0.02)
         while True:
+            ids: list[InstanceId] = []
             try:
                 async with asyncio.timeout(nap):
                     await self._woken.wait()
                 self._woken.clear()
+                # Those that have just begun to wait are looked at once; on a notification, all are.
+                ids, self._unseen = self._unseen, []
+                if self._announced or not ids:
+                    self._announced = False
+                    ids = list(self._waiting)
             except TimeoutError:
-                if not notifies and not (self._waiting and await self.store.changed()):
-                    continue
-            if self._waiting:
-                await self._check(list(self._waiting))
+                if notifies:
+                    # Announcements are rarely lost: the oldest few are looked at in turn.
+                    ids = list(self._waiting)[:CHECK_LIMIT]
+                elif self._waiting and await self.store.changed():
+                    ids = list(self._waiting)
+            for i in range(0, len(ids), CHECK_LIMIT):
+                await self._patiently_check(ids[i : i + CHECK_LIMIT])
+                await asyncio.sleep(0)
+
+    async def _patiently_check(self, ids: list[InstanceId]) -> None:
+        try:
+            await self._check(ids)
+        except StoreUnavailable as error:
+            log.warning("store unavailable", error=str(error), retry_in=1.0)
+            await asyncio.sleep(1.0)
+            self._woken.set()
+            self._announced = True
+
+    def _announce(self, _: str) -> None:
+        self._announced = True
+        self._woken.set()
 
     async def _check(self, ids: list[InstanceId]) -> None:
         found = {view.id: view for view in await self.store.view(ids, waiter=self.channel)}

@@ -1,0 +1,271 @@
+"""Bugs to plant in the compiler and the engine, each a function over monkeypatch. Measures the generator of programs."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from holdfast.compiler import lift, liveness, lower
+from holdfast.compiler.lift import Lifter
+from holdfast.compiler.lower import Finally, Forget, Loop, Lowerer
+from holdfast.engine import kit, machine
+from holdfast.engine.frame import Vars
+from holdfast.engine.machine import Machine
+from holdfast.engine.state import Saver
+from holdfast.engine.values import Sleep
+from holdfast.engine.waiting import Waiting
+
+# The package has a function of the same name.
+link: Any = importlib.import_module("holdfast.engine.link")
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+MUTANTS: dict[str, Plant] = {}
+
+
+def mutant(plant: Plant) -> Plant:
+    MUTANTS[plant.__name__.replace("_", " ")] = plant
+    return plant
+
+
+def _like(node: Any, at: ast.AST) -> Any:
+    return ast.fix_missing_locations(ast.copy_location(node, at))
+
+
+# --- the compiler
+
+
+@mutant
+def finally_is_skipped_on_return(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lowerer, "_innermost", lambda self, kind: None)
+
+
+@mutant
+def finally_is_skipped_on_break(patch: pytest.MonkeyPatch) -> None:
+    original = Lowerer._go
+
+    def go(self: Any, way: Any, depth: int) -> None:
+        if way.kind == "return":
+            original(self, way, depth)
+            return
+        around = self.around
+        self.around = [ctx if not isinstance(ctx, Finally) or i < way.loop else Forget("_") for i, ctx in enumerate(around)]
+        original(self, way, depth)
+        self.around = around
+
+    patch.setattr(Lowerer, "_go", go)
+
+
+@mutant
+def a_chained_comparison_evaluates_its_middle_twice(patch: pytest.MonkeyPatch) -> None:
+    def chain(self: Any, node: ast.Compare) -> ast.expr:
+        parts = [node.left, *node.comparators]
+        pairs: list[ast.expr] = [
+            _like(ast.Compare(copy.deepcopy(parts[i]), [op], [copy.deepcopy(parts[i + 1])]), node)
+            for i, op in enumerate(node.ops)
+        ]
+        return self.lift(_like(ast.BoolOp(ast.And(), pairs), node))
+
+    patch.setattr(Lifter, "_chain", chain)
+
+
+@mutant
+def short_circuits_are_evaluated_eagerly(patch: pytest.MonkeyPatch) -> None:
+    def eager(self: Any, op: ast.boolop, values: list[ast.expr], node: ast.expr) -> ast.expr:
+        return _like(ast.BoolOp(op, self.lift_all(values)), node)
+
+    patch.setattr(Lifter, "_short_circuit", eager)
+
+
+@mutant
+def an_augmented_assignment_reads_late(patch: pytest.MonkeyPatch) -> None:
+    def late(self: Any, target: Any, op: ast.operator, value: ast.expr, stmt: ast.stmt) -> None:
+        lifted = self.lifter.lift(value)
+        self.build.emit(_like(ast.AugAssign(target, op, lifted), stmt))
+
+    patch.setattr(Lowerer, "_augmented", late)
+
+
+@mutant
+def the_else_of_a_loop_runs_after_break(patch: pytest.MonkeyPatch) -> None:
+    loops = Lowerer._for, Lowerer._while
+
+    def for_(self: Any, target: Any, iterable: Any, body: Any, orelse: Any, stmt: Any) -> None:
+        loops[0](self, target, iterable, body, [], stmt)
+        self.body(orelse)
+
+    def while_(self: Any, test: Any, body: Any, orelse: Any) -> None:
+        loops[1](self, test, body, [])
+        self.body(orelse)
+
+    patch.setattr(Lowerer, "_for", for_)
+    patch.setattr(Lowerer, "_while", while_)
+
+
+@mutant
+def the_name_of_an_except_clause_stays_bound(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lower, "_unbind", lambda name, at: _like(ast.Pass(), at))
+
+
+@mutant
+def what_handlers_need_is_not_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(liveness, "_on_error", lambda draft, live: set())
+
+
+@mutant
+def a_loop_variable_is_not_kept(patch: pytest.MonkeyPatch) -> None:
+    original = liveness._after
+
+    def after(draft: Any, live: Any) -> Any:
+        return {name for name in original(draft, live) if name not in ("i", "j")}
+
+    patch.setattr(liveness, "_after", after)
+
+
+@mutant
+def operands_are_not_put_aside(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lifter, "spill", lambda self, node, later: node)
+
+
+@mutant
+def a_walrus_behind_a_name_is_overlooked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lift, "rebinds", lambda nodes, name: False)
+
+
+@mutant
+def a_value_is_evaluated_for_each_target(patch: pytest.MonkeyPatch) -> None:
+    original = Lowerer._assign
+
+    def assign(self: Any, targets: Any, value: Any, stmt: Any) -> None:
+        for target in targets:
+            original(self, [target], copy.deepcopy(value), stmt)
+
+    patch.setattr(Lowerer, "_assign", assign)
+
+
+@mutant
+def continue_leaves_the_loop(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lowerer, "_loop_body", _leaving(Lowerer._loop_body))
+
+
+def _leaving(original: Any) -> Any:
+    def loop_body(self: Any, loop: Loop, inside: Any, body: Any) -> None:
+        original(self, Loop(loop.after, loop.after), inside, body)
+
+    return loop_body
+
+
+# --- the engine
+
+
+@mutant
+def aliases_are_saved_apart(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Saver, "_joins", lambda self, met: False)
+
+
+@mutant
+def only_assigned_variables_are_saved(patch: pytest.MonkeyPatch) -> None:
+    original = link._block
+
+    def block(it: Any, variables: Any) -> Any:
+        body, names = original(it, variables)
+        stored = {
+            node.id
+            for native in it.code
+            for node in ast.walk(ast.parse(native.source))
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        return body, frozenset(names & (stored | {n for n in names if n.startswith("_hf")}))
+
+    patch.setattr(link, "_block", block)
+
+
+@mutant
+def deleted_variables_come_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Vars, "drop", lambda self, name: None)
+
+
+@mutant
+def gather_gives_results_as_they_end(patch: pytest.MonkeyPatch) -> None:
+    original = Waiting._gathered
+
+    def gathered(self: Any, it: Any, child: Any) -> None:
+        if child in it.children:
+            it.children.remove(child)
+            it.children.append(child)
+        original(self, it, child)
+
+    patch.setattr(Waiting, "_gathered", gathered)
+
+
+@mutant
+def gather_always_raises(patch: pytest.MonkeyPatch) -> None:
+    original = Waiting.gather
+    patch.setattr(Waiting, "gather", lambda self, items, keep: original(self, items, False))
+
+
+@mutant
+def a_failing_group_leaves_its_tasks_running(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Waiting, "_abort", lambda self, group: setattr(group, "aborting", True))
+
+
+@mutant
+def contexts_of_awaited_errors_are_lost(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(machine, "_chain", lambda error, handled: None)
+
+
+@mutant
+def contexts_of_native_errors_are_lost(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(machine, "_handling", lambda error, block, vars: block(vars))
+
+
+@mutant
+def a_callers_frame_is_dropped_with_its_callees(patch: pytest.MonkeyPatch) -> None:
+    original = Machine._pop
+
+    def pop(self: Any, branch: Any) -> None:
+        original(self, branch)
+        if branch.frames:
+            self.popped.append(branch.frames[-1].id)
+
+    patch.setattr(Machine, "_pop", pop)
+
+
+@mutant
+def sleep_0_does_not_give_way(patch: pytest.MonkeyPatch) -> None:
+    original = machine._WAITS[Sleep]
+
+    def sleep(self: Any, branch: Any, item: Any) -> bool:
+        return self._resume(branch, item.result) if item.seconds <= 0 else original(self, branch, item)
+
+    patch.setitem(machine._WAITS, Sleep, sleep)
+
+
+@mutant
+def timers_of_one_moment_fire_backwards(patch: pytest.MonkeyPatch) -> None:
+    original = Machine.timer
+
+    def timer(self: Any, at: float, kind: str, target: Any, mark: Any, *, serial: int | None = None) -> int:
+        return original(self, at, kind, target, mark, serial=serial if serial is not None else -self.fresh())
+
+    patch.setattr(Machine, "timer", timer)
+
+
+@mutant
+def unmatched_parts_of_a_group_are_swallowed(patch: pytest.MonkeyPatch) -> None:
+    original = kit.KIT["_hf_rest"]
+    patch.setitem(kit.KIT, "_hf_rest", lambda split: original({**split, "rest": None}))
+
+
+@mutant
+def a_cancelled_wait_swallows_the_cancellation(patch: pytest.MonkeyPatch) -> None:
+    original = Waiting._cancel_wait
+
+    def cancel_wait(self: Any, branch: Any) -> bool:
+        return True if isinstance(branch.wait, machine.OnTime) else original(self, branch)
+
+    patch.setattr(Waiting, "_cancel_wait", cancel_wait)
