@@ -89,7 +89,12 @@ class ManualClock:
         if moment <= self._now:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        cancel = self.call_at(moment, lambda: future.done() or future.set_result(None))
+        
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        cancel = self.call_at(moment, wake)
         try:
             await future
         finally:

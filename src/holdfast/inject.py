@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import typing
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -59,7 +59,9 @@ def _marked(function: Callable[..., Any]) -> dict[str, Depend]:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return {}
-    hints = _hints(function) if any(_may_be_marked(p) for p in parameters.values()) else {}
+    hints: Mapping[str, Any] = {}
+    if any(_may_be_marked(parameter) for parameter in parameters.values()):
+        hints = _hints(function)
     found: dict[str, Depend] = {}
     for name, parameter in parameters.items():
         if isinstance(parameter.default, Depend):
@@ -103,7 +105,7 @@ def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 @asynccontextmanager
-async def provided(plan: Plan) -> AsyncIterator[dict[str, Any]]:
+async def provided(plan: Plan) -> AsyncGenerator[dict[str, Any], None]:
     """The injected arguments of a call; they are torn down in reverse order when the block ends, errors included."""
     if not plan.needs:
         yield {}

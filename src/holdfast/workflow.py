@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
+from holdfast.arguments import Binder
 from holdfast.clock import as_seconds
 from holdfast.codec.registry import BY_TAG, BY_TYPE, Registered
 from holdfast.compiler import compile_workflow, only_undefined
@@ -92,11 +93,13 @@ class Workflow:
 
     __holdfast_workflow__: ClassVar[str] = ""
     __holdfast_definition__: ClassVar[Definition[Any] | None] = None
+    __holdfast_binder__: ClassVar[Binder | None] = None
 
     def __init_subclass__(cls, *, name: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.__holdfast_workflow__ = name or f"{cls.__module__}:{cls.__qualname__}"
         cls.__holdfast_definition__ = None
+        cls.__holdfast_binder__ = None
         own = vars(cls).get("run")
         if own is not None and inspect.iscoroutinefunction(own):
             cls.run = _RunMethod(own)  # type: ignore[attr-defined]
@@ -227,16 +230,15 @@ def _compile_now(cls: type[Workflow], *, name: str | None) -> type[Workflow]:
 
 
 def bind_arguments(cls: type[Workflow], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of `run` by parameter name. Raises TypeError as calling it would."""
-    method = inspect.getattr_static(cls, "run", None)
-    function = getattr(method, "__holdfast_original__", method)
-    if function is None:
-        raise ConfigurationError(f"{cls.__qualname__} has no `async def run(self, …)`")
-    bound = inspect.signature(function).bind(None, *args, **kwargs)
-    bound.apply_defaults()
-    arguments = dict(bound.arguments)
-    del arguments[next(iter(arguments))]
-    return arguments
+    """Arguments of `run` by parameter name. Raises TypeError as calling it would, ValidationError for a wrong value."""
+    binder: Binder | None = cls.__dict__.get("__holdfast_binder__")
+    if binder is None:
+        method = inspect.getattr_static(cls, "run", None)
+        function = getattr(method, "__holdfast_original__", method)
+        if function is None:
+            raise ConfigurationError(f"{cls.__qualname__} has no `async def run(self, …)`")
+        binder = cls.__holdfast_binder__ = Binder(function, name=cls.__qualname__)
+    return binder.bind(args, kwargs)
 
 
 def durable_class(cls: type[Workflow], methods: dict[str, Callable[..., Any]]) -> type[Workflow]:
@@ -256,7 +258,7 @@ def _is_workflow(found: object) -> bool:
 
 
 def _attributes(made: Any) -> dict[str, Any]:
-    return dict(vars(made))
+    return dict(made.__dict__)
 
 
 def _savable(cls: type[Workflow]) -> None:
@@ -264,8 +266,8 @@ def _savable(cls: type[Workflow]) -> None:
     tag = f":workflow:{cls.__module__}:{cls.__qualname__}"
 
     def blank(attributes: Any) -> Any:
-        made = object.__new__(cls)
-        vars(made).update(attributes)
+        made = cast(Any, object.__new__(cls))
+        made.__dict__.update(attributes)
         return made
 
     BY_TYPE[cls] = BY_TAG[tag] = Registered(cls, tag, _attributes, blank)

@@ -63,31 +63,38 @@ class Writer:
             out += _indented(self.helper(number)) + [""]
         out += _indented(self.recursive()) + [""]
         self.scope = Scope("run", helpers=helpers, root=True)
-        body = ["a, b, c = 1, n, 3", "xs, ys = [1, 2], [3]", 'd = {"k": 1, "m": 2}', "box = Box(7)", "err = None"]
-        body += self.block(most=7, least=3)
+        body = ["a, b, c = 1, n, 3", "xs, ys = [1, 2], [3]", 'd = {"k": 1, "m": 2}', "box = Box(7)", "err = e = None", "i = j = 4"]
+        for _ in range(4 + self.pick(5)):
+            body += self.survived(self.statement(top=True))
         body += [self.returning()]
         out += _indented(["async def run(self, n):", *_indented(body)])
         return "\n".join(out) + "\n"
 
     # --- functions
 
+    def survived(self, lines: Lines) -> Lines:
+        """Mostly, an error ends one statement of `run` and not all of it."""
+        if self.chance(20):
+            return lines
+        return ["try:", *_indented(lines), "except Exception as e:", "    note('survived', seen(e))"]
+
     def module_helper(self) -> Lines:
         self.scope = Scope("outside", helpers=-1, root=False)
-        body = ["a, b, c = p, 2, 3", "xs, ys = [p], []", 'd = {"k": 1}', "box = Box(1)", "err = None"]
+        body = ["a, b, c = p, 2, 3", "xs, ys = [p], []", 'd = {"k": 1}', "box = Box(1)", "err = e = None", "i = j = 4"]
         body += ["me = Box(2)", *(line.replace("self.", "me.") for line in self.block(most=3)), "return a + r"]
         return ["async def outside(p, q=4, *rest, r=1, **more):", *_indented(body), ""]
 
     def helper(self, number: int) -> Lines:
         self.scope = Scope(f"h{number}", helpers=number, root=False)
         xs = self.one(["[p, 8]", "self.items"])
-        body = ["a, b, c = p, q, 6", f"xs, ys = {xs}, [q]", 'd = {"k": p}', "box = Box(q)", "err = None"]
+        body = ["a, b, c = p, q, 6", f"xs, ys = {xs}, [q]", 'd = {"k": p}', "box = Box(q)", "err = e = None", "i = j = 4"]
         body += self.block(most=4)
         return [f"async def h{number}(self, p, q=2):", *_indented([*body, self.returning(plain=True)])]
 
     def recursive(self) -> Lines:
         self.scope = Scope("rec", helpers=0, root=False)
         self.scope.budget = 3
-        body = ["a, b, c = k, 1, 2", "xs, ys = [k], self.items", 'd = {"k": k}', "box = Box(k)", "err = None"]
+        body = ["a, b, c = k, 1, 2", "xs, ys = [k], self.items", 'd = {"k": k}', "box = Box(k)", "err = e = None", "i = j = 4"]
         body += ["if k <= 0:", f"    return {self.number(1)}"]
         body += self.block(most=2)
         onward = self.one(["a + await self.rec(k - 1)", "await self.rec(k - 1)", "await act(a) + await self.rec(k - 1)"])
@@ -108,24 +115,26 @@ class Writer:
             out += self.statement()
         return out or ["pass"]
 
-    def statement(self) -> Lines:
+    def statement(self, *, top: bool = False) -> Lines:
         scope = self.scope
-        scope.budget -= 1
+        scope.budget -= 0 if top else 1
         simple: list[tuple[int, Callable[[], Lines]]] = [
             (8, self.assign),
             (5, self.augment),
             (4, self.alias),
             (3, self.expression),
+            (2, self.delete),
+            (2, self.local_function),
+            (3, self.task),
+            (3, self.use_task),
             (5, self.leave),
             (2, self.raising),
-            (2, self.delete),
             (1, self.asserting),
-            (2, self.local_function),
-            (2, self.task),
-            (2, self.use_task),
         ]
         if scope.budget < 0:
             return self.weighted(simple[:4])()
+        if top:
+            simple = simple[:-3]
         compound: list[tuple[int, Callable[[], Lines]]] = [
             (4, self.choice),
             (3, self.while_loop),
@@ -134,11 +143,13 @@ class Writer:
             (3, self.matching),
             (1, self.trying_star),
             (2, self.timeout),
-            (2, self.group),
-            (1, self.waiting),
+            (3, self.group),
+            (2, self.waiting),
             (1, self.completed),
             (1, self.waiting_for),
         ]
+        if top:
+            return self.weighted(simple[4:] + compound + compound)() if self.chance(70) else self.weighted(simple[:4])()
         return self.weighted(simple + compound)()
 
     def assign(self) -> Lines:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from holdfast.errors import ConfigurationError
 from holdfast.logs import get_logger
@@ -72,8 +74,8 @@ class Supervisor:
             for child in self.children:
                 _signal(child, signal.SIGTERM)
 
-    def _keep(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -146,11 +148,12 @@ class Supervisor:
 
     async def _reloading(self) -> None:
         try:
-            from watchfiles import PythonFilter, awatch
+            watchfiles: Any = importlib.import_module("watchfiles")
         except ImportError as error:
             self._stopping.set()
             raise ConfigurationError("--reload needs watchfiles: pip install 'holdfast[reload]'") from error
-        async for changes in awatch(".", watch_filter=PythonFilter(), stop_event=self._stopping):
+        watched = watchfiles.awatch(".", watch_filter=watchfiles.PythonFilter(), stop_event=self._stopping)
+        async for changes in watched:
             print(f"holdfast: {len(changes)} changed, restarting", file=sys.stderr)
             for child in list(self.children):
                 self._keep(self._replace(child))

@@ -11,7 +11,7 @@ from holdfast.compiler.diagnostics import Problems, problem_at
 from holdfast.compiler.names import users_own
 from holdfast.compiler.source import Source
 from holdfast.compiler.syntax import bound_names, own_nodes
-from holdfast.ir.rules import ASYNC_NAMES, closed, hidden_attributes, is_closed, module_chains
+from holdfast.ir.rules import ASYNC_NAMES, CLOSED_BUILTINS, closed, hidden_attributes, is_closed, module_chains
 
 _UNKNOWN = object()
 
@@ -80,8 +80,8 @@ class _Checker:
 
     def _call(self, node: ast.Call, func: ast.expr) -> None:
         value = self._static(func)
-        if value is _UNKNOWN:
-            return
+        if value is _UNKNOWN or (isinstance(func, ast.Name) and func.id in CLOSED_BUILTINS):
+            return  # closed builtins are refused by name
         dotted = is_closed(value)
         if dotted is not None:
             self._refuse(node, "HF005", f"`{ast.unparse(func)}(…)` is a blocking or outside call", _instead(dotted))

@@ -171,7 +171,9 @@ def async_methods(cls: type, base: type) -> dict[str, tuple[type, FunctionType]]
         for name, raw in vars(owner).items():
             value: Any = original(raw)
             plain = inspect.unwrap(value) if callable(value) else value
-            if inspect.iscoroutinefunction(plain) and not hasattr(raw, "__holdfast_action__"):
+            # One that yields is taken too, so that its `yield` can be refused.
+            is_async = inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain)
+            if is_async and not hasattr(raw, "__holdfast_action__"):
                 found[name] = (owner, cast("FunctionType", plain))
             elif name in found:
                 del found[name]

@@ -110,7 +110,7 @@ def meaning_of(value: object, *, name: str, module: str) -> Ref | Constant | str
         return Ref("workflow", _target(value) or _local(value))
     if isinstance(value, ModuleType):
         return Ref("module", value.__name__)
-    if isinstance(value, FunctionType) and getattr(value, "__module__", "").split(".")[0] == "asyncio":
+    if isinstance(value, FunctionType) and (getattr(value, "__module__", None) or "").split(".")[0] == "asyncio":
         return Ref("async", value.__name__)
     if isinstance(value, type) and value in (asyncio.TaskGroup, asyncio.Timeout, asyncio.Task, asyncio.Future):
         return Ref("async", value.__name__)

@@ -6,6 +6,7 @@ import ast
 import builtins
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from holdfast.codec import decode
@@ -13,7 +14,7 @@ from holdfast.engine.frame import Vars
 from holdfast.engine.rewrite import FRAME, Rewriter
 from holdfast.errors import ProgramError
 from holdfast.ir.program import Await, Block, Branch, Function, Jump, Native, Next, Program, Raise, Ref, Return
-from holdfast.ir.rules import BUILTINS, OPEN_DUNDERS, closed, hidden_attributes
+from holdfast.ir.rules import BUILTINS, closed, hidden, hidden_attributes
 
 RETURNED = -1
 AWAITS = -2
@@ -78,7 +79,7 @@ def link(program: Program, *, resolve: Resolver, cls: Callable[[dict[str, Any]],
         space["__builtins__"] = SAFE_BUILTINS
         space.update({const: decode(tree) for const, tree in program.consts.get(name, {}).items()})
         refs = program.refs.get(name, {})
-        space.update({label: resolve(ref) for label, ref in refs.items() if ref.kind != "function"})
+        space.update({label: _resolved(ref, resolve) for label, ref in refs.items() if ref.kind != "function"})
     functions = {name: _function(function, spaces[function.space]) for name, function in program.functions.items()}
     make_sub: Callable[[str, dict[str, Any]], Any] = kit["_hf_sub"]
     callers = {name: _caller(name, function, make_sub) for name, function in functions.items()}
@@ -87,6 +88,14 @@ def link(program: Program, *, resolve: Resolver, cls: Callable[[dict[str, Any]],
         space.update({label: callers[ref.target] for label, ref in refs.items() if ref.kind == "function"})
     durable = cls({attr: callers[name] for attr, name in program.methods.items()})
     return LinkedProgram(program, functions, durable)
+
+
+def _resolved(ref: Ref, resolve: Resolver) -> object:
+    found = resolve(ref)
+    if isinstance(found, ModuleType):
+        # A module is reached by its own name, as a view of what is open in it.
+        raise ProgramError(f"{ref.target} leads to the module {found.__name__!r}; import it by its own name")
+    return found
 
 
 def check_program(program: Program) -> None:
@@ -191,7 +200,10 @@ def _block(block: Block, variables: frozenset[str]) -> tuple[list[ast.stmt], fro
     names: set[str] = set()
 
     def take(native: Native, *, expression: bool) -> Any:
-        tree = ast.parse(native.source, mode="eval" if expression else "exec")
+        try:
+            tree = ast.parse(native.source, mode="eval" if expression else "exec")
+        except SyntaxError as error:
+            raise ProgramError(f"the stored program is damaged: {native.source[:60]!r} does not parse") from error
         nodes = [tree.body] if isinstance(tree, ast.Expression) else tree.body  # type: ignore[attr-defined]
         for node in nodes:
             _relocate(node, native.lines)
@@ -283,7 +295,7 @@ def _relocate(node: ast.AST, lines: tuple[int, ...]) -> None:
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(target: Any, name: str, *rest: Any) -> Any:
-        if isinstance(name, str) and name.startswith("__") and name.endswith("__") and name not in OPEN_DUNDERS:
+        if isinstance(name, str) and hidden(name):
             raise AttributeError(f"the attribute {name!r} is closed to workflow code")
         return function(target, name, *rest)
 

@@ -81,9 +81,15 @@ def hidden_attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
     """Attributes in `tree` that reach behind the declared names."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            name = node.attr
-            if name.startswith("__") and name.endswith("__") and name not in OPEN_DUNDERS:
+            if hidden(node.attr):
                 yield node
+
+
+def hidden(attribute: str) -> bool:
+    """Whether an attribute reaches behind the declared names: double underscores, and what is the engine's own."""
+    if attribute.startswith("_hf"):
+        return True
+    return attribute.startswith("__") and attribute.endswith("__") and attribute not in OPEN_DUNDERS
 
 
 def module_chains(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:

@@ -43,10 +43,10 @@ def read_history(steps: Sequence[Step], program: Program | None) -> list[StepVie
     for step in steps:
         row = cast("dict[str, Any]", loads(step.payload))
         if "start" in row:
-            arguments = row["start"][1] if isinstance(row["start"], list) else {}
-            views.append(
-                StepView(seq=step.seq, at=step.at, events=["started"], changed=_plain_dict(arguments), line=None)
+            begun = StepView(
+                seq=step.seq, at=step.at, events=["started"], changed=_plain_dict(row["start"][1]), line=None
             )
+            views.append(begun)
             continue
         put: dict[str, Any] = row.get("full") or row.get("put") or {}
         now = variables(put)
@@ -100,8 +100,8 @@ def _line(put: Mapping[str, Any], program: Program | None) -> int | None:
     for key, record in put.items():
         if key[0] == "b" and key[1:].isdigit() and record["at"]:
             _, name, block = record["at"][-1]
-            function = program.functions.get(name)
-            end = None if function is None else function.blocks[block].end
+            function = program.functions.get(str(name))
+            end = None if function is None else function.blocks[int(block)].end
             if isinstance(end, Await):
                 return end.value.line
     return None

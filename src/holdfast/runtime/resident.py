@@ -103,8 +103,9 @@ def awaken(claimed: Claimed, program: LinkedProgram, *, now: float) -> Resident:
 def begin_values(start: Any, program: LinkedProgram) -> tuple[Any, dict[str, Any]]:
     """The workflow object and the variables with which the entry function begins."""
     attributes, arguments = decode(start)
-    made: Any = object.__new__(program.cls)
-    vars(made).update(attributes)
+    cls: Any = program.cls
+    made = cast(Any, object.__new__(cls))
+    made.__dict__.update(attributes)
     # The first parameter is `self`, whatever its author called it.
     first = program.program.functions[program.program.entry].params.split(",")[0].strip().rstrip("/").strip()
     return made, {first: made, **arguments}

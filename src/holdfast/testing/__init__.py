@@ -37,7 +37,9 @@ async def workflow_app(
     clock = ManualClock(start)
     app = App("test", url=url, clock=clock, **settings)
     app.forgetful = crash
-    app.stubs = {getattr(action, "name", action): stub for action, stub in (stubs or {}).items()}
+    app.stubs = {
+        action if isinstance(action, str) else action.name: stub for action, stub in (stubs or {}).items()
+    }
     async with app:
         worker = app.start_worker()
         await worker.ready.wait()

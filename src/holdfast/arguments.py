@@ -1,0 +1,93 @@
+"""Arguments at the edge: bound as Python binds them, then validated against the annotations. Runs no user code but validators."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import pydantic
+from pydantic import ConfigDict, TypeAdapter
+
+from holdfast.errors import ValidationError
+from holdfast.inject import Depend
+
+_ARBITRARY = ConfigDict(arbitrary_types_allowed=True)
+
+
+class Binder:
+    """The parameters of a method, without its first one, and what its annotations demand."""
+
+    def __init__(self, function: Callable[..., Any], *, name: str) -> None:
+        self.name = name
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())[1:]
+        self._signature = signature.replace(parameters=parameters)
+        self._adapters = _adapters(function, parameters)
+        self._variadic = {
+            p.name for p in parameters if p.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        }
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by parameter name. Raises TypeError as a call would, ValidationError for values that don't fit."""
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        problems: list[str] = []
+        for name, adapter in self._adapters.items():
+            try:
+                arguments[name] = self._validated(name, adapter, arguments[name])
+            except pydantic.ValidationError as error:
+                for item in error.errors(include_url=False, include_context=False):
+                    where = "".join(f"[{part!r}]" for part in item["loc"])
+                    problems.append(f"{name}{where}: {item['msg']} (got {_short(item['input'])})")
+        if problems:
+            raise ValidationError(f"{self.name} cannot be started with these arguments:\n  " + "\n  ".join(problems))
+        return arguments
+
+    def _validated(self, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+        if name not in self._variadic:
+            return adapter.validate_python(value)
+        if isinstance(value, tuple):
+            return tuple(adapter.validate_python(one) for one in typing.cast("tuple[Any, ...]", value))
+        return {key: adapter.validate_python(one) for key, one in value.items()}
+
+
+def _adapters(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> dict[str, TypeAdapter[Any]]:
+    """A validator for each parameter whose annotation pydantic understands; the others are taken as they come."""
+    hints = _hints(function)
+    found: dict[str, TypeAdapter[Any]] = {}
+    for parameter in parameters:
+        hint = hints.get(parameter.name, inspect.Parameter.empty)
+        if hint is inspect.Parameter.empty or hint is Any or isinstance(parameter.default, Depend):
+            continue
+        adapter = _adapter(hint)
+        if adapter is not None:
+            found[parameter.name] = adapter
+    return found
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any] | None:
+    try:
+        return TypeAdapter(hint)
+    except pydantic.errors.PydanticUserError:
+        pass
+    try:
+        return TypeAdapter(hint, config=_ARBITRARY)
+    except pydantic.errors.PydanticUserError:
+        return None
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        # A name that only the type checker knows; what is annotated with real types still counts.
+        raw: dict[str, Any] = getattr(function, "__annotations__", {})
+        return {name: hint for name, hint in raw.items() if not isinstance(hint, str)}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,216 @@
+"""Every refusal has its code, line, caret and way out; several come at once; nothing is dropped in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import linecache
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from holdfast.compiler import compile_workflow
+from holdfast.compiler.diagnostics import REASONS, Problem
+from holdfast.errors import CompileError
+from holdfast.task import action
+from holdfast.workflow import WORKFLOWS, Workflow, workflow
+
+_serial = itertools.count()
+
+
+@action(name="refusal-tests:act")
+async def act(*args: Any) -> Any:
+    return args
+
+
+class Closed:
+    """Can be neither saved nor imported under its name."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("closed")
+
+
+FOREIGN: dict[str, Any] = {}
+exec(compile("async def foreign(): pass", "/lib/site-packages/foreign.py", "exec"), FOREIGN)
+
+
+def a_module(text: str, **names: Any) -> types.ModuleType:
+    """A module of this text, whose source can be read."""
+    name = f"refused_program_{next(_serial)}"
+    file = f"/refused/{name}.py"
+    module = types.ModuleType(name)
+    module.__file__ = file
+    module.__dict__.update(Workflow=Workflow, act=act, asyncio=asyncio, time=time, socket=socket, **names)
+    module.__dict__.update(sqlite3=sqlite3, subprocess=subprocess, foreign=FOREIGN["foreign"])
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    sys.modules[name] = module
+    exec(compile(text, file, "exec"), module.__dict__)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def forget_modules() -> Iterator[None]:
+    yield
+    for name in [name for name in sys.modules if name.startswith("refused_program_")]:
+        del sys.modules[name]
+    for key in [key for key, cls in WORKFLOWS.items() if cls.__module__.startswith("refused_program_")]:
+        del WORKFLOWS[key]
+
+
+def run_of(body: str, before: str = "") -> str:
+    """A module with one workflow class `W`, whose `run` has this body."""
+    lines = "\n".join("        " + line for line in body.split("\n"))
+    return f"{before}class W(Workflow):\n    async def run(self, x=1):\n{lines}\n"
+
+
+def problems_of(text: str, **names: Any) -> tuple[Problem, ...]:
+    module = a_module(text, **names)
+    with pytest.raises(CompileError) as caught:
+        compile_workflow(module.W, name="w", base=Workflow)
+    problems: Any = caught.value.problems
+    return problems
+
+
+# code: (body of run, what the caret stands under, the line within the body, words of the hint)
+REFUSED: dict[str, list[tuple[str, str, int, str]]] = {
+    "HF002": [("await act(1)\nreturn missing", "missing", 2, "define or import")],
+    "HF003": [("yield 1", "yield 1", 1, "return it"), ("x = [(yield)]", "yield", 1, "return it")],
+    "HF004": [("await foreign()", "foreign()", 1, "inside an @action")],
+    "HF005": [
+        ("time.sleep(1)", "time.sleep(1)", 1, "await asyncio.sleep"),
+        ("socket.create_connection(x)", "socket.create_connection(x)", 1, "@action"),
+        ("subprocess.run([])", "subprocess.run([])", 1, "@action"),
+        ("c = sqlite3.connect(x)", "sqlite3.connect(x)", 1, "@action"),
+    ],
+    "HF006": [("with x:\n    await act(1)", "x", 1, "try/finally")],
+    "HF007": [("async with asyncio.Lock():\n    pass", "asyncio.Lock()", 1, "inside one @action")],
+    "HF008": [("async for y in act(1):\n    pass", "act(1)", 1, "return a list")],
+    "HF009": [
+        ("async def inner():\n    pass", "async def inner():", 1, "a method or a module-level function"),
+        ("class Inner:\n    pass", "class Inner:", 1, "module level"),
+    ],
+    "HF010": [("global y\ny = 1", "global y", 1, "keep it in `self`")],
+    "HF011": [("def f():\n    return 1\nawait act(1)\nreturn f()", "def f():", 1, "module-level function")],
+    "HF012": [
+        ("return sum(await act(i) for i in x)", "(await act(i) for i in x)", 1, "list comprehension"),
+        ("for i in (j for j in x):\n    await act(i)", "(j for j in x)", 1, "list comprehension"),
+    ],
+    "HF013": [("return x.__dict__", "x.__dict__", 1, "helper function")],
+    "HF014": [("_hf1 = 2", "_hf1", 1, "another name")],
+    "HF015": [
+        ("import os", "import os", 1, "top of the module"),
+        ("from os import path", "from os import path", 1, "top of the module"),
+    ],
+    "HF017": [
+        ("q = asyncio.Queue()", "asyncio.Queue", 1, "self.receive"),
+        ("loop = asyncio.get_running_loop()", "asyncio.get_running_loop", 1, "gather, wait"),
+    ],
+    "HF018": [("open(x)", "open", 1, "@action"), ("eval('1')", "eval", 1, "expression"), ("vars(x)", "vars", 1, "helper")],
+    "HF021": [("super().run()", "super", 1, "name the class")],
+    "HF022": [("(a, b[await act(1)]) = x", "(a, b[await act(1)])", 1, "variable of its own")],
+    "HF024": [("act(1)\nreturn 2", "act(1)", 1, "await act(1)")],
+}
+
+CASES = [(code, *case) for code, cases in REFUSED.items() for case in cases]
+
+
+@pytest.mark.parametrize(("code", "body", "under", "line", "hint"), CASES)
+def test_what_cannot_be_kept_is_refused_with_its_place_and_a_way_out(
+    code: str, body: str, under: str, line: int, hint: str
+) -> None:
+    found = [p for p in problems_of(run_of(body)) if p.code == code]
+    assert found, f"{code} is not among what was refused"
+    problem = found[0]
+    assert problem.line == line + 2
+    assert hint in problem.hint
+    shown, caret = str(problem).split("\n")[1:3]
+    start, width = len(caret) - len(caret.lstrip()), caret.count("^")
+    assert shown[start : start + width] == under
+    assert f"{problem.file}:{problem.line}:{problem.column}: {code} " in str(problem)
+    assert f"why: {REASONS[code]}" in str(problem)
+
+
+def test_source_that_cannot_be_read_is_refused() -> None:
+    module = types.ModuleType("refused_program_without_file")
+    sys.modules[module.__name__] = module
+    module.__dict__["Workflow"] = Workflow
+    exec("class W(Workflow):\n    async def run(self): pass", module.__dict__)
+    with pytest.raises(CompileError, match="HF001.*cannot be read") as caught:
+        compile_workflow(module.W, name="w", base=Workflow)
+    problems: Any = caught.value.problems
+    assert "define it in a file" in problems[0].hint
+
+
+def test_a_default_that_cannot_be_captured_is_refused() -> None:
+    text = "class W(Workflow):\n    async def run(self, x=thing()):\n        return x\n"
+    (problem,) = problems_of(text, thing=Closed)
+    assert (problem.code, problem.line, problem.column) == ("HF019", 2, 27)
+    assert "define it at module level" in problem.hint
+
+
+def test_a_class_without_run_is_refused() -> None:
+    (problem,) = problems_of("class W(Workflow):\n    pass\n")
+    assert (problem.code, problem.line) == ("HF020", 1)
+    assert "add `async def run(self, …)`" in problem.hint
+
+
+def test_a_local_object_that_cannot_be_captured_is_refused() -> None:
+    text = "def make():\n    thing = new()\n    class W(Workflow):\n        async def run(self):\n            return thing\n    return W\nW = make()\n"
+    (problem,) = problems_of(text, new=Closed)
+    assert (problem.code, problem.line, problem.column) == ("HF023", 5, 20)
+    assert "define it at module level" in problem.hint
+
+
+def test_every_reason_has_a_test() -> None:
+    assert REASONS.keys() == REFUSED.keys() | {"HF001", "HF019", "HF020", "HF023"}
+
+
+def test_all_problems_are_shown_at_once_and_in_order() -> None:
+    found = problems_of(run_of("time.sleep(1)\nopen(x)\nact(2)\nimport os\nwith x:\n    await act(3)\nreturn missing"))
+    assert [(p.code, p.line) for p in found] == [
+        ("HF005", 3),
+        ("HF018", 4),
+        ("HF024", 5),
+        ("HF015", 6),
+        ("HF006", 7),
+        ("HF002", 9),
+    ]
+
+
+def test_a_problem_in_a_helper_is_shown_at_the_helper() -> None:
+    before = "async def helper():\n    time.sleep(1)\n\n"
+    (problem,) = problems_of(run_of("await helper()", before))
+    assert (problem.code, problem.line) == ("HF005", 2)
+
+
+def test_a_name_defined_later_in_the_module_is_looked_up_later() -> None:
+    text = "@workflow\n" + run_of("return await later(x)") + "\nasync def later(x):\n    return x\n"
+    module = a_module(text, workflow=workflow)
+    assert compile_workflow(module.W, name="w", base=Workflow).functions
+
+
+def test_a_missing_name_does_not_hide_a_real_problem_at_import() -> None:
+    with pytest.raises(CompileError, match="HF005"):
+        a_module("@workflow\n" + run_of("time.sleep(1)\nreturn later(x)"), workflow=workflow)
+
+
+@pytest.mark.parametrize("call", ["self.helper(1)", "helper(1)", "act(1)", "x and act(1)", "y = act(1)"])
+def test_a_call_that_is_never_awaited_is_not_dropped_in_silence(call: str) -> None:
+    text = (
+        "async def helper(x):\n    return x\n\nclass W(Workflow):\n    async def helper(self, x):\n        return x\n"
+        f"    async def run(self, x=1):\n        {call}\n        return x\n"
+    )
+    module = a_module(text)
+    if call in ("y = act(1)", "x and act(1)"):
+        # Kept in a variable or tested it may be awaited later: Python itself only warns.
+        assert compile_workflow(module.W, name="w", base=Workflow).functions
+        return
+    with pytest.raises(CompileError, match=r"HF024.*is never awaited"):
+        compile_workflow(module.W, name="w", base=Workflow)

@@ -1,0 +1,153 @@
+"""A stored program is refused where its text reaches for more than a compiled one could."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from holdfast.errors import ProgramError
+from holdfast.ir.text import program_hash
+from holdfast.model.instance import StoredProgram
+from holdfast.registry import ModuleView, Registry
+from holdfast.task import action
+from holdfast.workflow import Workflow, definition_of
+
+LIMIT = 3
+
+
+@action(name="stored-tests:act")
+async def act(x: int) -> int:
+    return x
+
+
+class Sound(Workflow):
+    async def run(self, x: int) -> int:
+        y = await act(x)
+        while y < LIMIT:
+            y = await act(y)
+        return os.path.basename("a/b") + str(y)  # type: ignore[return-value]
+
+
+@pytest.fixture
+def stored() -> StoredProgram:
+    return Registry().stored(definition_of(Sound))
+
+
+@pytest.fixture
+def reexport() -> Iterator[str]:
+    module = types.ModuleType("stored_tests_app")
+    module.os, module.run, module.sys = os, os.system, sys  # type: ignore[attr-defined]
+    sys.modules[module.__name__] = module
+    yield module.__name__
+    del sys.modules[module.__name__]
+
+
+def tampered(stored: StoredProgram, old: str, new: str) -> StoredProgram:
+    assert old in stored.text
+    text = stored.text.replace(old, new)
+    return replace(stored, text=text, hash=program_hash(text))
+
+
+def test_what_was_compiled_can_be_linked(stored: StoredProgram) -> None:
+    assert Registry().link(stored).entry.blocks
+
+
+def test_a_text_that_does_not_fit_its_hash_is_refused(stored: StoredProgram) -> None:
+    with pytest.raises(ProgramError, match="hash does not fit"):
+        Registry().link(replace(stored, text=stored.text.replace("LIMIT", "LIMlT")))
+
+
+def test_a_text_without_the_signature_is_refused(stored: StoredProgram) -> None:
+    with pytest.raises(ProgramError, match="not signed with this"):
+        Registry(signing_key="key").link(stored)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("import os", "import"),
+        ("from os import system", "import"),
+        ("x = x.__class__.__base__.__subclasses__()", "__base__|__subclasses__"),
+        ("x = act.__wrapped__.__globals__", "__wrapped__|__globals__"),
+        ("x = os._hf_module.system('true')", "_hf_module"),
+        ("class C: pass", "class"),
+        ("global LIMIT", "global"),
+        ("async def f(): pass", "async function"),
+        ("x = [await y for y in x]", "await|parse"),
+        ("x = (", "parse|damaged"),
+    ],
+)
+def test_native_code_that_was_never_compiled_is_refused(stored: StoredProgram, line: str, words: str) -> None:
+    name = next(text for text in stored.text.split("\n") if text.startswith("  b0:"))
+    with pytest.raises(ProgramError, match=words):
+        Registry().link(tampered(stored, f"{name}\n", f"{name}\n    do @1 | {line}\n"))
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "object os:system",
+        "object posix:system",
+        "object subprocess:run",
+        "object builtins:eval",
+        "object builtins:exec",
+        "object stored_tests_app:run",
+        "object stored_tests_app:os.system",
+        "object stored_tests_app:os",
+        pytest.param(
+            "object stored_tests_app:sys.modules",
+            marks=pytest.mark.xfail(strict=True, reason="the registry walks through modules that a module imports"),
+        ),
+        "module subprocess",
+        "module builtins",
+        "module sys",
+        "module importlib",
+        "module not_loaded_anywhere",
+        "function missing:function",
+        "async run",
+        "async to_thread",
+        "action nobody:has_this",
+        "workflow os:path",
+        "magic os:path",
+    ],
+)
+def test_a_name_that_leads_somewhere_closed_is_refused(stored: StoredProgram, reexport: str, ref: str) -> None:
+    with pytest.raises(ProgramError):
+        Registry().link(tampered(stored, "ref act = action stored-tests:act", f"ref act = {ref}"))
+
+
+@pytest.mark.parametrize("jump", [r"then b\d+ else", r"else b\d+", r"then b\d+ keep"])
+def test_a_jump_out_of_the_function_is_refused(stored: StoredProgram, jump: str) -> None:
+    found = re.search(jump, stored.text)
+    assert found is not None
+    with pytest.raises(ProgramError, match="jumps to a block that is not there"):
+        Registry().link(tampered(stored, found[0], re.sub(r"\d+", "99", found[0])))
+
+
+@pytest.mark.parametrize("text", ["", "holdfast program 9\n", "nonsense", "holdfast program 1\nworkflow x\n"])
+def test_a_text_that_is_no_program_is_refused(stored: StoredProgram, text: str) -> None:
+    with pytest.raises(ProgramError):
+        Registry().link(replace(stored, text=text, hash=program_hash(text)))
+
+
+def test_a_missing_function_is_refused(stored: StoredProgram) -> None:
+    with pytest.raises(ProgramError, match="missing"):
+        Registry().link(tampered(stored, "entry ", "entry gone."))
+
+
+@pytest.mark.parametrize("name", ["system", "remove", "sys", "abc", "__builtins__", "popen"])
+def test_a_module_gives_no_way_through_itself(name: str) -> None:
+    with pytest.raises(AttributeError, match="closed|leads to another module"):
+        getattr(ModuleView(os), name)
+
+
+def test_a_module_gives_what_is_open_in_it() -> None:
+    assert ModuleView(os).getcwd is os.getcwd
+    with pytest.raises(AttributeError, match="cannot assign"):
+        ModuleView(os).environ = {}

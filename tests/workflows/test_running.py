@@ -1,0 +1,228 @@
+"""Workers on real stores: counts of statements, spilling, corrupt rows, changed code, recycling."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from holdfast import App, Status, Workflow, WorkflowParked, action, start_many, workflow
+
+
+@action
+async def add_one(n: int) -> int:
+    return n + 1
+
+
+@workflow
+class Loop(Workflow):
+    async def run(self, turns: int) -> int:
+        total = 0
+        for _ in range(turns):
+            total = await add_one(total)
+        return total
+
+
+@workflow
+class Fan(Workflow):
+    async def run(self, width: int) -> int:
+        return sum(await asyncio.gather(*[add_one(n) for n in range(width)]))
+
+
+@pytest.fixture
+async def working(url: str):
+    """An App with a worker on real time."""
+    app = App("test", url=url, concurrent_per_worker=50)
+    async with app:
+        await app.start_worker().ready.wait()
+        yield app
+
+
+async def test_a_step_is_one_statement_and_one_row(working: App):
+    await Loop().run(1)
+    per_commit = 3 if working.store.traits.name == "sqlite" else 1
+    before = working.store.statements
+    handle = await Loop().start(100)
+    assert await handle.result() == 100
+    spent = working.store.statements - before
+    assert len(await handle.history()) == 102
+    # A hundred and one commits; starting, claiming, looking into the inbox and fetching the result come on top.
+    assert spent <= 101 * per_commit + 40
+
+
+async def test_what_many_instances_did_is_written_together(working: App):
+    handles = await start_many(Loop().start(3) for _ in range(200))
+    owner = working.worker.owner
+    before = owner.commits
+    assert [await handle.result() for handle in handles] == [3] * 200
+    assert owner.commits - before < 200
+
+
+async def test_an_idle_worker_is_quiet(postgres_url: str):
+    app = App("test", url=postgres_url)
+    async with app:
+        await app.start_worker().ready.wait()
+        await Loop().run(1)
+        # It listens, and looks around with growing pauses: measured over seconds, for it is a rate.
+        await asyncio.sleep(2)
+        begin, before = time.monotonic(), app.store.statements
+        await asyncio.sleep(4)
+        assert (app.store.statements - before) / (time.monotonic() - begin) <= 2
+
+
+async def test_a_wide_gather_is_few_rows(working: App):
+    handle = await Fan().start(1000)
+    assert await handle.result() == sum(range(1, 1001))
+    assert len(await handle.history()) < 500
+
+
+async def test_a_wide_fan_out_is_shared_with_other_workers(url: str):
+    ran: list[int] = []
+    most = 0
+
+    @action
+    async def count(n: int) -> int:
+        nonlocal most
+        ran.append(n)
+        most = max(most, len([t for t in asyncio.all_tasks() if "Executor._attempt" in repr(t)]))
+        await asyncio.sleep(0.02)
+        return n
+
+    @workflow
+    class Wide(Workflow):
+        async def run(self, width: int) -> int:
+            return sum(await asyncio.gather(*[count(n) for n in range(width)]))
+
+    apps = [App("test", url=url, concurrent_per_worker=4, lease_seconds=1.0) for _ in range(2)]
+    async with apps[0], apps[1]:
+        for app in apps:
+            await app.start_worker().ready.wait()
+        async with asyncio.timeout(20):
+            while not all(app.worker.owner.other_workers for app in apps):
+                await asyncio.sleep(0.01)
+        assert await Wide().run(200) == sum(range(200))
+        shares = [app.worker.finished_actions for app in apps]
+    assert sorted(ran) == list(range(200))
+    assert min(shares) > 20, shares
+    assert most <= 8
+
+
+async def test_an_unreadable_instance_parks_and_blocks_nobody(url: str):
+    app = App("test", url=url, embedded_worker=False)
+    async with app:
+        bad = await Loop().start(3, id="bad")
+        good = await Loop().start(3, id="good")
+        view = await bad.view()
+        # Somebody writes nonsense into its journal.
+        payload = b'{"full": {"m": {"n": 1, "cancel": false, "root": 1}, "b1": 5}, "notes": []}'
+        worker = app.start_worker()
+        await worker.ready.wait()
+        assert await good.result() == 3
+        assert await bad.result() == 3
+        worker.stop()
+        await app._working
+        await app.store.delete([view.id])
+        bad = await Loop().start(3, id="bad2", delay=3600)
+        await overwrite(app, "bad2", payload)
+        await app.store.deliver([])
+        worker = app.start_worker()
+        await worker.ready.wait()
+        await bad.send("wake")
+        with pytest.raises(WorkflowParked, match="cannot be read here"):
+            await bad.result(timeout=20)
+        assert await bad.status() is Status.PARKED
+        assert await Loop().run(2) == 2
+
+
+async def overwrite(app: App, id: str, payload: bytes) -> None:
+    """Put other bytes into the first journal row of an instance, as somebody with a SQL prompt could."""
+    if app.store.traits.name == "sqlite":
+        import sqlite3
+
+        with sqlite3.connect(app.settings.database_url.removeprefix("sqlite:///")) as connection:
+            connection.execute("UPDATE holdfast_journal SET payload = ? WHERE instance = ?", (payload, id))
+    else:
+        import asyncpg
+
+        connection = await asyncpg.connect(app.settings.database_url)
+        await connection.execute("UPDATE holdfast_journal SET payload = $1 WHERE instance = $2", payload, id)
+        await connection.close()
+
+
+VERSION = """
+    import asyncio, sys
+    from holdfast import App, Workflow, action, workflow
+
+    app = App("code", embedded_worker={embedded})
+
+    @action
+    async def note(text: str) -> str:
+        return text
+
+    {helper}
+
+    @workflow
+    class Changing(Workflow):
+        async def run(self, n: int) -> list[str]:
+            {body}
+
+    async def main() -> None:
+        async with app:
+            if sys.argv[1] == "start":
+                await Changing().start(1, id="old")
+                await asyncio.sleep(0)
+            else:
+                await app.start_worker().ready.wait()
+                print(await app.handle("old").result(timeout=20), await Changing().run(1))
+
+    if __name__ == "__main__":
+        asyncio.run(main())
+"""
+
+
+async def test_instances_in_flight_survive_a_change_of_the_code(url: str, tmp_path: Path):
+    async def run(verb: str, **parts: str) -> str:
+        (tmp_path / "changing.py").write_text(dedent(VERSION).format(**parts))
+        env = {**os.environ, "HOLDFAST_DATABASE_URL": url}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "changing.py", verb), cwd=tmp_path, env=env, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 0
+        return output.decode().strip()
+
+    old = 'a = await note("old one")\n        return [a, helper(n), await note("old two")]'
+    new = 'return [await note("new"), helper(n)]'
+    first = "def helper(n: int) -> str:\n    return f'first {n}'"
+    second = "def helper(n: int) -> str:\n    return f'second {n}'"
+    await run("start", body=old, helper=first, embedded="False")
+    assert await run("go on", body=new, helper=second, embedded="False") == (
+        "['old one', 'second 1', 'old two'] ['new', 'second 1']"
+    )
+
+
+async def test_garbage_is_collected_and_living_history_is_bounded(url: str):
+    @workflow
+    class Forever(Workflow):
+        async def run(self) -> None:
+            n = 0
+            while n < 5_000:
+                n = await add_one(n)
+
+    app = App("test", url=url, history_steps=100, concurrent_per_worker=50)
+    async with app:
+        await app.start_worker().ready.wait()
+        handle = await Forever().start()
+        await handle.wait(timeout=60)
+        rows = await handle.history(limit=100_000)
+        # A full row about every hundred steps, and a hundred steps kept beyond what recovery needs.
+        assert len(rows) < 1000
+        assert rows[0].full
+        swept = await app.store.sweep(ended_before=time.time() + 1, history_before=0, now=time.time(), batch=100)
+        assert swept.instances == 1
+        assert await app.store.view([handle.id]) == []
