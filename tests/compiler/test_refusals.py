@@ -112,7 +112,11 @@ REFUSED: dict[str, list[tuple[str, str, int, str]]] = {
         ("q = asyncio.Queue()", "asyncio.Queue", 1, "self.receive"),
         ("loop = asyncio.get_running_loop()", "asyncio.get_running_loop", 1, "gather, wait"),
     ],
-    "HF018": [("open(x)", "open", 1, "@action"), ("eval('1')", "eval", 1, "expression"), ("vars(x)", "vars", 1, "helper")],
+    "HF018": [
+        ("open(x)", "open", 1, "@action"),
+        ("eval('1')", "eval", 1, "expression"),
+        ("vars(x)", "vars", 1, "helper"),
+    ],
     "HF021": [("super().run()", "super", 1, "name the class")],
     "HF022": [("(a, b[await act(1)]) = x", "(a, b[await act(1)])", 1, "variable of its own")],
     "HF024": [("act(1)\nreturn 2", "act(1)", 1, "await act(1)")],

@@ -335,7 +335,9 @@ def linked(cls: type[Workflow]) -> LinkedProgram:
     program = compile_workflow(cls, name=cls.__holdfast_workflow__, base=Workflow)
     text = render(program)
     assert render(parse(text)) == text
-    return Registry().link(StoredProgram(hash=ProgramHash(program_hash(text)), name=program.name, text=text, signature=""))
+    return Registry().link(
+        StoredProgram(hash=ProgramHash(program_hash(text)), name=program.name, text=text, signature="")
+    )
 
 
 def driven(cls: type[Workflow], *args: Any, code: LinkedProgram | None = None, **kwargs: Any) -> Driven:

@@ -53,7 +53,9 @@ def finally_is_skipped_on_break(patch: pytest.MonkeyPatch) -> None:
             original(self, way, depth)
             return
         around = self.around
-        self.around = [ctx if not isinstance(ctx, Finally) or i < way.loop else Forget("_") for i, ctx in enumerate(around)]
+        self.around = [
+            ctx if not isinstance(ctx, Finally) or i < way.loop else Forget("_") for i, ctx in enumerate(around)
+        ]
         original(self, way, depth)
         self.around = around
 

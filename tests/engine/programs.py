@@ -63,7 +63,14 @@ class Writer:
             out += _indented(self.helper(number)) + [""]
         out += _indented(self.recursive()) + [""]
         self.scope = Scope("run", helpers=helpers, root=True)
-        body = ["a, b, c = 1, n, 3", "xs, ys = [1, 2], [3]", 'd = {"k": 1, "m": 2}', "box = Box(7)", "err = e = None", "i = j = 4"]
+        body = [
+            "a, b, c = 1, n, 3",
+            "xs, ys = [1, 2], [3]",
+            'd = {"k": 1, "m": 2}',
+            "box = Box(7)",
+            "err = e = None",
+            "i = j = 4",
+        ]
         for _ in range(4 + self.pick(5)):
             body += self.survived(self.statement(top=True))
         body += [self.returning()]
@@ -87,17 +94,33 @@ class Writer:
     def helper(self, number: int) -> Lines:
         self.scope = Scope(f"h{number}", helpers=number, root=False)
         xs = self.one(["[p, 8]", "self.items"])
-        body = ["a, b, c = p, q, 6", f"xs, ys = {xs}, [q]", 'd = {"k": p}', "box = Box(q)", "err = e = None", "i = j = 4"]
+        body = [
+            "a, b, c = p, q, 6",
+            f"xs, ys = {xs}, [q]",
+            'd = {"k": p}',
+            "box = Box(q)",
+            "err = e = None",
+            "i = j = 4",
+        ]
         body += self.block(most=4)
         return [f"async def h{number}(self, p, q=2):", *_indented([*body, self.returning(plain=True)])]
 
     def recursive(self) -> Lines:
         self.scope = Scope("rec", helpers=0, root=False)
         self.scope.budget = 3
-        body = ["a, b, c = k, 1, 2", "xs, ys = [k], self.items", 'd = {"k": k}', "box = Box(k)", "err = e = None", "i = j = 4"]
+        body = [
+            "a, b, c = k, 1, 2",
+            "xs, ys = [k], self.items",
+            'd = {"k": k}',
+            "box = Box(k)",
+            "err = e = None",
+            "i = j = 4",
+        ]
         body += ["if k <= 0:", f"    return {self.number(1)}"]
         body += self.block(most=2)
-        onward = self.one(["a + await self.rec(k - 1)", "await self.rec(k - 1)", "await act(a) + await self.rec(k - 1)"])
+        onward = self.one(
+            ["a + await self.rec(k - 1)", "await self.rec(k - 1)", "await act(a) + await self.rec(k - 1)"]
+        )
         return ["async def rec(self, k):", *_indented([*body, f"return {onward}"])]
 
     def returning(self, *, plain: bool = False) -> str:
@@ -241,7 +264,14 @@ class Writer:
         ]
         if self.scope.handling:
             error = self.scope.handling[-1]
-            ways += ["raise", "raise", f"raise {error}", f"raise {self.error()} from {error}", f"err = {error}", "raise"]
+            ways += [
+                "raise",
+                "raise",
+                f"raise {error}",
+                f"raise {self.error()} from {error}",
+                f"err = {error}",
+                "raise",
+            ]
         way = self.one(ways).split("\n")
         return [f"if {self.test()}:", *_indented(way)] if self.chance(75) else way
 
@@ -299,14 +329,32 @@ class Writer:
     def while_loop(self) -> Lines:
         counter = self.fresh("k")
         test = f"{counter} < {1 + self.pick(3)}"
-        test = self.one([test, f"{test} and {self.test()}", f"{test} and {self.test()}", f"not {counter} >= {1 + self.pick(2)}"])
+        test = self.one(
+            [test, f"{test} and {self.test()}", f"{test} and {self.test()}", f"not {counter} >= {1 + self.pick(2)}"]
+        )
         with self.looping():
-            body = self.block(most=3)
+            body = [*self.block(most=3), *self.jumping()]
         out = [f"{counter} = 0", f"while {test}:", f"    {counter} += 1", *_indented(body)]
         return out + self.loop_else()
 
+    def jumping(self) -> Lines:
+        """At the end of a loop's body: perhaps out of it, or on, perhaps through a `finally`."""
+        test = self.one([self.test(1), f"{self.number(1)} != {self.pick(3)}"])
+        jump = [f"if {test}:", f"    {self.one(['break', 'break', 'continue'])}"]
+        return self.one_of(
+            lambda: [],
+            lambda: jump,
+            lambda: ["try:", *_indented(jump), "finally:", f"    note('finally', {self.number(2)})"],
+            lambda: [
+                "try:",
+                *_indented([*jump, f"note({self.number(1)})"]),
+                "finally:",
+                *_indented(self.block(most=1)),
+            ],
+        )
+
     def loop_else(self) -> Lines:
-        return ["else:", *_indented(self.block(most=2))] if self.chance(50) else []
+        return ["else:", "    note('else')", *_indented(self.block(most=2))] if self.chance(50) else []
 
     def for_loop(self) -> Lines:
         item = self.one(["i", "j", "a", "b"])
@@ -318,7 +366,7 @@ class Writer:
             lambda: (f"for {item}, c in enumerate({self.sequence(1)}[:3]):", []),
             lambda: (f"for {item}, c in zip({self.sequence(1)}[:3], {self.sequence(1)}):", []),
             lambda: (f"for {item} in reversed({self.sequence(0)}[:3]):", []),
-            lambda: ('for key, i in d.items():', ["if len(d) > 6:", "    break", f"note(key, {self.number(1)})"]),
+            lambda: ("for key, i in d.items():", ["if len(d) > 6:", "    break", f"note(key, {self.number(1)})"]),
             lambda: ("for key in d:", ["if len(d) > 6:", "    break", f"note(key, {self.number(1)})"]),
             lambda: (f"for {item} in {{1, 2, {self.number(1)}}}:", []),
             lambda: (f"for {item} in sorted(await asyncio.gather(act(2), act(1))):", []),
@@ -327,7 +375,7 @@ class Writer:
         with self.looping():
             if item in ("i", "j"):
                 self.extra.append(item)
-            body = [*first, *self.block(most=3)]
+            body = [*first, *self.block(most=3), *self.jumping()]
             if item in ("i", "j"):
                 self.extra.pop()
         return [head, *_indented(body), *self.loop_else()]
@@ -393,7 +441,9 @@ class Writer:
         subject = self.one([self.number(2), self.sequence(2), f"({self.number(1)}, {self.number(1)})", "d", "box"])
         out = [f"match {subject}:"]
         for _ in range(1 + self.pick(3)):
-            pattern = self.one(["0 | 1 | 2", "int(a)", "[a, *xs]", "[b, c]", '{"k": b, **more}', "Box(value=c)", "None", "int() as b"])
+            pattern = self.one(
+                ["0 | 1 | 2", "int(a)", "[a, *xs]", "[b, c]", '{"k": b, **more}', "Box(value=c)", "None", "int() as b"]
+            )
             guard = f" if {self.test()}" if self.chance(45) else ""
             out += _indented([f"case {pattern}{guard}:", *_indented(self.block(most=2))])
         if self.chance(60):
@@ -454,7 +504,10 @@ class Writer:
             lambda: [f"b = await {name}"],
             lambda: [f"{name}.cancel()", *(["await asyncio.sleep(0)"] if self.chance(50) else [])],
             lambda: [f"note({name}.done(), {name}.cancelled())"],
-            lambda: [f"if {name}.done() and not {name}.cancelled() and not {name}.exception():", f"    note({name}.result())"],
+            lambda: [
+                f"if {name}.done() and not {name}.cancelled() and not {name}.exception():",
+                f"    note({name}.result())",
+            ],
             lambda: [f"note(await asyncio.gather({name}, {other}, return_exceptions=True) is None)"],
             lambda: ["try:", f"    xs.append(await {name})", "except asyncio.CancelledError:", "    note('cancelled')"],
             lambda: [f"b = await asyncio.shield({name})"],
@@ -557,13 +610,25 @@ class Writer:
             ways += [
                 (6, lambda: f"await act({self.number(depth - 1)})"),
                 (2, lambda: f"(await act({self.number(depth - 1)}, k={self.number(depth - 1)}))[0]"),
-                (1, lambda: f"(await act(*{self.sequence(depth - 1)}, {self.number(depth - 1)}, **{{'k': {self.number(0)}}}))[-1]['k']"),
+                (
+                    1,
+                    lambda: (
+                        f"(await act(*{self.sequence(depth - 1)}, {self.number(depth - 1)}, **{{'k': {self.number(0)}}}))[-1]['k']"
+                    ),
+                ),
                 (1, lambda: f"await asyncio.sleep(0, {self.number(depth - 1)})"),
                 (1, lambda: self.failing() if self.chance(30) else f"await act({self.number(0)})"),
                 (1, lambda: f"(await {self.gather(1)} or [0])[0]"),
             ]
             if self.scope.helpers >= 0:
-                ways.append((2, lambda: f"await outside({self.number(depth - 1)}, {self.number(0)}, r={self.number(depth - 1)})"))
+                ways.append(
+                    (
+                        2,
+                        lambda: (
+                            f"await outside({self.number(depth - 1)}, {self.number(0)}, r={self.number(depth - 1)})"
+                        ),
+                    )
+                )
             if self.scope.helpers > 0:
                 number = self.pick(self.scope.helpers)
                 ways.append((3, lambda: f"await self.h{number}({self.number(depth - 1)}, q={self.number(depth - 1)})"))
@@ -573,7 +638,9 @@ class Writer:
     def rebinding(self, depth: int) -> str:
         """A name read before and after it is bound anew."""
         name = self.variable()
-        return self.one([f"{name} + ({name} := {self.number(depth)}) + {name}", f"sum([{name}, ({name} := {self.number(depth)})])"])
+        return self.one(
+            [f"{name} + ({name} := {self.number(depth)}) + {name}", f"sum([{name}, ({name} := {self.number(depth)})])"]
+        )
 
     def formatted(self, depth: int) -> str:
         before, self.fstring = self.fstring, False

@@ -60,7 +60,7 @@ def test_programs_of_known_seeds_do_what_they_do_in_python(batch: int) -> None:
             continue
 
 
-HELPERS = '''
+HELPERS = """
 async def give(v):
     return v
 
@@ -75,7 +75,7 @@ async def reraise():
 
 async def stumble(v):
     (await asyncio.gather(fail("Oops", v)))[0]
-'''
+"""
 
 FOUND = {
     "a comprehension with an await keeps names of its own": """

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import random
-from functools import lru_cache
+from functools import cache
 
 import pytest
 from tests.engine.harness import Endless, Seen, always, by_holdfast, by_python
 from tests.engine.mutants import MUTANTS
 from tests.engine.programs import Writer
 
-MOST = int(os.environ.get("HOLDFAST_EXAMPLES", "60"))
+MOST = int(os.environ.get("HOLDFAST_EXAMPLES", "90"))
 """Programs tried for one bug."""
 
 pytestmark = [
@@ -39,7 +39,7 @@ def text_of(seed: int) -> tuple[str, int]:
     return Writer(source.randrange).program(), source.randrange(5)
 
 
-@lru_cache(maxsize=None)
+@cache
 def expected(seed: int) -> Seen | None:
     text, n = text_of(seed)
     try:

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from holdfast.cli.bench import bench
 from holdfast.cli.common import Group
 from holdfast.cli.demo import demo
 from holdfast.cli.doctor import doctor, workers
@@ -24,5 +25,5 @@ def main() -> None:
         sys.path.insert(0, "")
 
 
-for command in (worker, workflows, schedules, workers, doctor, visualize, demo):
+for command in (worker, workflows, schedules, workers, doctor, visualize, demo, bench):
     main.add_command(command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -99,7 +99,7 @@ class Builder:
             self.here.end = Next(iterator, into, body.index, done.index, line)
 
     @contextmanager
-    def guarded(self, handler: Draft | None) -> Iterator[None]:
+    def guarded(self, handler: Draft | None) -> Generator[None]:
         """Blocks made inside send their exceptions to `handler` (None: to the present one)."""
         before = self.handler
         self.handler = before if handler is None else handler.index
@@ -109,7 +109,7 @@ class Builder:
             self.handler = before
 
     @contextmanager
-    def handling(self, error: str) -> Iterator[None]:
+    def handling(self, error: str) -> Generator[None]:
         """Blocks made inside run while the exception in `error` is being handled."""
         before = self.context
         self.context = error
@@ -147,8 +147,9 @@ def finish(drafts: list[Draft], keeps: dict[int, tuple[str, ...]]) -> tuple[Bloc
     return tuple(blocks)
 
 
-def _finished(end: Terminator | None, text: Native | None, to: object, keep: tuple[str, ...]) -> Terminator:
-    assert callable(to)
+def _finished(
+    end: Terminator | None, text: Native | None, to: Callable[[int], int], keep: tuple[str, ...]
+) -> Terminator:
     match end:
         case Jump(target):
             return Jump(to(target))
@@ -209,5 +210,3 @@ def native(node: ast.stmt | ast.expr) -> Native:
         if isinstance(inner, ast.stmt | ast.ExceptHandler) and hasattr(inner, "lineno")
     )
     return Native(ast.unparse(node), lines or (getattr(node, "lineno", 0),))
-
-

@@ -44,7 +44,10 @@ class _Checker:
                 self._refuse(node, "HF003", "a workflow function cannot yield", "collect into a list and return it")
             case ast.AsyncFunctionDef(name=name):
                 self._refuse(
-                    node, "HF009", f"`{name}` is an async function inside a function", "make it a method or a module-level function"
+                    node,
+                    "HF009",
+                    f"`{name}` is an async function inside a function",
+                    "make it a method or a module-level function",
                 )
             case ast.ClassDef(name=name):
                 self._refuse(node, "HF009", f"`{name}` is a class inside a function", "define it at module level")
@@ -53,7 +56,10 @@ class _Checker:
             case ast.Global(names=names):
                 listed = ", ".join(names)
                 self._refuse(
-                    node, "HF010", f"`global {listed}` in workflow code", "keep it in `self` or a variable, or store it by an @action"
+                    node,
+                    "HF010",
+                    f"`global {listed}` in workflow code",
+                    "keep it in `self` or a variable, or store it by an @action",
                 )
             case ast.Await(value):
                 self._await(value)
@@ -111,7 +117,10 @@ class _Checker:
             if is_closed(func) and not inspect.iscoroutinefunction(plain):
                 return  # refused as a blocking call already
             self._refuse(
-                value, "HF004", f"`{ast.unparse(value.func)}(…)` is not durable", "call it inside an @action, and await that"
+                value,
+                "HF004",
+                f"`{ast.unparse(value.func)}(…)` is not durable",
+                "call it inside an @action, and await that",
             )
 
     def _async_for(self, iterable: ast.expr) -> None:
@@ -119,7 +128,10 @@ class _Checker:
             func = self._static(iterable.func)
             if func is not _UNKNOWN and getattr(func, "__name__", "") != "as_completed":
                 self._refuse(
-                    iterable, "HF008", f"`async for` over `{ast.unparse(iterable.func)}(…)`", "let an @action return a list, and loop over it"
+                    iterable,
+                    "HF008",
+                    f"`async for` over `{ast.unparse(iterable.func)}(…)`",
+                    "let an @action return a list, and loop over it",
                 )
 
     def _async_with(self, manager: ast.expr) -> None:
@@ -169,8 +181,10 @@ class _Checker:
         if not isinstance(module, str) or module.split(".")[0] != "asyncio":
             return False
         name = getattr(value, "__name__", "")
-        return name not in ASYNC_NAMES and not closed(f"asyncio.{name}") and not (
-            isinstance(value, type) and issubclass(value, BaseException)
+        return (
+            name not in ASYNC_NAMES
+            and not closed(f"asyncio.{name}")
+            and not (isinstance(value, type) and issubclass(value, BaseException))
         )
 
     # --- what an expression means before anything runs

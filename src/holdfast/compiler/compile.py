@@ -57,9 +57,7 @@ class _Compiler:
             refs={space: refs for space, refs in self.names.refs.items() if refs},
             consts={space: consts for space, consts in self.names.consts.items() if consts},
             entry=f"{entry[1].__module__}:{entry[1].__qualname__}",
-            methods={
-                attr: f"{function.__module__}:{function.__qualname__}" for attr, (_, function) in methods.items()
-            },
+            methods={attr: f"{function.__module__}:{function.__qualname__}" for attr, (_, function) in methods.items()},
             modules=self._modules(),
         )
 
@@ -114,7 +112,7 @@ class _Compiler:
             constant(f"{stem}_{i}", value, node)
             for i, (node, value) in enumerate(zip(args.defaults, defaults, strict=True))
         ]
-        keyword = function.__kwdefaults__ or {}
+        keyword: dict[str, Any] = cast(Any, function).__kwdefaults__ or {}
         args.kw_defaults = [
             node and constant(f"{stem}_{arg.arg}", keyword[arg.arg], node)
             for arg, node in zip(args.kwonlyargs, args.kw_defaults, strict=True)
@@ -188,5 +186,3 @@ def original(value: Any) -> Any:
 def only_undefined(problems: tuple[object, ...]) -> bool:
     """Whether nothing is wrong but names that may be defined later."""
     return bool(problems) and all(isinstance(p, Problem) and p.code == "HF002" for p in problems)
-
-

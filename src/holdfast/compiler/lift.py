@@ -177,7 +177,7 @@ class Lifter:
         if isinstance(node, ast.SetComp):
             empty = ast.Call(ast.Name("_hf_set", ast.Load()), [], [])
         self.build.assign(result, _at(empty, node))
-        body = self._fill(renamed, result)
+        body: list[ast.stmt] = self._fill(renamed, result)
         for generator in reversed(renamed.generators):
             for test in reversed(generator.ifs):
                 body = [ast.If(test, body, [])]
@@ -207,9 +207,7 @@ class Lifter:
                 inner, spec = value.value, value.format_spec
                 if spec is not None and waits(spec):
                     shown = self.spill(self.lift(inner), [spec])
-                    spec = cast("ast.JoinedStr", self._fstring(cast("ast.JoinedStr", spec).values, spec))
-                    if not isinstance(spec, ast.JoinedStr):
-                        spec = _at(ast.JoinedStr([ast.FormattedValue(spec, -1, None)]), node)
+                    spec = self._fstring(cast("ast.JoinedStr", spec).values, spec)
                 else:
                     shown = self.lift(inner)
                 value = _at(ast.FormattedValue(shown, value.conversion, spec), node)
@@ -338,17 +336,16 @@ class _Rename(ast.NodeTransformer):
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
         own = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
         inner = _Rename({old: new for old, new in self.names.items() if old not in own})
-        node.body = inner.visit(node.body)
-        node.args.defaults = [self.visit(d) for d in node.args.defaults]
-        node.args.kw_defaults = [d and self.visit(d) for d in node.args.kw_defaults]
+        node.body = cast("ast.expr", inner.visit(node.body))
+        node.args.defaults = [cast("ast.expr", self.visit(d)) for d in node.args.defaults]
+        node.args.kw_defaults = [d and cast("ast.expr", self.visit(d)) for d in node.args.kw_defaults]
         return node
 
     def _nested(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> ast.AST:
         own = comprehension_targets(node)
-        hidden = own & self.names.keys()
-        if not hidden or any(self.names.get(name) is None for name in hidden):
+        if not own & self.names.keys():
             return self.generic_visit(node)
-        node.generators[0].iter = self.visit(node.generators[0].iter)
+        node.generators[0].iter = cast("ast.expr", self.visit(node.generators[0].iter))
         first = node.generators[0].iter
         inner = _Rename({old: new for old, new in self.names.items() if old not in own})
         node.generators[0].iter = ast.Constant(None)

@@ -32,7 +32,7 @@ def live_after_awaits(drafts: list[Draft], variables: set[str]) -> dict[int, tup
 def _after(draft: Draft, live: list[set[str]]) -> set[str]:
     if draft.end is None:
         return set()
-    return set().union(*(live[to] for to in successors(draft.end)))
+    return set[str]().union(*(live[to] for to in successors(draft.end)))
 
 
 def _on_error(draft: Draft, live: list[set[str]]) -> set[str]:
@@ -127,7 +127,7 @@ def _plain(target: ast.expr) -> set[str]:
         case ast.Name(name):
             return {name}
         case ast.Tuple(elts) | ast.List(elts):
-            return set().union(*(_plain(elt) for elt in elts))
+            return set[str]().union(*(_plain(elt) for elt in elts))
         case ast.Starred(value):
             return _plain(value)
         case _:
@@ -148,5 +148,3 @@ def function_variables(drafts: list[Draft], own: set[str]) -> dict[str, ast.AST]
                     case _:
                         pass
     return {name: node for name, node in found.items() if name in own}
-
-

@@ -65,7 +65,9 @@ class Lowerer:
         self.build = Builder()
         params = set(parameters(node.args))
         self.variables = bound_names(node.body, node.args)
-        unbound = {n.id for s in node.body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Del)}
+        unbound = {
+            n.id for s in node.body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Del)
+        }
         self.lifter = Lifter(
             self.build,
             file=file,
@@ -218,6 +220,8 @@ class Lowerer:
                 index = self.lifter.spill(lifted_index, [value])
                 place = _at(ast.Subscript(owner, index, ast.Store()), target)
                 read = _at(ast.Subscript(copy.deepcopy(owner), copy.deepcopy(index), ast.Load()), target)
+            case _:
+                raise AssertionError("Python's grammar has no other target here")
         name = self.build.temp()
         self.build.assign(name, read)
         lifted = self.lifter.lift(value)
@@ -708,4 +712,3 @@ def _unbind(name: str, at: ast.AST) -> ast.stmt:
 
 def _at(node: T, at: ast.AST) -> T:
     return ast.fix_missing_locations(ast.copy_location(node, at))
-

@@ -77,7 +77,9 @@ class Names:
             value = source.lookup(name)
         except LookupError:
             self.undefined = True
-            self._refuse(node, source, "HF002", f"the name `{name}` is not defined", "define or import it in this module")
+            self._refuse(
+                node, source, "HF002", f"the name `{name}` is not defined", "define or import it in this module"
+            )
             return
         if getattr(builtins, name, _MISSING) is value:
             if name in CLOSED_BUILTINS:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 from holdfast.compiler.diagnostics import Problem, compile_error
 
@@ -39,10 +39,11 @@ class Source:
                 return cell.cell_contents
             except ValueError:
                 raise LookupError(name) from None
-        if name in self.function.__globals__:
-            return self.function.__globals__[name]
-        builtins: Any = self.function.__globals__["__builtins__"]
-        table = builtins if isinstance(builtins, dict) else vars(builtins)
+        space: dict[str, Any] = cast(Any, self.function).__globals__
+        if name in space:
+            return space[name]
+        builtins: Any = space["__builtins__"]
+        table = cast("dict[str, Any]", builtins if isinstance(builtins, dict) else vars(builtins))
         if name in table:
             return table[name]
         raise LookupError(name)

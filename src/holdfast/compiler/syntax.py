@@ -74,7 +74,7 @@ def _stored(node: ast.AST) -> set[str]:
         children = []
     else:
         children = list(ast.iter_child_nodes(node))
-    return set().union(*(_stored(child) for child in children)) if children else set()
+    return set[str]().union(*(_stored(child) for child in children)) if children else set()
 
 
 def parameters(args: ast.arguments) -> list[str]:
@@ -86,7 +86,7 @@ def parameters(args: ast.arguments) -> list[str]:
 
 def comprehension_targets(node: Comprehension) -> set[str]:
     """The names that a comprehension binds for itself."""
-    return set().union(*(_stored(generator.target) for generator in node.generators))
+    return set[str]().union(*(_stored(generator.target) for generator in node.generators))
 
 
 def escapes(stmt: ast.stmt, *, returns: bool) -> bool:

@@ -60,12 +60,13 @@ class SetIterator:
         return self.order[self.taken - 1]
 
 
-_VIEWS: dict[type, str] = {type({}.keys()): "keys", type({}.values()): "values", type({}.items()): "items"}
+_EMPTY: dict[Any, Any] = {}
+_VIEWS: dict[type, str] = {type(_EMPTY.keys()): "keys", type(_EMPTY.values()): "values", type(_EMPTY.items()): "items"}
 
 
 def iterate(source: Any) -> Iterator[Any]:
     """`iter(source)`, as something that can be saved while a loop body waits."""
-    kind = type(source)
+    kind = cast("type[Any]", type(source))
     if kind is dict:
         return DictIterator(source, "keys", len(source))
     if kind in _VIEWS:

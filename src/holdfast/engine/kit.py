@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from holdfast.engine.iterate import iterate
 from holdfast.engine.values import (
@@ -72,7 +72,7 @@ class DurableAsyncio:
         return made
 
     @staticmethod
-    def TaskGroup() -> TaskGroup:  # noqa: N802 - it stands for the class
+    def TaskGroup() -> TaskGroup:
         made = TaskGroup(machine().fresh())
         machine().track(made)
         return made
@@ -88,7 +88,9 @@ class DurableAsyncio:
     @staticmethod
     def as_completed(fs: Iterable[Any], *, timeout: float | None = None) -> Completed:
         if timeout is not None:
-            raise TypeError("as_completed(timeout=) is not durable; put `async with asyncio.timeout(…)` around the loop")
+            raise TypeError(
+                "as_completed(timeout=) is not durable; put `async with asyncio.timeout(…)` around the loop"
+            )
         return machine().as_completed(list(fs))
 
     @staticmethod
@@ -110,8 +112,7 @@ def durable_asyncio(name: str) -> Any:
 
 def _matches(error: BaseException, classes: Any) -> bool:
     """Whether `except classes:` catches `error`."""
-    listed = classes if isinstance(classes, tuple) else (classes,)
-    flat = _flat(listed)
+    flat = _flat((classes,))
     for cls in flat:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
             raise TypeError("catching classes that do not inherit from BaseException is not allowed")
@@ -122,7 +123,7 @@ def _matches(error: BaseException, classes: Any) -> bool:
 def _flat(classes: Iterable[Any]) -> list[Any]:
     flat: list[Any] = []
     for cls in classes:
-        flat += _flat(cls) if isinstance(cls, tuple) else [cls]
+        flat += _flat(cast("tuple[Any, ...]", cls)) if isinstance(cls, tuple) else [cls]
     return flat
 
 
@@ -137,12 +138,12 @@ def _async_iterator(source: Any) -> Completed:
 def _split(error: BaseException) -> dict[str, Any]:
     """`except*` begins: the group that is still to be handled, and what its clauses raise."""
     naked = not isinstance(error, BaseExceptionGroup)
-    group = BaseExceptionGroup("", [error]) if naked else error
+    group: BaseException = BaseExceptionGroup("", [error]) if naked else error
     return {"naked": naked, "original": error, "rest": group, "part": None, "raised": [], "again": []}
 
 
 def _part(split: dict[str, Any], classes: Any) -> BaseException | None:
-    for cls in _flat(classes if isinstance(classes, tuple) else (classes,)):
+    for cls in _flat((classes,)):
         if isinstance(cls, type) and issubclass(cls, BaseExceptionGroup):
             raise TypeError("catching ExceptionGroup with except* is not allowed. Use except instead.")
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
@@ -168,15 +169,19 @@ def _rest(split: dict[str, Any]) -> BaseException | None:
         back.append(split["rest"])
     leaves = {id(leaf) for group in back for leaf in _leaves(group)}
     original = split["original"]
+
+    def is_back(error: BaseException) -> bool:
+        return id(error) in leaves
+
     if not split["raised"]:
         if not back:
             return None
         if split["naked"]:
             return original
-        return original.subgroup(lambda e: id(e) in leaves) if leaves else None
+        return original.subgroup(is_back) if leaves else None
     errors = [*split["raised"]]
     if leaves:
-        kept = original if split["naked"] else original.subgroup(lambda e: id(e) in leaves)
+        kept = original if split["naked"] else original.subgroup(is_back)
         if kept is not None:
             errors.append(kept)
     if len(errors) == 1:
@@ -186,22 +191,30 @@ def _rest(split: dict[str, Any]) -> BaseException | None:
 
 def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return [leaf for inner in group.exceptions for leaf in _leaves(inner)]
     return [error]
+
+
+def _next(source: Completed) -> NextDone:
+    return NextDone(source, True)
+
+
+def _enter(manager: Any) -> Ready:
+    return Ready(machine().enter(manager))
 
 
 KIT: dict[str, Any] = {
     "_hf_iter": iterate,
     "_hf_aiter": _async_iterator,
-    "_hf_anext": lambda source: NextDone(source, True),
+    "_hf_anext": _next,
     "_hf_matches": _matches,
     "_hf_split": _split,
     "_hf_part": _part,
     "_hf_raised": _raised,
     "_hf_rest": _rest,
-    "_hf_enter": lambda manager: Ready(machine().enter(manager)),
+    "_hf_enter": _enter,
     "_hf_exit": Exit,
     "_hf_set": set,
     "_hf_sub": Sub,
 }
-

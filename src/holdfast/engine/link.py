@@ -1,4 +1,4 @@
-"""Programs into something that runs: each block becomes one Python function over a frame. Checks first; resolves nothing itself."""
+"""Programs into something that runs: each block one Python function over a frame. Checks first; resolves nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import builtins
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from holdfast.codec import decode
 from holdfast.engine.frame import Vars
@@ -68,7 +68,9 @@ class LinkedProgram:
         return self.functions[self.program.entry]
 
 
-def link(program: Program, *, resolve: Resolver, cls: Callable[[dict[str, Any]], type], kit: Mapping[str, Any]) -> LinkedProgram:
+def link(
+    program: Program, *, resolve: Resolver, cls: Callable[[dict[str, Any]], type], kit: Mapping[str, Any]
+) -> LinkedProgram:
     """Make `program` runnable. `cls` makes the class from its durable methods, `kit` holds the compiler's own names.
 
     Raises ProgramError where a check fails or a ref leads nowhere.
@@ -204,7 +206,7 @@ def _block(block: Block, variables: frozenset[str]) -> tuple[list[ast.stmt], fro
             tree = ast.parse(native.source, mode="eval" if expression else "exec")
         except SyntaxError as error:
             raise ProgramError(f"the stored program is damaged: {native.source[:60]!r} does not parse") from error
-        nodes = [tree.body] if isinstance(tree, ast.Expression) else tree.body  # type: ignore[attr-defined]
+        nodes: list[Any] = [tree.body] if isinstance(tree, ast.Expression) else cast(ast.Module, tree).body
         for node in nodes:
             _relocate(node, native.lines)
             _check_native(node)
@@ -271,8 +273,9 @@ def _define(name: str, body: list[ast.stmt], line: int) -> ast.stmt:
 
 
 def _locate(node: Any, line: int) -> Any:
-    for inner in ast.walk(node):
-        if hasattr(inner, "_attributes") and "lineno" in inner._attributes and not hasattr(inner, "lineno"):
+    nodes: list[Any] = list(ast.walk(node))
+    for inner in nodes:
+        if "lineno" in inner._attributes and not hasattr(inner, "lineno"):
             inner.lineno = inner.end_lineno = line
             inner.col_offset = inner.end_col_offset = 0
     return node
@@ -289,12 +292,13 @@ def _relocate(node: ast.AST, lines: tuple[int, ...]) -> None:
         for child in ast.iter_child_nodes(inner):
             current[id(child)] = line
         if "lineno" in inner._attributes:
-            inner.lineno = inner.end_lineno = line  # type: ignore[attr-defined]
-            inner.col_offset = inner.end_col_offset = 0  # type: ignore[attr-defined]
+            placed = cast(Any, inner)
+            placed.lineno = placed.end_lineno = line
+            placed.col_offset = placed.end_col_offset = 0
 
 
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    def guarded(target: Any, name: str, *rest: Any) -> Any:
+    def guarded(target: Any, name: Any, *rest: Any) -> Any:
         if isinstance(name, str) and hidden(name):
             raise AttributeError(f"the attribute {name!r} is closed to workflow code")
         return function(target, name, *rest)

@@ -4,13 +4,16 @@ Turns are taken in the order in which asyncio's event loop would take them, so t
 as they do in Python.
 """
 
+# pyright: reportPrivateUsage=false
+# The tables at the end name the machine's own methods.
+
 from __future__ import annotations
 
 import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, cast
 
 from holdfast.codec import encode, encode_exception, lineage
 from holdfast.engine.branch import Branch, Frame, OnCall, OnFuture, OnMessage, OnTime
@@ -288,10 +291,8 @@ class Machine(Waiting):
                     handled = None if context is None else vars.get(context)
                     if handled is None:
                         handled = outer
-                    if handled is None:
-                        onward = blocks[block](vars)
-                    else:
-                        onward = _handling(handled, blocks[block], vars)
+                    run = blocks[block]
+                    onward = run(vars) if handled is None else _handling(handled, run, vars)
                     if onward is None or onward < 0:
                         break
                     block = onward
@@ -315,6 +316,7 @@ class Machine(Waiting):
                 if len(vars) > len(keep):
                     for name in [name for name in vars if name not in keep]:
                         del vars[name]
+                goes_on = False
                 try:
                     goes_on = self._wait(branch, value)
                 except BaseException as caught:  # noqa: BLE001 - what cannot be awaited fails at the await
@@ -386,11 +388,12 @@ class Machine(Waiting):
 
     def _wait(self, branch: Branch, item: Any) -> bool:
         """Let the branch wait for `item`; True if it may go on at once."""
-        begin = _WAITS.get(type(item))
+        cls = cast("type[Any]", type(item))
+        begin = _WAITS.get(cls)
         if begin is None:
             for kind, candidate in list(_WAITS.items()):
                 if isinstance(item, kind):
-                    begin = _WAITS[type(item)] = candidate
+                    begin = _WAITS[cls] = candidate
                     break
             else:
                 raise TypeError(f"object {type(item).__name__} can't be used in 'await' expression of a workflow")
@@ -451,7 +454,7 @@ class Machine(Waiting):
         call = PendingCall(
             id,
             item.workflow,
-            {"self": encode(dict(vars(item.instance))), "args": encode(item.bound)},
+            {"self": encode({**cast("dict[str, Any]", item.instance.__dict__)}), "args": encode(item.bound)},
             child={"id": item.id, **item.options},
         )
         self.calls[id] = call
@@ -523,7 +526,7 @@ class Machine(Waiting):
             self.touched_calls.add(call.id)
             self.commands.append(DropCall(call))
 
-    _turns: dict[str, Callable[..., None]] = {}
+    _turns: ClassVar[dict[str, Callable[..., None]]] = {}
 
 
 _AWAITABLE = (Call, Sub, Sleep, Future, WaitFor, WaitSet, Exit, NextDone, Ready, Child, Receive, Send)

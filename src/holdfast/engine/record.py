@@ -22,6 +22,7 @@ from holdfast.engine.branch import (
     Wait,
 )
 from holdfast.engine.events import PendingCall
+from holdfast.engine.link import AwaitPoint, LinkedFunction
 from holdfast.engine.machine import Machine
 from holdfast.engine.values import (
     ChildHandle,
@@ -93,7 +94,9 @@ def object_record(thing: Tracked) -> dict[str, Any]:
     if isinstance(thing, Future):
         record["state"] = "error" if thing.state == "done" and thing.error is not None else thing.state
         if thing.callbacks:
-            record["tell"] = [[kind, target if isinstance(target, int) else target.id] for kind, target in thing.callbacks]
+            record["tell"] = [
+                [kind, target if isinstance(target, int) else target.id] for kind, target in thing.callbacks
+            ]
     match thing:
         case Task():
             record["name"] = thing.name
@@ -107,7 +110,9 @@ def object_record(thing: Tracked) -> dict[str, Any]:
         case ChildHandle():
             record["instance"] = thing.instance
         case Timeout():
-            record.update(deadline=thing.deadline, state=thing.state, branch=thing.branch_id, cancelling=thing.cancelling)
+            record.update(
+                deadline=thing.deadline, state=thing.state, branch=thing.branch_id, cancelling=thing.cancelling
+            )
             record.update(delay=thing.delay, serial=thing.serial)
         case TaskGroup():
             record.update(state=thing.state, branch=thing.branch_id, tasks=list(thing.tasks), aborting=thing.aborting)
@@ -134,7 +139,7 @@ def restore(machine: Machine, entries: Mapping[str, Any]) -> Callable[[dict[str,
     machine.self_object = cast(Any, machine.code.cls).__new__(machine.code.cls)
 
     def fill(cells: dict[str, Any]) -> None:
-        vars(machine.self_object).update(cells.get("self", {}))
+        cast("dict[str, Any]", machine.self_object.__dict__).update(cells.get("self", {}))
         _fill_calls(machine, entries)
         for id, thing in kept.items():
             _fill(thing, entries[f"o{id}"], kept, cells)
@@ -241,8 +246,8 @@ def _fill_branch(
     task.branch = branch = Branch(task, None)
     branch.must_cancel = record.get("cancel", False)
     for frame_id, function, block in record["at"]:
-        code = machine.code.functions[function]
-        point = code.awaits[block]
+        code: LinkedFunction = machine.code.functions[function]
+        point: AwaitPoint | None = code.awaits[block]
         if point is None:
             raise DecodeError(f"the saved state stands in {function} where nothing is awaited")
         bound = {name: cells[cell] for name in point.keep if (cell := f"{frame_id}.{name}") in cells}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from typing import Any, cast
 
 from holdfast.errors import ProgramError
 
@@ -24,8 +24,8 @@ class Rewriter(ast.NodeTransformer):
         """Rewrite a list of statements."""
         out: list[ast.stmt] = []
         for stmt in body:
-            done = self.visit(stmt)
-            out.extend(done if isinstance(done, list) else [done])
+            done: Any = self.visit(stmt)
+            out += cast("list[ast.stmt]", done) if isinstance(done, list) else [done]
         return out
 
     def _is_variable(self, name: str) -> bool:
@@ -108,7 +108,7 @@ class Rewriter(ast.NodeTransformer):
 
     def _comprehension(self, node: Any) -> ast.expr:
         first = self.visit(node.generators[0].iter)
-        self.hidden.append(set().union(*(_stored(g.target) for g in node.generators)))
+        self.hidden.append(set[str]().union(*(_stored(g.target) for g in node.generators)))
         for i, generator in enumerate(node.generators):
             generator.target = self.visit(generator.target)
             if i:

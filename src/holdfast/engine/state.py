@@ -1,15 +1,15 @@
 """An instance's state as flat entries of JSON: what changed since the last save, all of it, and back again.
 
 Keys: `m` the machine; `b<id>` a branch; `o<id>` a tracked object; `c<id>` a pending call; `q<id>` a message;
-`self` the workflow object; `<frame>.<name>` a variable; `o<id>.value` a result; `b<id>.value` what a sleep gives. Variables that share mutable objects
-are one entry, `=<key>`, so that two names for one list stay one list.
+`self` the workflow object; `<frame>.<name>` a variable; `o<id>.value` a result; `b<id>.value` what a sleep gives.
+Variables that share mutable objects are one entry, `=<key>`, so that two names for one list stay one list.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from holdfast.codec import Decoder, Encoder, dumps, loads, raw
 from holdfast.engine.branch import OnTime
@@ -122,8 +122,8 @@ class Saver:
                 if isinstance(thing, Future) and thing.state == "done":
                     value = thing.error if thing.error is not None else thing.result_value
                     dirty[f"o{thing.id}.value"] = value
-            if machine.self_object is not None and (attributes := vars(machine.self_object)):
-                dirty["self"] = attributes
+            if machine.self_object is not None and vars(machine.self_object):
+                dirty["self"] = vars(machine.self_object)
             self._save(dirty, places, out)
             self._calls_and_messages(out)
             machine.touched.clear()
@@ -200,7 +200,9 @@ class Saver:
                 saved = self.by_frame.get(frame.id)
                 point = frame.code.awaits[frame.block]
                 if saved and point is not None:
-                    cells += [f"{frame.id}.{name}" for name in saved if name not in point.keep or name not in frame.vars]
+                    cells += [
+                        f"{frame.id}.{name}" for name in saved if name not in point.keep or name not in frame.vars
+                    ]
         return cells
 
     def _forget(self, cells: Iterable[str], out: Change) -> None:
@@ -244,7 +246,7 @@ class Saver:
         """The present value of a cell."""
         head, _, name = cell.partition(".")
         if cell == "self":
-            return vars(self.machine.self_object)
+            return {} if self.machine.self_object is None else self.machine.self_object.__dict__
         if head.startswith("b"):
             wait = self.machine.branches[int(head[1:])].wait
             assert isinstance(wait, OnTime)
@@ -262,7 +264,7 @@ class Saver:
     def _save(self, dirty: Mapping[str, Any], places: Mapping[str, tuple[str, str, int]], out: Change) -> None:
         composed: dict[str, Any] = {}
         for cell, value in dirty.items():
-            kind = type(value)
+            kind = cast("type[Any]", type(value))
             if kind in _SIMPLE or (kind is int and -(2**53) < value < 2**53):
                 if kind is float and not (-1e308 < value < 1e308):
                     composed[cell] = value
@@ -367,9 +369,7 @@ class Saver:
         group.objects = []
 
 
-def _unsavable(
-    error: EncodeError, cell: str, value: Any, places: Mapping[str, tuple[str, str, int]]
-) -> EncodeError:
+def _unsavable(error: EncodeError, cell: str, value: Any, places: Mapping[str, tuple[str, str, int]]) -> EncodeError:
     if cell in places:
         name, file, line = places[cell]
         if not name.startswith("_hf"):

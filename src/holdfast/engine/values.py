@@ -28,7 +28,7 @@ def machine() -> Machine:
 class Sub(Durable):
     """A call of another function of the program, not started yet."""
 
-    __slots__ = ("function", "bound")
+    __slots__ = ("bound", "function")
 
     def __init__(self, function: str, bound: dict[str, Any]) -> None:
         self.function = function
@@ -38,7 +38,7 @@ class Sub(Durable):
 class Sleep(Durable):
     """Waiting for time to pass."""
 
-    __slots__ = ("seconds", "result")
+    __slots__ = ("result", "seconds")
 
     def __init__(self, seconds: float, result: Any) -> None:
         self.seconds = seconds
@@ -67,7 +67,7 @@ class WaitFor(Durable):
 class WaitSet(Durable):
     """`asyncio.wait`"""
 
-    __slots__ = ("items", "timeout", "mode")
+    __slots__ = ("items", "mode", "timeout")
 
     def __init__(self, items: list[Any], timeout: float | None, mode: str) -> None:
         self.items = items
@@ -78,7 +78,7 @@ class WaitSet(Durable):
 class Exit(Durable):
     """Leaving an `async with`."""
 
-    __slots__ = ("manager", "error")
+    __slots__ = ("error", "manager")
 
     def __init__(self, manager: Any, error: BaseException | None) -> None:
         self.manager = manager
@@ -88,7 +88,7 @@ class Exit(Durable):
 class NextDone(Durable):
     """The next one of `as_completed`. With `boxed`, gives a one-tuple, and () at the end."""
 
-    __slots__ = ("source", "boxed")
+    __slots__ = ("boxed", "source")
 
     def __init__(self, source: Completed, boxed: bool) -> None:
         self.source = source
@@ -98,7 +98,7 @@ class NextDone(Durable):
 class Tracked:
     """An object with an identity of its own in the state: saved once under its id, and referred to by it."""
 
-    __slots__ = ("id", "__weakref__")
+    __slots__ = ("__weakref__", "id")
     kind = ""
 
     def __init__(self, id: int) -> None:
@@ -111,7 +111,7 @@ PENDING = object()
 class Future(Tracked, Durable):
     """A result that comes later. `callbacks` say who is told."""
 
-    __slots__ = ("result_value", "error", "state", "callbacks")
+    __slots__ = ("callbacks", "error", "result_value", "state")
     kind = "future"
 
     def __init__(self, id: int) -> None:
@@ -163,7 +163,7 @@ class Future(Tracked, Durable):
 class Task(Future):
     """A branch of the workflow that runs on its own."""
 
-    __slots__ = ("name", "branch", "cancels")
+    __slots__ = ("branch", "cancels", "name")
     kind = "task"
 
     def __init__(self, id: int, name: str | None = None) -> None:
@@ -199,7 +199,7 @@ class Task(Future):
 class Gathered(Future):
     """The outcome of `asyncio.gather`."""
 
-    __slots__ = ("children", "missing", "keep_errors", "cancel_asked")
+    __slots__ = ("cancel_asked", "children", "keep_errors", "missing")
     kind = "gather"
 
     def __init__(self, id: int, children: list[Future], keep_errors: bool) -> None:
@@ -235,7 +235,7 @@ class ChildHandle(Future):
 class Timeout(Tracked):
     """`asyncio.timeout`: cancels its branch when its time is up, and turns that into a TimeoutError."""
 
-    __slots__ = ("deadline", "state", "branch_id", "cancelling", "delay", "serial")
+    __slots__ = ("branch_id", "cancelling", "deadline", "delay", "serial", "state")
     kind = "timeout"
 
     def __init__(self, id: int, deadline: float | None) -> None:
@@ -268,7 +268,7 @@ class Timeout(Tracked):
 class TaskGroup(Tracked):
     """`asyncio.TaskGroup`"""
 
-    __slots__ = ("state", "branch_id", "tasks", "errors", "aborting", "parent_cancelled", "error")
+    __slots__ = ("aborting", "branch_id", "error", "errors", "parent_cancelled", "state", "tasks")
     kind = "group"
 
     def __init__(self, id: int) -> None:
@@ -301,7 +301,7 @@ class TaskGroup(Tracked):
 class Completed(Tracked):
     """What `asyncio.as_completed` gives: each turn, something to await for the next result."""
 
-    __slots__ = ("waiting", "done", "left")
+    __slots__ = ("done", "left", "waiting")
     kind = "completed"
 
     def __init__(self, id: int, futures: list[Future]) -> None:

@@ -58,9 +58,7 @@ class Waiting:
         def future_of(self, item: Any, *, name: str | None = None) -> Future: ...
         def _complete(self, future: Future, value: Any, error: BaseException | None) -> None: ...
         def _resume(self, branch: Branch, value: Any) -> bool: ...
-        def _step(
-            self, branch: Branch, value: Any, error: BaseException | None, raised: bool = False
-        ) -> None: ...
+        def _step(self, branch: Branch, value: Any, error: BaseException | None, raised: bool = False) -> None: ...
         def _wait(self, branch: Branch, item: Any) -> bool: ...
         def _wait_future(self, branch: Branch, item: Future) -> bool: ...
 
@@ -69,9 +67,7 @@ class Waiting:
         self.touched_branches[branch.task.id] = branch
         return False
 
-    def _go_on(
-        self, branch: Branch, value: Any, error: BaseException | None = None, *, raised: bool = False
-    ) -> None:
+    def _go_on(self, branch: Branch, value: Any, error: BaseException | None = None, *, raised: bool = False) -> None:
         """End the branch's wait; it takes its turn after those already ready."""
         branch.wait = None
         self.ready.append(("step", branch, value, error, raised))
@@ -117,9 +113,7 @@ class Waiting:
             case _:
                 pass
 
-    def _turn_now(
-        self, branch: Branch, value: Any, error: BaseException | None, *, raised: bool = False
-    ) -> None:
+    def _turn_now(self, branch: Branch, value: Any, error: BaseException | None, *, raised: bool = False) -> None:
         # A task is woken by the callback itself: no further turn of the loop lies in between.
         self._step(branch, value, error, raised)
 
@@ -158,7 +152,8 @@ class Waiting:
         results: list[Any] = []
         for one in gathered.children:
             if one.state == "cancelled":
-                results.append(asyncio.CancelledError())
+                # asyncio gives it an empty message here, and nowhere else.
+                results.append(asyncio.CancelledError(""))
             else:
                 results.append(one.result_value if one.error is None else one.error)
         gathered.children = []

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from types import ModuleType
 
 BUILTINS = frozenset(
-    ["abs", "all", "any", "ascii", "bin", "bool", "bytearray", "bytes", "callable", "chr", "classmethod", "complex", "delattr", "dict", "divmod", "enumerate", "filter", "float", "format", "frozenset", "getattr", "hasattr", "hash", "hex", "id", "int", "isinstance", "issubclass", "iter", "len", "list", "map", "max", "min", "next", "object", "oct", "ord", "pow", "print", "property", "range", "repr", "reversed", "round", "set", "setattr", "slice", "sorted", "staticmethod", "str", "sum", "tuple", "type", "zip", "True", "False", "None", "NotImplemented", "Ellipsis", "__debug__"]
+    """abs all any ascii bin bool bytearray bytes callable chr classmethod complex delattr dict divmod enumerate filter
+    float format frozenset getattr hasattr hash hex id int isinstance issubclass iter len list map max min next object
+    oct ord pow print property range repr reversed round set setattr slice sorted staticmethod str sum tuple type zip
+    True False None NotImplemented Ellipsis __debug__""".split()  # noqa: SIM905 - a table is read more easily than a list
 )
 """Builtin functions and types that workflow code may name; all builtin exceptions come on top."""
 
@@ -36,22 +39,36 @@ CLOSED_BUILTINS = {
 """Builtins closed to workflow code, each with what to do instead."""
 
 OPEN_DUNDERS = frozenset(
-    ["__name__", "__qualname__", "__doc__", "__module__", "__class__", "__cause__", "__context__", "__suppress_context__", "__notes__", "__traceback__"]
+    """__name__ __qualname__ __doc__ __module__ __class__ __cause__ __context__ __suppress_context__ __notes__
+    __traceback__""".split()  # noqa: SIM905 - a table is read more easily than a list
 )
 """Double-underscore attributes that only describe."""
 
 CLOSED_MODULES = frozenset(
-    ["aiofiles", "aiohttp", "aiokafka", "aiomysql", "aiopg", "aioredis", "aiosqlite", "anyio", "asyncpg", "asyncssh", "boto3", "botocore", "builtins", "cassandra", "celery", "code", "codeop", "concurrent", "ctypes", "curio", "duckdb", "elasticsearch", "fcntl", "ftplib", "gc", "glob", "grpc", "http", "httplib2", "httpx", "imaplib", "importlib", "inspect", "kafka", "linecache", "marshal", "mmap", "motor", "multiprocessing", "MySQLdb", "nntplib", "oracledb", "paramiko", "pdb", "peewee", "pickle", "pika", "poplib", "psycopg", "psycopg2", "pty", "pymongo", "pymysql", "pyodbc", "redis", "requests", "runpy", "select", "selectors", "shelve", "shutil", "signal", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "stripe", "subprocess", "sys", "tempfile", "threading", "trio", "tty", "urllib3", "valkey", "xmlrpc", "_thread"]
+    """aiofiles aiohttp aiokafka aiomysql aiopg aioredis aiosqlite anyio asyncpg asyncssh boto3 botocore builtins
+    cassandra celery code codeop concurrent ctypes curio duckdb elasticsearch fcntl ftplib gc glob grpc http httplib2
+    httpx imaplib importlib inspect kafka linecache marshal mmap motor multiprocessing MySQLdb nntplib oracledb
+    paramiko pdb peewee pickle pika poplib psycopg psycopg2 pty pymongo pymysql pyodbc redis requests runpy select
+    selectors shelve shutil signal smtplib socket socketserver sqlite3 ssl stripe subprocess sys tempfile threading
+    trio tty urllib3 valkey xmlrpc _thread""".split()  # noqa: SIM905 - a table is read more easily than a list
 )
 """Top-level modules whose calls block, reach outside, or run code."""
 
 CLOSED_NAMES = frozenset(
-    ["time.sleep", "os.system", "os.popen", "os.open", "os.read", "os.write", "os.remove", "os.unlink", "os.rename", "os.replace", "os.mkdir", "os.makedirs", "os.rmdir", "os.removedirs", "os.listdir", "os.scandir", "os.walk", "os.stat", "os.kill", "os.killpg", "os.fork", "os.forkpty", "os.execv", "os.execve", "os.execl", "os.execle", "os.execlp", "os.execlpe", "os.execvp", "os.execvpe", "os.spawnl", "os.spawnle", "os.spawnlp", "os.spawnlpe", "os.spawnv", "os.spawnve", "os.spawnvp", "os.spawnvpe", "os.posix_spawn", "os.posix_spawnp", "os.waitpid", "os.wait", "os.abort", "os._exit", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate", "os.putenv", "os.unsetenv", "os.startfile", "urllib.request.urlopen", "urllib.request.urlretrieve", "urllib.request.build_opener", "io.open", "io.open_code", "asyncio.run", "asyncio.to_thread", "operator.attrgetter", "operator.methodcaller", "types.FunctionType", "types.CodeType"]
+    """time.sleep os.system os.popen os.open os.read os.write os.remove os.unlink os.rename os.replace os.mkdir
+    os.makedirs os.rmdir os.removedirs os.listdir os.scandir os.walk os.stat os.kill os.killpg os.fork os.forkpty
+    os.execv os.execve os.execl os.execle os.execlp os.execlpe os.execvp os.execvpe os.spawnl os.spawnle os.spawnlp
+    os.spawnlpe os.spawnv os.spawnve os.spawnvp os.spawnvpe os.posix_spawn os.posix_spawnp os.waitpid os.wait
+    os.abort os._exit os.chmod os.chown os.link os.symlink os.truncate os.putenv os.unsetenv os.startfile
+    urllib.request.urlopen urllib.request.urlretrieve urllib.request.build_opener io.open io.open_code
+    asyncio.run asyncio.to_thread operator.attrgetter operator.methodcaller types.FunctionType types.CodeType""".split()  # noqa: SIM905 - a table is read more easily than a list
 )
 """Single names closed in modules that are otherwise open."""
 
 ASYNC_NAMES = frozenset(
-    ["gather", "sleep", "wait_for", "timeout", "timeout_at", "TaskGroup", "create_task", "ensure_future", "wait", "as_completed", "shield", "current_task", "CancelledError", "TimeoutError", "InvalidStateError", "ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "Task", "Future"]
+    """gather sleep wait_for timeout timeout_at TaskGroup create_task ensure_future wait as_completed shield
+    current_task CancelledError TimeoutError InvalidStateError ALL_COMPLETED FIRST_COMPLETED FIRST_EXCEPTION Task
+    Future""".split()  # noqa: SIM905 - a table is read more easily than a list
 )
 """What of asyncio has a durable counterpart."""
 
@@ -80,9 +97,8 @@ def is_closed(value: object) -> str | None:
 def hidden_attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
     """Attributes in `tree` that reach behind the declared names."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            if hidden(node.attr):
-                yield node
+        if isinstance(node, ast.Attribute) and hidden(node.attr):
+            yield node
 
 
 def hidden(attribute: str) -> bool:

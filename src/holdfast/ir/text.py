@@ -86,10 +86,11 @@ def _end(end: Terminator) -> Iterator[str]:
         case Await(value, into, to, keep):
             yield from _native("await", value)
             yield f"    into {into or '-'} then b{to} keep {' '.join(keep)}".rstrip()
-        case Return(None):
-            yield "    return"
         case Return(value):
-            yield from _native("return", value)
+            if value is None:
+                yield "    return"
+            else:
+                yield from _native("return", value)
         case Raise(error):
             yield f"    raise {error}"
 

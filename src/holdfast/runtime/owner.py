@@ -48,6 +48,8 @@ COMMIT_LIMIT = 500
 """Instances in one commit: enough to amortise it, few enough that the others need not wait long."""
 EVICT_AFTER = 1.0
 """An instance that waits longer than so many seconds leaves memory."""
+GLANCE = 0.01
+"""Seconds between two looks at whether another process has written, where the store cannot say so; it costs microseconds."""
 RECOVERY_LIMIT = 10
 """Takeovers in a row without a step after which an instance is taken for the cause, and parked."""
 SPILL_FACTOR = 4
@@ -182,7 +184,9 @@ class Owner:
 
     async def _nap(self, nap: float, next_due: float | None) -> None:
         """Wait until something may have changed: told so, a moment has come, or another process has written."""
-        deadline = time.monotonic() + nap
+        notifies = self.store.traits.notifies
+        begin = time.monotonic()
+        deadline = begin + (nap if notifies else min(nap, GLANCE))
         due: list[Callable[[], None]] = []
         if next_due is not None:
             due.append(self.clock.call_at(next_due, self.look))
@@ -190,12 +194,14 @@ class Owner:
         try:
             while True:
                 left = deadline - time.monotonic()
-                if left <= 0 and (self.store.traits.notifies or await self.store.changed()):
+                if left <= 0 and (notifies or await self.store.changed()):
                     if self.residents:
                         self._mail.set()
                     return
                 if left <= 0:
-                    deadline = time.monotonic() + nap
+                    # The longer nothing happens, the longer the pauses, up to the poll interval.
+                    idle = time.monotonic() - begin
+                    deadline = time.monotonic() + min(nap, max(GLANCE, idle / 20))
                     continue
                 try:
                     async with asyncio.timeout(left):

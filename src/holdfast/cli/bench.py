@@ -1,0 +1,203 @@
+"""`holdfast bench`: throughput, cost of a step, width and latency, measured here and now. Prints what it measured, no more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import click
+
+from holdfast.app import App
+from holdfast.cli.common import show
+from holdfast.errors import HoldfastError
+from holdfast.model.instance import InstanceFilter, Status
+
+CONCURRENCY = 200
+
+
+@click.command()
+@click.option("--url", help="The database; by default a SQLite file of its own.")
+@click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each measurement.")
+@click.option("--instances", type=click.IntRange(min=1), default=2000, show_default=True)
+@click.option("--only", multiple=True, help="Measure only this: sequence, loop, gather, latency, idle, asleep.")
+@click.option("--asleep", type=click.IntRange(min=1), default=100_000, show_default=True, help="Sleepers in `asleep`.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def bench(url: str | None, runs: int, instances: int, only: tuple[str, ...], asleep: int, as_json: bool) -> None:
+    """Measure Holdfast with one worker process beside this one; medians over several runs."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
+        os.environ["HOLDFAST_DATABASE_URL"] = url or f"sqlite:///{folder}/bench.db"
+        os.environ["HOLDFAST_CONCURRENT_PER_WORKER"] = str(CONCURRENCY)
+        os.environ["HOLDFAST_EMBEDDED_WORKER"] = "false"
+        report = asyncio.run(_bench(runs, instances, asleep, set(only)))
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+    else:
+        show(report["figures"], as_json=False)
+        settings = ", ".join(f"{name} {value}" for name, value in report["settings"].items())
+        click.echo(f"\n{settings}")
+
+
+async def _bench(runs: int, instances: int, asleep: int, only: set[str]) -> dict[str, Any]:
+    from holdfast.cli.bench_app import app
+
+    figures: list[dict[str, Any]] = []
+    measures: list[tuple[str, str, str, Callable[[App], Awaitable[list[float]]]]] = [
+        ("sequence", f"{instances} instances × 3 actions", "actions/s", lambda a: _throughput(a, instances, runs)),
+        ("loop", "10 turns", "ms/step", lambda a: _loop(a, 10, runs)),
+        ("loop", "200 turns", "ms/step", lambda a: _loop(a, 200, runs)),
+        ("loop", "10000 turns", "ms/step", lambda a: _loop(a, 10_000, 1)),
+        ("gather", "1000 wide", "ms", lambda a: _gather(a, 1000, runs)),
+        ("gather", "10000 wide", "ms", lambda a: _gather(a, 10_000, runs)),
+        ("latency", "one action, idle system", "ms", lambda a: _latency(a, 50 * runs)),
+        ("idle", "statements of an idle worker and its lease", "statements/s", _idle),
+        ("asleep", f"{asleep} instances asleep, then woken", "s late (median)", lambda a: _asleep(a, asleep)),
+    ]
+    async with app, _worker(app):
+        await _warm(app)
+        for name, what, unit, measure in measures:
+            if only and name not in only or name in ("idle", "asleep") and name not in only:
+                continue
+            values = await measure(app)
+            figures.append(
+                {
+                    "measure": name,
+                    "of": what,
+                    "median": round(statistics.median(values), 3),
+                    "min": round(min(values), 3),
+                    "max": round(max(values), 3),
+                    "unit": unit,
+                }
+            )
+    return {
+        "figures": figures,
+        "settings": {
+            "store": app.store.traits.name,
+            "runs": runs,
+            "concurrency": CONCURRENCY,
+            "python": platform.python_version(),
+            "processors": os.cpu_count(),
+        },
+    }
+
+
+@asynccontextmanager
+async def _worker(app: App) -> AsyncGenerator[None, None]:
+    """One worker process."""
+    command = (sys.executable, "-m", "holdfast", "worker", "holdfast.cli.bench_app:app", "--processes", "1")
+    env = {**os.environ, "HOLDFAST_LOG_LEVEL": "warning"}
+    process = await asyncio.create_subprocess_exec(*command, env=env)
+    try:
+        while not await app.store.workers(now=app.clock.now()):
+            if process.returncode is not None:
+                raise HoldfastError("the worker ended before it began; its message is above")
+            await asyncio.sleep(0.05)
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _warm(app: App) -> None:
+    from holdfast.cli.bench_app import Sequence
+
+    await asyncio.gather(*[handle.result() for handle in await app.start_many(Sequence().start(n) for n in range(50))])
+
+
+async def _throughput(app: App, instances: int, runs: int) -> list[float]:
+    """Actions a second, from before the start of all instances to the end of the last."""
+    from holdfast.cli.bench_app import Sequence
+
+    values: list[float] = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        handles = await app.start_many(Sequence().start(n) for n in range(instances))
+        await _all_ended(app, handles[0].id)
+        values.append(3 * instances / (time.perf_counter() - begin))
+        if await handles[-1].result() != instances + 2:
+            raise HoldfastError("a workflow gave a wrong result; the figures mean nothing")
+    return values
+
+
+async def _all_ended(app: App, first: str) -> None:
+    """Wait until nothing is pending: a count now and then disturbs less than a wait for each."""
+    await app.handle(first).wait()
+    while await app.store.count(InstanceFilter(status=Status.PENDING)):
+        await asyncio.sleep(0.02)
+
+
+async def _loop(app: App, turns: int, runs: int) -> list[float]:
+    from holdfast.cli.bench_app import Loop
+
+    values: list[float] = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        await Loop().run(turns)
+        values.append((time.perf_counter() - begin) / turns * 1000)
+    return values
+
+
+async def _gather(app: App, width: int, runs: int) -> list[float]:
+    from holdfast.cli.bench_app import Gather
+
+    values: list[float] = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        await Gather().run(width)
+        values.append((time.perf_counter() - begin) * 1000)
+    return values
+
+
+async def _latency(app: App, count: int) -> list[float]:
+    """From the call of `run` to its result, one at a time, with the system idle in between."""
+    from holdfast.cli.bench_app import Loop
+
+    values: list[float] = []
+    for _ in range(count):
+        await asyncio.sleep(0.02)
+        begin = time.perf_counter()
+        await Loop().run(1)
+        values.append((time.perf_counter() - begin) * 1000)
+    return values
+
+
+async def _idle(app: App) -> list[float]:
+    """Statements a second of a worker without work, in this process so that they can be counted."""
+    worker = app.make_worker()
+    task = asyncio.create_task(worker.run())
+    await worker.ready.wait()
+    await asyncio.sleep(3)
+    before, begin = getattr(app.store, "statements", 0), time.perf_counter()
+    await asyncio.sleep(10)
+    rate = (getattr(app.store, "statements", 0) - before) / (time.perf_counter() - begin)
+    worker.stop(at_once=True)
+    await task
+    return [rate]
+
+
+async def _asleep(app: App, count: int) -> list[float]:
+    """How late sleepers wake, all due at one moment after they were all asleep."""
+    from holdfast.cli.bench_app import Sleeper
+
+    begin = time.time()
+    wake_in = max(30.0, count / 1000)
+    handles = []
+    for start in range(0, count, 2000):
+        wave = range(min(2000, count - start))
+        left = wake_in - (time.time() - begin)
+        handles += await app.start_many(Sleeper().start(left) for _ in wave)
+    sample = handles[:: max(1, count // 50)]
+    for handle in sample:
+        await handle.wait()
+    await _all_ended(app, handles[0].id)
+    ended = [view.ended_at or 0.0 for view in await app.store.view([handle.id for handle in sample])]
+    return [max(0.0, at - begin - wake_in) for at in ended]
