@@ -226,6 +226,17 @@ FOUND = {
             xs.append(await act(5))
             xs = None
     """,
+    "a key deleted and set again is met again": """
+        d = {"k": 1, "m": 2}
+        try:
+            for key in d:
+                note(key)
+                del d["k"]
+                d["k"] = 2
+                await act(1)
+        except RuntimeError as e:
+            note(seen(e))
+    """,
     "captures of a pattern live across the await in its guard": """
         match [1, await act(2), {"k": xs}]:
             case [p, q, {"k": [r, *rest]}] if await act(p) and (z := q):

@@ -255,7 +255,11 @@ def start(
         handle: Handle[Any] = await app.launch(asked)
         return handle.id, await handle.result() if waits else None
 
-    made, result = run(find_app(target, url), started)
+    app = find_app(target, url)
+    if not waits:
+        # Whoever only starts does not work on it for the blink of an eye it lives.
+        app.reconfigure(embedded_worker=False)
+    made, result = run(app, started)
     click.echo(describe(encode(result)) if waits else made)
 
 

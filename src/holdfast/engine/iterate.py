@@ -16,6 +16,8 @@ class DictIterator:
     what: str
     size: int
     taken: int = 0
+    behind: int = 0
+    """How many of the dict's present keys lie behind it, as of when it was loaded."""
     live: Iterator[Any] | None = field(default=None, repr=False, compare=False)
 
     def __iter__(self) -> DictIterator:
@@ -25,18 +27,32 @@ class DictIterator:
         if self.live is None:
             # Just made, or just loaded: go to where it was.
             self.live = iter(self.mapping)
-            for _ in range(self.taken):
+            for _ in range(self.behind):
                 next(self.live, None)
         if len(self.mapping) != self.size:
             raise RuntimeError("dictionary changed size during iteration")
         key = next(self.live)
+        if self.taken >= self.size:
+            raise RuntimeError("dictionary keys changed during iteration")
         self.taken += 1
         if self.what == "keys":
             return key
         return self.mapping[key] if self.what == "values" else (key, self.mapping[key])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return DictIterator, (self.mapping, self.what, self.size, self.taken)
+        return DictIterator, tuple(self.parts())
+
+    def parts(self) -> list[Any]:
+        """What it is made of. A key deleted and set again is ahead of it once more, so that counting is not enough."""
+        behind = self.behind
+        if self.live is not None and len(self.mapping) == self.size:
+            try:
+                ahead = len(cast("tuple[Any, tuple[list[Any]]]", self.live.__reduce__())[1][0])
+            except RuntimeError:
+                # More keys are ahead than it will give: it is to fail at one of them, as it would have.
+                ahead = self.size - self.taken + 1
+            behind = len(self.mapping) - ahead
+        return [self.mapping, self.what, self.size, self.taken, behind]
 
 
 @dataclass(slots=True)

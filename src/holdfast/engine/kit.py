@@ -138,7 +138,7 @@ def _async_iterator(source: Any) -> Completed:
 def _split(error: BaseException) -> dict[str, Any]:
     """`except*` begins: the group that is still to be handled, and what its clauses raise."""
     naked = not isinstance(error, BaseExceptionGroup)
-    group: BaseException = BaseExceptionGroup("", [error]) if naked else error
+    group = cast("BaseException", BaseExceptionGroup("", [error]) if naked else error)
     return {"naked": naked, "original": error, "rest": group, "part": None, "raised": [], "again": []}
 
 

@@ -61,7 +61,7 @@ register_type(NextDone, encode=lambda n: [n.source, n.boxed], decode=lambda v: N
 register_type(Receive, encode=lambda r: [r.key, r.timeout], decode=lambda v: Receive(*v), name="receive")
 register_type(
     DictIterator,
-    encode=lambda it: [it.mapping, it.what, it.size, it.taken],
+    encode=DictIterator.parts,
     decode=lambda v: DictIterator(*v),
     name="dict_iterator",
 )

@@ -1,0 +1,158 @@
+"""The command line, run as people run it: real processes on a real database file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from holdfast import App
+
+SHOP = '''
+import asyncio
+from holdfast import App, Workflow, action, workflow
+
+app = App("shop", lease_seconds=2.0)
+
+@action
+async def price(item: str) -> int:
+    return len(item) * 100
+
+@action
+def pid() -> int:
+    import os
+    return os.getpid()
+
+@workflow
+class Order(Workflow):
+    async def run(self, item: str, count: int = 1) -> int:
+        cents = await price(item)
+        answer = await self.receive("confirm", timeout=3600)
+        return cents * count if answer else 0
+
+@workflow
+class Pids(Workflow):
+    async def run(self, n: int) -> list[int]:
+        return [await pid() for _ in range(n)]
+'''
+
+
+class Shell:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {**os.environ, "HOLDFAST_DATABASE_URL": f"sqlite:///{folder}/shop.db", "COLUMNS": "200"}
+        (folder / "shop.py").write_text(SHOP)
+
+    async def start(self, *args: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "holdfast", *args),
+            cwd=self.folder,
+            env=self.env,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def __call__(self, *args: str, status: int = 0) -> str:
+        process = await self.start(*args)
+        output, errors = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == status, (output.decode(), errors.decode())
+        return (output if status == 0 else output + errors).decode()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+async def test_an_order_from_start_to_fork(shell: Shell):
+    id = (await shell("workflows", "start", "shop:Order", 'item="hat"', "count=2", "--id", "o1", "--app", "shop")).strip()
+    assert id == "o1"
+    worker = await shell.start("worker", "shop:app", "--processes", "1")
+    try:
+        app = App("test", url=shell.env["HOLDFAST_DATABASE_URL"], embedded_worker=False)
+        async with app:
+            async with asyncio.timeout(20):
+                while len(await app.handle(id).history()) < 3:
+                    await asyncio.sleep(0.02)
+            assert await app.handle(id).send("confirm", True)
+        assert "done" in await shell("workflows", "wait", id, "--timeout", "20")
+        (row,) = json.loads(await shell("workflows", "list", "--json", "--status", "done"))
+        assert (row["id"], row["workflow"]) == ("o1", "shop:Order")
+        assert json.loads(await shell("workflows", "show", id, "--json"))["outcome"] == 600
+        history = await shell("workflows", "history", id)
+        assert "price" in history
+        assert "cents = 300" in history
+        steps = json.loads(await shell("workflows", "history", id, "--json"))
+        at = next(step["seq"] for step in steps if "cents" in step["changed"])
+        assert json.loads(await shell("workflows", "history", id, "--at", str(at), "--json"))["cents"] == 300
+        forked = (await shell("workflows", "fork", id, "--at", str(at), "--set", "cents=7")).strip()
+        async with App("test", url=shell.env["HOLDFAST_DATABASE_URL"], embedded_worker=False) as app:
+            assert await app.handle(forked).send("confirm", True)
+            assert await app.handle(forked).result(timeout=20) == 14
+        workers = json.loads(await shell("workers", "--json"))
+        assert [w["pid"] for w in workers] == [worker.pid]
+        assert "PROBLEM" not in await shell("doctor", "--app", "shop")
+    finally:
+        worker.terminate()
+        await worker.communicate()
+
+
+async def test_mistakes_are_told_in_words(shell: Shell):
+    assert "no instance 'nobody'" in await shell("workflows", "show", "nobody", status=1)
+    assert "not found" in await shell("worker", "nowhere:app", status=1)
+    assert "is not JSON" in await shell("workflows", "start", "shop:Order", "item=hat", status=1)
+    assert "item" in await shell("workflows", "start", "shop:Order", "count=2", status=1)
+    assert "count" in await shell("workflows", "start", "shop:Order", 'item="hat"', 'count="many"', status=1)
+    assert "database URL" in await shell("workflows", "list", "--url", "nonsense", status=1)
+    assert "not found" in await shell("workflows", "cancel", "nobody", status=1)
+
+
+async def test_visualize_draws_the_program(shell: Shell):
+    drawn = await shell("visualize", "shop:Order")
+    assert drawn.startswith("flowchart TD")
+    assert "await price(item)" in drawn
+    assert "holdfast program" in await shell("visualize", "shop:Order", "--format", "text")
+
+
+async def test_processes_are_recycled_and_replacements_come_first(shell: Shell):
+    shell.env["HOLDFAST_MAX_ACTION_LIFECYCLE"] = "20"
+    worker = await shell.start("worker", "shop:app", "--processes", "1")
+    try:
+        async with asyncio.timeout(30):
+            while not json.loads(await shell("workers", "--json")):
+                pass
+        out = await shell("workflows", "start", "shop:Pids", "n=200", "--app", "shop", "--wait")
+        assert len(set(json.loads(out))) >= 2
+    finally:
+        worker.terminate()
+        _, errors = await asyncio.wait_for(worker.communicate(), 60)
+    assert worker.returncode == 0, errors.decode()
+    assert "worker recycled" in errors.decode()
+
+
+async def test_a_killed_process_is_replaced_and_a_stop_ends_all(shell: Shell):
+    worker = await shell.start("worker", "shop:app", "--processes", "2")
+    app = App("test", url=shell.env["HOLDFAST_DATABASE_URL"], embedded_worker=False)
+    async with app:
+
+        async def pids(count: int, without: int = 0) -> set[int]:
+            async with asyncio.timeout(30):
+                while True:
+                    found = {view.pid for view in await app.store.workers(now=app.clock.now())}
+                    if len(found - {without}) >= count:
+                        return found - {without}
+                    await asyncio.sleep(0.05)
+
+        first = min(await pids(2))
+        os.kill(first, signal.SIGKILL)
+        assert first not in await pids(2, without=first)
+        worker.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(worker.communicate(), 60)
+        assert worker.returncode == 0
+        # Those that ended in order gave up their leases; the killed one's lease ends by itself.
+        assert {view.pid for view in await app.store.workers(now=app.clock.now())} <= {first}
