@@ -25,7 +25,8 @@ async def price(item: str) -> int:
 
 @action
 def pid() -> int:
-    import os
+    import os, time
+    time.sleep(0.02)
     return os.getpid()
 
 @workflow
@@ -126,7 +127,7 @@ async def test_processes_are_recycled_and_replacements_come_first(shell: Shell):
         async with asyncio.timeout(30):
             while not json.loads(await shell("workers", "--json")):
                 pass
-        out = await shell("workflows", "start", "shop:Pids", "n=200", "--app", "shop", "--wait")
+        out = await shell("workflows", "start", "shop:Pids", "n=300", "--app", "shop", "--wait")
         assert len(set(json.loads(out))) >= 2
     finally:
         worker.terminate()

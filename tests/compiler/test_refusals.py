@@ -166,7 +166,8 @@ def test_a_class_without_run_is_refused() -> None:
 
 
 def test_a_local_object_that_cannot_be_captured_is_refused() -> None:
-    text = "def make():\n    thing = new()\n    class W(Workflow):\n        async def run(self):\n            return thing\n    return W\nW = make()\n"
+    cls = "    class W(Workflow):\n        async def run(self):\n            return thing\n    return W\n"
+    text = f"def make():\n    thing = new()\n{cls}W = make()\n"
     (problem,) = problems_of(text, new=Closed)
     assert (problem.code, problem.line, problem.column) == ("HF023", 5, 20)
     assert "define it at module level" in problem.hint

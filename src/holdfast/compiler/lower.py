@@ -185,7 +185,7 @@ class Lowerer:
         for target in targets:
             self.build.emit(_at(ast.Assign([self._target(target)], lifted), stmt))
 
-    def _target(self, target: ast.expr) -> ast.expr:
+    def _target(self, target: ast.expr) -> ast.expr:  # noqa: RET503 - refuse() never returns
         """An assignment target whose own awaits have been lifted out."""
         if not waits(target):
             return target
