@@ -613,7 +613,8 @@ class Writer:
                 (
                     1,
                     lambda: (
-                        f"(await act(*{self.sequence(depth - 1)}, {self.number(depth - 1)}, **{{'k': {self.number(0)}}}))[-1]['k']"
+                        f"(await act(*{self.sequence(depth - 1)}, {self.number(depth - 1)}, "
+                        f"**{{'k': {self.number(0)}}}))[-1]['k']"
                     ),
                 ),
                 (1, lambda: f"await asyncio.sleep(0, {self.number(depth - 1)})"),

@@ -403,7 +403,7 @@ class Machine(Waiting):
         call = PendingCall(
             self.fresh(),
             item.name,
-            encode([list(item.args), item.kwargs]),
+            _payload(item.args, item.kwargs),
             item.options,
             branch=branch.task.id,
             arguments=(item.args, item.kwargs),
@@ -561,6 +561,21 @@ Machine._turns = {
     "message": Machine._message_late,
     "wake_group": Machine._wake_group,
 }
+
+
+def _payload(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Arguments, encoded; the plainest ones are their own encoding, and need no encoder."""
+    if not kwargs:
+        for arg in args:
+            kind = type(arg)
+            if not (arg is None or kind is bool or (kind is int and -_SAFE < arg < _SAFE) or (kind is str and arg.isascii())):
+                break
+        else:
+            return [list(args), {}]
+    return encode([list(args), kwargs])
+
+
+_SAFE = 2**53
 
 
 def _handling(error: Any, block: Callable[[Any], int | None], vars: Any) -> int | None:

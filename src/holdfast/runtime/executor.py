@@ -6,6 +6,7 @@ Turns whatever happens into a value or an error. Knows no instance and no store.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import inspect
 import multiprocessing
 from collections import deque
@@ -65,6 +66,49 @@ class Attempt:
         self.expired = False
 
 
+class Deadlines:
+    """Ends attempts that run for too long. One timer for all: a timer each would cost more than a short action."""
+
+    def __init__(self, running: set[Attempt]) -> None:
+        self._running = running
+        self._heap: list[tuple[float, int, Attempt]] = []
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, attempt: Attempt) -> None:
+        """Watch an attempt that begins now."""
+        if len(self._heap) > 1000 + 4 * len(self._running):
+            # Attempts that ended in time are left in the heap until there are too many of them.
+            self._heap = [entry for entry in self._heap if entry[2] in self._running]
+            heapq.heapify(self._heap)
+        self._count += 1
+        at = self._loop.time() + attempt.timeout
+        heapq.heappush(self._heap, (at, self._count, attempt))
+        if self._timer is None or at < self._timer.when():
+            self._arm()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._heap.clear()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._heap[0][0], self._ring) if self._heap else None
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        while self._heap and self._heap[0][0] <= now:
+            attempt = heapq.heappop(self._heap)[2]
+            if attempt in self._running and attempt.task is not None:
+                attempt.expired = True
+                attempt.task.cancel()
+        self._timer = None
+        self._arm()
+
+
 class Executor:
     """Runs attempts, `concurrency` at a time; the others wait in order."""
 
@@ -76,6 +120,7 @@ class Executor:
         self._stub = stub
         self._threads: ThreadPoolExecutor | None = None
         self._processes: ProcessPoolExecutor | None = None
+        self._deadlines = Deadlines(self.running)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -109,6 +154,7 @@ class Executor:
     def close(self) -> None:
         """Stop everything. Threads that run user code end with it."""
         self.waiting.clear()
+        self._deadlines.close()
         for attempt in list(self.running):
             self.drop(attempt)
         if self._threads is not None:
@@ -124,12 +170,11 @@ class Executor:
         attempt.task = asyncio.create_task(self._attempt(attempt))
 
     async def _attempt(self, attempt: Attempt) -> None:
-        timer = asyncio.get_running_loop().call_later(attempt.timeout, self._expire, attempt)
+        self._deadlines.add(attempt)
         outcome: Gave | Raised | None = None
         try:
             outcome = await self._outcome(attempt)
         finally:
-            timer.cancel()
             self.running.discard(attempt)
             self.finished += 1
             while self.waiting and len(self.running) < self.concurrency:
@@ -138,11 +183,6 @@ class Executor:
                 self._idle.set()
             if outcome is not None:
                 attempt.report(outcome)
-
-    def _expire(self, attempt: Attempt) -> None:
-        attempt.expired = True
-        if attempt.task is not None:
-            attempt.task.cancel()
 
     async def _outcome(self, attempt: Attempt) -> Gave | Raised | None:
         """What became of it; None if it was cancelled from here."""
