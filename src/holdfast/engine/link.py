@@ -63,6 +63,10 @@ class LinkedProgram:
     cls: type
     """The workflow's class, with its async methods made durable."""
 
+    prompt: bool
+    """Whether it begins with the call of an action that follows from the arguments alone, so that a repeated beginning
+    makes the very same call."""
+
     @property
     def entry(self) -> LinkedFunction:
         return self.functions[self.program.entry]
@@ -89,7 +93,7 @@ def link(
         refs = program.refs.get(name, {})
         space.update({label: callers[ref.target] for label, ref in refs.items() if ref.kind == "function"})
     durable = cls({attr: callers[name] for attr, name in program.methods.items()})
-    return LinkedProgram(program, functions, durable)
+    return LinkedProgram(program, functions, durable, _is_prompt(program))
 
 
 def _resolved(ref: Ref, resolve: Resolver) -> object:
@@ -98,6 +102,20 @@ def _resolved(ref: Ref, resolve: Resolver) -> object:
         # A module is reached by its own name, as a view of what is open in it.
         raise ProgramError(f"{ref.target} leads to the module {found.__name__!r}; import it by its own name")
     return found
+
+
+def _is_prompt(program: Program) -> bool:
+    entry = program.functions[program.entry]
+    first = entry.blocks[0]
+    if first.code or not isinstance(first.end, Await):
+        return False
+    tree = ast.parse(first.end.value.source, mode="eval").body
+    if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)):
+        return False
+    ref = program.refs.get(entry.space, {}).get(tree.func.id)
+    values = [*tree.args, *(keyword.value for keyword in tree.keywords)]
+    plain = all(isinstance(value, ast.Name | ast.Constant) for value in values)
+    return ref is not None and ref.kind == "action" and plain
 
 
 def check_program(program: Program) -> None:

@@ -11,7 +11,7 @@ import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from holdfast.clock import Clock
 from holdfast.codec import decode, dumps, encode_exception, loads
@@ -498,6 +498,13 @@ class Owner:
                             at=now,
                         )
                     )
+        if resident.seq == 0 and self._begins_at_once(resident, starts, spilled, deliveries):
+            # A beginning that follows from row 0 alone needs no row of its own: after a crash it is the same again.
+            machine.notes = notes
+            begun, resident.commands = resident.commands, []
+            for command in begun:
+                self._run(resident, cast(StartCall, command).call)
+            return None
         close: Ending | Release | None = None
         steps: list[Step] = []
         trim: int | None = None
@@ -536,6 +543,13 @@ class Owner:
             recalled=recalled,
             trim_below=trim,
         )
+
+    @staticmethod
+    def _begins_at_once(resident: Resident, *others: Sequence[Any]) -> bool:
+        machine = resident.machine
+        if not machine.code.prompt or machine.ended is not None or resident.consumed or any(others):
+            return False
+        return len(resident.commands) == 1 and isinstance(resident.commands[0], StartCall)
 
     def _release(self, resident: Resident, now: float) -> Release | None:
         """Letting go of an instance that only waits, for longer than a moment."""
