@@ -21,7 +21,9 @@ PEERS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", required=True, help="a PostgreSQL database; peers get databases of their own beside it")
+    parser.add_argument(
+        "--url", required=True, help="a PostgreSQL database; peers get databases of their own beside it"
+    )
     parser.add_argument("--instances", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", action="store_true", dest="as_json")

@@ -63,6 +63,8 @@ class App:
         self.worker: Worker | None = None
         self.stubs: dict[str, Callable[..., Any]] = {}
         """For tests: functions that run in place of actions, by the actions' names."""
+        self.ticker: Ticker | None = None
+        """What fires schedules in this process, once a worker was made."""
         self.forgetful = False
         """For tests: take every instance from the store again after each step."""
         self._working: asyncio.Task[None] | None = None
@@ -216,6 +218,7 @@ class App:
 
     def make_worker(self) -> Worker:
         """A worker on this App's store, not yet running."""
+        self.ticker = Ticker(store=self.store, registry=self.registry, clock=self.clock)
         return Worker(
             store=self.store,
             registry=self.registry,
@@ -225,7 +228,7 @@ class App:
             stub=self.stubs.get if self.stubs else None,
             forgetful=self.forgetful,
             services=[
-                Ticker(store=self.store, registry=self.registry, clock=self.clock).run,
+                self.ticker.run,
                 Sweeper(store=self.store, clock=self.clock, settings=self.settings).run,
             ],
         )

@@ -89,7 +89,7 @@ class ManualClock:
         if moment <= self._now:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        
+
         def wake() -> None:
             if not future.done():
                 future.set_result(None)

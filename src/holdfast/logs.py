@@ -45,7 +45,7 @@ def configure_logging(format: Literal["auto", "human", "json"] = "auto", level: 
     logger.setLevel(level.upper())
 
 
-def _hand_over(_logger: Any, _method: str, event: dict[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
+def _hand_over(_logger: Any, _method: str, event: structlog.typing.EventDict) -> tuple[tuple[str], dict[str, Any]]:
     """To standard logging: the phrase with its fields as text, and the fields beside it for whoever formats them."""
     exc_info = event.pop("exc_info", None)
     phrase = str(event.pop("event"))
@@ -54,7 +54,7 @@ def _hand_over(_logger: Any, _method: str, event: dict[str, Any]) -> tuple[tuple
     return (text,), {"extra": extra, "exc_info": exc_info}
 
 
-def _take_over(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _take_over(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """From standard logging back to a phrase and fields."""
     record: logging.LogRecord = event["_record"]
     fields = getattr(record, "holdfast_fields", None)

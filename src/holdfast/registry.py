@@ -125,8 +125,9 @@ def _object(target: str) -> object:
         if part.startswith("__") or not hasattr(found, part):
             raise ProgramError(f"{target} does not exist here any more; bring it back, or cancel what needs it")
         found = getattr(found, part)
-    if is_closed(found):
-        raise ProgramError(f"{target} leads to something that is closed to workflow code")
+        if isinstance(found, ModuleType) or is_closed(found):
+            # An object is reached through classes of its own module, never through what that module has imported.
+            raise ProgramError(f"{target} leads to something that is closed to workflow code")
     return found
 
 

@@ -246,10 +246,7 @@ def test_recording_an_exception_never_fails():
     assert "<lambda>" in tree["f"]["attribute"]
     assert tree["args"][1] == "<unprintable test_recording_an_exception_never_fails.<locals>.Unprintable>"
     assert tree["args"][2] == "x" * 5000
-    assert (
-        len(encode_exception(Local(type("Long", (), {"__repr__": lambda self: "y" * 5000})()))["args"][0])
-        == 1000
-    )
+    assert len(encode_exception(Local(type("Long", (), {"__repr__": lambda self: "y" * 5000})()))["args"][0]) == 1000
     with pytest.raises(DecodeError):
         decode(tree)
 

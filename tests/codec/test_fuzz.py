@@ -77,9 +77,7 @@ def test_any_tree_decodes_or_is_a_decode_error(tree, lenient):
         pass  # a stored instance may lack fields
 
 
-mutable_source = encode(
-    [Loose([1, (2, {3}, {4: 5})]), ValueError("x", [1]), iter([1]), Pair(1, 2), {"$": 1}, b"abc"]
-)
+mutable_source = encode([Loose([1, (2, {3}, {4: 5})]), ValueError("x", [1]), iter([1]), Pair(1, 2), {"$": 1}, b"abc"])
 
 
 @settings(deadline=None, max_examples=300)

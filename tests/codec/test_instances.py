@@ -260,9 +260,7 @@ def test_a_model_keeps_what_pydantic_knows_of_it():
 
 def test_a_generic_model_is_made_when_it_does_not_exist_yet():
     tree = encode(GenericModel[int](item=1))
-    tree["args"] = [
-        {"$": "alias", "v": "builtins:dict", "args": [{"$": "class", "v": "builtins:str"}, {"$": "any"}]}
-    ]
+    tree["args"] = [{"$": "alias", "v": "builtins:dict", "args": [{"$": "class", "v": "builtins:str"}, {"$": "any"}]}]
     back = decode(tree)
     assert type(back) is GenericModel[dict[str, Any]]
 

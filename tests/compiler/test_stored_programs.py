@@ -100,10 +100,7 @@ def test_native_code_that_was_never_compiled_is_refused(stored: StoredProgram, l
         "object stored_tests_app:run",
         "object stored_tests_app:os.system",
         "object stored_tests_app:os",
-        pytest.param(
-            "object stored_tests_app:sys.modules",
-            marks=pytest.mark.xfail(strict=True, reason="the registry walks through modules that a module imports"),
-        ),
+        "object stored_tests_app:sys.modules",
         "module subprocess",
         "module builtins",
         "module sys",

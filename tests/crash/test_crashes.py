@@ -169,9 +169,7 @@ async def test_workers_killed_at_random_lose_nothing(url: str, tmp_path: Path) -
             await fleet.start()
         ids: list[str] = []
         for round in range(6):
-            ids += [
-                h.id for h in await app.start_many(asked(f"r{round}i", 25))
-            ]
+            ids += [h.id for h in await app.start_many(asked(f"r{round}i", 25))]
             await asyncio.sleep(chance.uniform(0.2, 0.9))
             await fleet.kill(chance.choice(fleet.workers))
             await fleet.start()

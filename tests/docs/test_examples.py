@@ -20,7 +20,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.docs.pages import PAGES, Block, blocks, name_of
 
 GUARD = 'if __name__ == "__main__":'

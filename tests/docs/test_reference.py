@@ -12,12 +12,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from tests.docs.pages import PAGES, ROOT, anchors, links, name_of, prose, sections
 
 from holdfast import Settings
 from holdfast.cli import main
 from holdfast.compiler.diagnostics import REASONS
 from holdfast.ir.rules import ASYNC_NAMES, BUILTINS
-from tests.docs.pages import PAGES, ROOT, anchors, links, name_of, prose, sections
 
 SETTINGS = ROOT / "docs/reference/settings.md"
 CLI = ROOT / "docs/reference/cli.md"
@@ -45,7 +45,7 @@ def table() -> dict[str, list[str]]:
     rows = [
         [cell.strip() for cell in line.strip().strip("|").split(" | ")]
         for line in SETTINGS.read_text().splitlines()
-        if line.startswith("| `")
+        if line.startswith("| `") and "HOLDFAST_" in line
     ]
     return {row[0].strip("`"): row for row in rows}
 
@@ -75,7 +75,9 @@ def test_a_setting_is_described_as_its_field_is(name: str) -> None:
 # --- commands
 
 
-def commands(group: click.Command = main, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(
+    group: click.Command = main, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     yield path, group
     if isinstance(group, click.Group):
         for name, command in group.commands.items():

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.docs.pages import ROOT, blocks, sections
 
 from holdfast import CompileError, Workflow
 from holdfast.compiler.diagnostics import REASONS
 from holdfast.workflow import definition_of
-from tests.docs.pages import ROOT, blocks, sections
 
 PAGE = ROOT / "docs/reference/refusals.md"
 PRELUDE = "import asyncio\nfrom dataclasses import dataclass\n\nfrom holdfast import Workflow, action, workflow\n"

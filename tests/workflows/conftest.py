@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.servers import Postgres
 
 from holdfast.app import App
 from holdfast.testing import workflow_app
-from tests.servers import Postgres
 
 
 @pytest.fixture(params=["memory", "memory-crashing", "postgres", "postgres-crashing"])

@@ -20,6 +20,7 @@ from holdfast.app import App
 from holdfast.cli.common import show
 from holdfast.errors import HoldfastError
 from holdfast.model.instance import InstanceFilter, Status
+from holdfast.runtime.client import Handle
 
 CONCURRENCY = 200
 
@@ -64,7 +65,7 @@ async def _bench(runs: int, instances: int, asleep: int, only: set[str]) -> dict
     async with app, _worker(app):
         await _warm(app)
         for name, what, unit, measure in measures:
-            if only and name not in only or name in ("idle", "asleep") and name not in only:
+            if (only and name not in only) or (name in ("idle", "asleep") and name not in only):
                 continue
             values = await measure(app)
             figures.append(
@@ -190,7 +191,7 @@ async def _asleep(app: App, count: int) -> list[float]:
 
     begin = time.time()
     wake_in = max(30.0, count / 1000)
-    handles = []
+    handles: list[Handle[Any]] = []
     for start in range(0, count, 2000):
         wave = range(min(2000, count - start))
         left = wake_in - (time.time() - begin)

@@ -67,5 +67,12 @@ def _verb(name: str, help: str, act: Callable[[App, str], Awaitable[Any]], said:
 
 _verb("pause", "Let no tick start anything until resumed.", lambda app, id: app.schedule_handle(id).pause(), "paused")
 _verb("resume", "Tick again, from the next tick on.", lambda app, id: app.schedule_handle(id).resume(), "resumed")
-_verb("trigger", "Start an instance now, besides the ticks.", lambda app, id: app.schedule_handle(id).trigger(), "started")
-_verb("delete", "Forget the schedule; what it started goes on.", lambda app, id: app.schedule_handle(id).delete(), "deleted")
+_verb(
+    "trigger", "Start an instance now, besides the ticks.", lambda app, id: app.schedule_handle(id).trigger(), "started"
+)
+_verb(
+    "delete",
+    "Forget the schedule; what it started goes on.",
+    lambda app, id: app.schedule_handle(id).delete(),
+    "deleted",
+)

@@ -77,9 +77,7 @@ def encode_argument(graph: EncodingGraph, argument: Any) -> Tree:
         return {"$": "alias", "v": head["v"], "args": [encode_argument(graph, part) for part in parts]}
     if isinstance(argument, type):
         return encode_class(graph, argument)
-    raise Refusal(
-        f"a generic model of {argument!r:.100} cannot be saved; use classes as its arguments", kind="generic"
-    )
+    raise Refusal(f"a generic model of {argument!r:.100} cannot be saved; use classes as its arguments", kind="generic")
 
 
 def decode_argument(graph: DecodingGraph, tree: Tree) -> Any:

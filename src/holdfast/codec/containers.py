@@ -76,12 +76,8 @@ def _in_one_piece(graph: EncodingGraph, value: Any, tag: str) -> Tree:
     if tag == "tuple":
         items = _one_by_one(graph, value)
     else:
-        if any(
-            id(item) in graph.being_filled and type(item).__hash__ is not object.__hash__ for item in value
-        ):
-            raise Refusal(
-                "a frozenset holds the object that holds it, whose hash would not exist yet", kind=tag
-            )
+        if any(id(item) in graph.being_filled and type(item).__hash__ is not object.__hash__ for item in value):
+            raise Refusal("a frozenset holds the object that holds it, whose hash would not exist yet", kind=tag)
         items = _one_by_one(graph, _in_order(value), "<item {}>")
     graph.closed.discard(key)
     return {"$": tag, "v": items}

@@ -108,9 +108,7 @@ class _Json:
     """One conversion. Counts objects as the encoder did, and how large each has become."""
 
     def __init__(self) -> None:
-        self.done: list[
-            tuple[Any, int] | None
-        ] = []  # its JSON and how many nodes that is; None while it is made
+        self.done: list[tuple[Any, int] | None] = []  # its JSON and how many nodes that is; None while it is made
         self.began: list[int] = []
         self.names: list[str] = []
         self.nodes = 0

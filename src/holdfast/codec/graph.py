@@ -59,18 +59,14 @@ class EncodingGraph:
             return None
         if key in self.closed:
             kind = type(value).__name__
-            raise Refusal(
-                f"a {kind} contains itself, and a cycle through a {kind} cannot be rebuilt", kind=kind
-            )
+            raise Refusal(f"a {kind} contains itself, and a cycle through a {kind} cannot be rebuilt", kind=kind)
         return {"$": "ref", "v": number}
 
     def deeper(self) -> None:
         """One level further in. Whoever calls this takes one off `depth` when it is done."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise Refusal(
-                f"the value is nested more than {MAX_DEPTH} levels deep; make it flatter", kind="depth"
-            )
+            raise Refusal(f"the value is nested more than {MAX_DEPTH} levels deep; make it flatter", kind="depth")
 
     def attempt(self, value: object) -> Tree:
         """Like visit, but leaves the graph as it was when the value is refused."""

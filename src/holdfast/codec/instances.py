@@ -174,9 +174,7 @@ def encode_registered(graph: EncodingGraph, value: Any, entry: Registered) -> Tr
         stand_in = entry.encode(value)
     except Exception as error:  # user code
         kind = f"{entry.cls.__module__}.{entry.cls.__qualname__}"
-        raise Refusal(
-            f"the registered encode= of {kind} failed: {type(error).__name__}", kind=kind
-        ) from error
+        raise Refusal(f"the registered encode= of {kind} failed: {type(error).__name__}", kind=kind) from error
     graph.deeper()
     tree = graph.visit(stand_in)
     graph.depth -= 1

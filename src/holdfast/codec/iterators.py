@@ -92,9 +92,7 @@ def _walk(tag: str) -> EncodeFunction:
         # Python 3.12 gives None here for a range that it has already cut to what is left.
         at = parts[2] if len(parts) == 3 and parts[2] is not None else 0
         if tag == "reversed" and type(walked) not in _WALKS["reversed"][0]:
-            raise Refusal(
-                f"a reversed {type(walked).__name__} cannot be saved; make it a list", kind="reversed"
-            )
+            raise Refusal(f"a reversed {type(walked).__name__} cannot be saved; make it a list", kind="reversed")
         if len(parts) == 2 and tag in ("list_reverseiterator", "reversed"):
             at = len(walked) - 1
         return {"$": tag, "v": _within(graph, value, walked), "at": graph.visit(at)}

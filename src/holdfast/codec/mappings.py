@@ -144,9 +144,7 @@ def decode_dict(graph: DecodingGraph, tree: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _read_dict(
-    make: Callable[[], dict[Any, Any]], graph: DecodingGraph, tree: dict[str, Any]
-) -> dict[Any, Any]:
+def _read_dict(make: Callable[[], dict[Any, Any]], graph: DecodingGraph, tree: dict[str, Any]) -> dict[Any, Any]:
     value = make()
     graph.keep(value)
     stored = tree.get("v")

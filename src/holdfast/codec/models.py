@@ -43,9 +43,7 @@ def encode_model(graph: EncodingGraph, value: Any, plan: Plan) -> Tree:
     origin = origin_of(plan.cls)
     if origin is not None:
         tree["$"] = name_of(origin)
-        tree["args"] = [
-            encode_argument(graph, argument) for argument in namespace_of(plan.cls)[_GENERIC]["args"]
-        ]
+        tree["args"] = [encode_argument(graph, argument) for argument in namespace_of(plan.cls)[_GENERIC]["args"]]
     graph.being_filled.add(id(value))
     state = state_of(value, plan)
     tree["f"] = write_state(graph, state)
@@ -126,7 +124,5 @@ def _made(plan: Plan, arguments: tuple[Any, ...]) -> type:
     base = _base_model()
     own = bases_of(plan.cls)[: bases_of(plan.cls).index(base)]
     if any(hook in namespace_of(cls) for cls in own for hook in _HOOKS):
-        raise DecodeError(
-            f"{plan.name} was not used with these arguments here yet; do so in the worker's module"
-        )
+        raise DecodeError(f"{plan.name} was not used with these arguments here yet; do so in the worker's module")
     return namespace_of(base)["__class_getitem__"].__func__(plan.cls, arguments)

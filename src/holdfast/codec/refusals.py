@@ -85,13 +85,9 @@ def refusal_of(value: object) -> Refusal:
 def refusal_of_local(name: str) -> Refusal:
     """A class that was found by nobody under its own name."""
     if "<locals>" in name:
-        return Refusal(
-            f"the class {name} is defined inside a function; move it to the top of its module", kind=name
-        )
+        return Refusal(f"the class {name} is defined inside a function; move it to the top of its module", kind=name)
     module = name.partition(":")[0]
-    reason = (
-        "its module is not imported" if module not in sys.modules else "another object has this name there"
-    )
+    reason = "its module is not imported" if module not in sys.modules else "another object has this name there"
     return Refusal(f"the class {name} cannot be found again under its name: {reason}", kind=name)
 
 

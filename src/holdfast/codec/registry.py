@@ -52,9 +52,7 @@ def register_type(
     if cls in BY_TYPE:
         raise ConfigurationError(f"{name_of(cls)} is registered already; register each type once")
     if tag in BY_TAG:
-        raise ConfigurationError(
-            f"the name {tag!r} belongs to {name_of(BY_TAG[tag].cls)}; pick another name="
-        )
+        raise ConfigurationError(f"the name {tag!r} belongs to {name_of(BY_TAG[tag].cls)}; pick another name=")
     entry = Registered(cls, tag, encode, decode)
     BY_TYPE[cls] = entry
     BY_TAG[tag] = entry

@@ -217,16 +217,12 @@ def _exception_parts(tag: str, tree: dict[str, Any]) -> list[Part]:
     # In the order in which they were numbered; what text leaves out still counts.
     parts = [Part("type", tag, in_text=False)]
     if "exceptions" in tree:
-        parts += [
-            Part(f"exceptions[{i}]", part, in_text=False) for i, part in enumerate(_list(tree["exceptions"]))
-        ]
+        parts += [Part(f"exceptions[{i}]", part, in_text=False) for i, part in enumerate(_list(tree["exceptions"]))]
         parts.append(Part(None, tree.get("message")))
     parts += [Part(None, part) for part in _list(tree.get("args"))]
     parts += [Part(key, part, in_text=False) for key, part in _dict(tree.get("native")).items()]
     parts += [Part(key, part) for key, part in _dict(tree.get("f")).items()]
-    parts += [
-        Part(k, tree[k], in_text=False) for k in ("notes", "cause", "context", "traceback") if k in tree
-    ]
+    parts += [Part(k, tree[k], in_text=False) for k in ("notes", "cause", "context", "traceback") if k in tree]
     return parts
 
 

@@ -94,9 +94,7 @@ def _read_timezone(graph: DecodingGraph, tree: dict[str, Any]) -> timezone:
 def _zone(graph: EncodingGraph, value: ZoneInfo) -> Tree:
     key: Any = value.key  # None when it was read from a file, whatever the stubs say
     if key is None or not _ZONE_KEY.fullmatch(key):
-        raise Refusal(
-            "a ZoneInfo without a key cannot be saved; use a zone of the system by its name", kind="ZoneInfo"
-        )
+        raise Refusal("a ZoneInfo without a key cannot be saved; use a zone of the system by its name", kind="ZoneInfo")
     return {"$": "zone", "v": key}
 
 

@@ -245,7 +245,8 @@ def _fill_branch(
     assert isinstance(task, Task)
     task.branch = branch = Branch(task, None)
     branch.must_cancel = record.get("cancel", False)
-    for frame_id, function, block in record["at"]:
+    places: list[tuple[int, str, int]] = record["at"]
+    for frame_id, function, block in places:
         code: LinkedFunction = machine.code.functions[function]
         point: AwaitPoint | None = code.awaits[block]
         if point is None:

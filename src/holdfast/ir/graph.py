@@ -114,7 +114,9 @@ def _dot(program: Program) -> str:
     for number, (_, function) in enumerate(sorted(program.functions.items(), key=lambda item: item[1].line)):
         lines.append(f'  subgraph cluster_{number} {{ label="{_quote(function.title)}"')
         for index, block in enumerate(function.blocks):
-            shape = {Await: "oval", Branch: "diamond", Next: "diamond"}.get(type(block.end), "box")
+            shape = (
+                "oval" if isinstance(block.end, Await) else "diamond" if isinstance(block.end, Branch | Next) else "box"
+            )
             lines.append(f'    f{number}b{index} [shape={shape} label="{_quote(label(block))}"]')
         lines.append("  }")
         for index, block in enumerate(function.blocks):

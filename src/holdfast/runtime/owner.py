@@ -1,5 +1,6 @@
-"""Ownership: instances claimed, advanced, committed in groups, and let go. One writer a worker; never waits on a timer to fill a batch.
+"""Ownership: instances claimed, advanced, committed in groups, and let go. One writer a worker.
 
+It never waits on a timer to fill a batch: what came in while one commit was under way makes the next one.
 A turn of the machine, the state it leads to and the calls it asks for are one commit, and a call starts only after
 the commit that made it.
 """

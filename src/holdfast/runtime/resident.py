@@ -104,7 +104,7 @@ def begin_values(start: Any, program: LinkedProgram) -> tuple[Any, dict[str, Any
     """The workflow object and the variables with which the entry function begins."""
     attributes, arguments = decode(start)
     cls: Any = program.cls
-    made = cast(Any, object.__new__(cls))
+    made: Any = object.__new__(cls)
     made.__dict__.update(attributes)
     # The first parameter is `self`, whatever its author called it.
     first = program.program.functions[program.program.entry].params.split(",")[0].strip().rstrip("/").strip()

@@ -57,5 +57,3 @@ class Sweeper:
             )
             if swept.instances < self.settings.gc_batch_size:
                 return total
-
-

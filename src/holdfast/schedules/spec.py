@@ -145,7 +145,11 @@ class Spec:
         """From what is stored. Raises DecodeError."""
         try:
             tree = cast("Mapping[str, Any]", loads(data))
-            fields: dict[str, Any] = {**tree, "overlap": Overlap(tree["overlap"]), "catch_up": CatchUp(tree["catch_up"])}
+            fields: dict[str, Any] = {
+                **tree,
+                "overlap": Overlap(tree["overlap"]),
+                "catch_up": CatchUp(tree["catch_up"]),
+            }
             return cls(**fields)
         except (KeyError, TypeError, ValueError) as error:
             raise DecodeError(f"a stored schedule cannot be read: {error}") from error

@@ -29,6 +29,8 @@ class Ticker:
         self.store = store
         self.registry = registry
         self.clock = clock
+        self.asleep = False
+        """Whether it waits for a tick, with nothing to do before."""
         self._complained: set[str] = set()
 
     async def run(self) -> None:
@@ -56,13 +58,20 @@ class Ticker:
 
     async def _sleep(self, next_at: float | None) -> None:
         woken = asyncio.Event()
-        cancel = self.clock.call_at(next_at, woken.set) if next_at is not None else None
+
+        def wake() -> None:
+            self.asleep = False
+            woken.set()
+
+        cancel = self.clock.call_at(next_at, wake) if next_at is not None else None
+        self.asleep = True
         try:
             async with asyncio.timeout(REFRESH):
                 await woken.wait()
         except TimeoutError:
             return
         finally:
+            self.asleep = False
             if cancel is not None:
                 cancel()
 
@@ -95,9 +104,7 @@ class Ticker:
             for tick in ticks
         ]
         await self.store.save_programs([self.registry.stored(definition)])
-        advanced = replace(
-            row, next_at=after, last_at=ticks[-1] if ticks else row.last_at, version=row.version + 1
-        )
+        advanced = replace(row, next_at=after, last_at=ticks[-1] if ticks else row.last_at, version=row.version + 1)
         won = await self.store.fire(advanced, starts=starts, expect_version=row.version)
         if won and running is not None and ticks and spec.overlap is Overlap.CANCEL:
             await self.store.deliver(
@@ -134,5 +141,3 @@ def start_of(schedule: str, spec: Spec, program: str, tick: float, *, due_at: fl
         queue=spec.queue,
         tags=f"schedule={schedule}",
     )
-
-

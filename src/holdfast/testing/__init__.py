@@ -1,7 +1,7 @@
 """For tests of workflows: an App in memory, time that moves by itself, crashes after every step, actions replaced.
 
-    async with workflow_app(stubs={charge: lambda card, cents: "ok"}) as app:
-        assert await Checkout().run("card", 100) == "ok"      # sleeps of days take no time
+async with workflow_app(stubs={charge: lambda card, cents: "ok"}) as app:
+    assert await Checkout().run("card", 100) == "ok"      # sleeps of days take no time
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ async def workflow_app(
     clock = ManualClock(start)
     app = App("test", url=url, clock=clock, **settings)
     app.forgetful = crash
-    app.stubs = {
-        action if isinstance(action, str) else action.name: stub for action, stub in (stubs or {}).items()
-    }
+    app.stubs = {action if isinstance(action, str) else action.name: stub for action, stub in (stubs or {}).items()}
     async with app:
         worker = app.start_worker()
         await worker.ready.wait()
@@ -58,11 +56,11 @@ async def _move(app: App, clock: ManualClock) -> None:
     while True:
         await asyncio.sleep(0.0005)
         owner = app.worker.owner if app.worker is not None else None
-        quiet = quiet + 1 if owner is not None and owner.quiet else 0
+        ticker = app.ticker
+        at_rest = owner is not None and owner.quiet and ticker is not None and ticker.asleep
+        quiet = quiet + 1 if at_rest else 0
         moment = clock.next_alarm
         # Twice in a row: what has just been announced gets its turn first.
         if quiet >= 3 and moment is not None:
             quiet = 0
             clock.move_to(max(moment, clock.now()))
-
-
