@@ -7,8 +7,8 @@ lines they have in the page, so that their source can be read, and errors point 
         asyncio.run(main())
 
 is a complete script: its `main()` is run right after the block. Functions named `test_…` are run as well. A comment
-line `#> text` says what is printed: the page's output has all those lines, in their order. What is only a fragment is
-fenced as ```text. `docs/reference/refusals.md` has a test of its own.
+line `# prints: text` says what a script prints: the page's output has all those lines, in their order. What is only a
+fragment is fenced as ```text. `docs/reference/refusals.md` has a test of its own.
 """
 
 from __future__ import annotations
@@ -61,10 +61,23 @@ def test_the_examples_of_a_page_run(
             if key.startswith("test_") and before.get(key) is not value:
                 asyncio.run(value()) if inspect.iscoroutinefunction(value) else value()
         printed += capsys.readouterr().out
-    expected = [line[3:] for block in found for line in block.code.splitlines() if line.startswith("#> ")]
+    expected = [text for block in found for text in prints(block)]
     lines = iter(printed.splitlines())
     for line in expected:
         assert line in lines, f"{line!r} was not printed, or not in this order:\n{printed}"
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=name_of)
+def test_every_script_says_what_it_prints(page: Path) -> None:
+    for block in python_blocks(page):
+        if GUARD in block.code:
+            assert prints(block), f"{name_of(page)}:{block.line}"
+
+
+def prints(block: Block) -> list[str]:
+    """The lines that a block says it prints."""
+    mark = "# prints: "
+    return [line[len(mark) :] for line in block.code.splitlines() if line.startswith(mark)]
 
 
 def laid_out(found: list[Block]) -> str:

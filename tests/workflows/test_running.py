@@ -12,6 +12,7 @@ from textwrap import dedent
 import pytest
 
 from holdfast import App, Status, Workflow, WorkflowParked, action, start_many, workflow
+from holdfast.errors import StoreUnavailable
 
 
 @action
@@ -226,3 +227,61 @@ async def test_garbage_is_collected_and_living_history_is_bounded(url: str):
         swept = await app.store.sweep(ended_before=time.time() + 1, history_before=0, now=time.time(), batch=100)
         assert swept.instances == 1
         assert await app.store.view([handle.id]) == []
+
+
+async def test_dropped_connections_lose_and_double_nothing(postgres_url: str):
+    ran: dict[str, int] = {}
+
+    @action
+    async def effect(key: str) -> str:
+        ran[key] = ran.get(key, 0) + 1
+        await asyncio.sleep(0.002)
+        return key
+
+    @workflow
+    class Careful(Workflow):
+        async def run(self, name: str) -> list[str]:
+            first = await effect(f"{name}/1")
+            both = await asyncio.gather(effect(f"{name}/2"), effect(f"{name}/3"))
+            return [first, *both, await effect(f"{name}/4")]
+
+    async def cut() -> None:
+        """Ends every connection to the database, again and again."""
+        import asyncpg
+
+        while True:
+            try:
+                connection = await asyncpg.connect(postgres_url)
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+                await connection.close()
+            except (OSError, asyncpg.PostgresError):
+                pass
+            await asyncio.sleep(0.05)
+
+    app = App("test", url=postgres_url, concurrent_per_worker=20)
+    async with app:
+        await app.start_worker().ready.wait()
+        cutting = asyncio.create_task(cut())
+        names = [f"i{n}" for n in range(150)]
+        handles = []
+        for n in range(0, 150, 10):
+            handles += await patiently(lambda n=n: app.start_many(Careful().start(i, id=i) for i in names[n : n + 10]))
+            await asyncio.sleep(0.03)
+        results = await asyncio.gather(*[handle.result(timeout=60) for handle in handles])
+        cutting.cancel()
+        await asyncio.gather(cutting, return_exceptions=True)
+    assert results == [[f"{name}/{n}" for n in range(1, 5)] for name in names]
+    # The worker lived through it all with its lease: nothing had to be repeated.
+    assert set(ran.values()) == {1}
+
+
+async def patiently(act):
+    """A client is told when the store is out of reach, and may simply ask again: starting twice starts once."""
+    while True:
+        try:
+            return await act()
+        except StoreUnavailable:
+            await asyncio.sleep(0.02)

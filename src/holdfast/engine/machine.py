@@ -567,10 +567,9 @@ def _payload(args: tuple[object, ...], kwargs: dict[str, Any]) -> Any:
     """Arguments, encoded; the plainest ones are their own encoding, and need no encoder."""
     if not kwargs:
         for arg in args:
-            kind = type(arg)
-            if not (
-                arg is None or kind is bool or (kind is int and -_SAFE < arg < _SAFE) or (kind is str and arg.isascii())
-            ):
+            if arg is None or type(arg) is bool:
+                continue
+            if not ((type(arg) is int and -_SAFE < arg < _SAFE) or (type(arg) is str and arg.isascii())):
                 break
         else:
             return [list(args), {}]
