@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from holdfast.backends import open_store
 from holdfast.clock import Clock, SystemClock
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, StoreUnavailable
 from holdfast.ids import InstanceId
 from holdfast.logs import get_logger
 from holdfast.ports import Store
@@ -70,7 +70,7 @@ class App:
         self._working: asyncio.Task[None] | None = None
         self._opened = False
         self._opening = asyncio.Lock()
-        self._foreign_worker_seen = False
+        self._watching: asyncio.Task[None] | None = None
 
     def reconfigure(self, **changes: Any) -> None:
         """Change settings of an App that is not open yet; None leaves one as it is. Raises ConfigurationError."""
@@ -94,6 +94,10 @@ class App:
 
     async def close(self) -> None:
         """Let go of everything. Work in hand goes back to the store."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
         if self._working is not None:
             assert self.worker is not None
             self.worker.stop(at_once=True)
@@ -198,15 +202,28 @@ class App:
     # --- working
 
     async def embed(self) -> None:
-        """With an embedded store and nobody working on it, work here."""
-        if self._working is not None and not self._working.done():
+        """With an embedded store and nobody working on it, work here; also once whoever did is gone."""
+        if not (self.store.traits.embedded and self.settings.embedded_worker):
             return
-        if not (self.store.traits.embedded and self.settings.embedded_worker) or self._foreign_worker_seen:
-            return
+        if self._working is None and self._watching is None and not await self._step_in():
+            self._watching = asyncio.create_task(self._watch_over(), name="holdfast-watch")
+
+    async def _step_in(self) -> bool:
+        """Work here unless somebody else's lease stands."""
         if not self.store.traits.ephemeral and await self.store.workers(now=self.clock.now()):
-            self._foreign_worker_seen = True
-            return
+            return False
         self.start_worker()
+        return True
+
+    async def _watch_over(self) -> None:
+        """A lease may be that of a process which was killed: look again until it has ended, or been renewed."""
+        while True:
+            await asyncio.sleep(min(1.0, self.settings.lease_seconds / 3))
+            try:
+                if await self._step_in():
+                    return
+            except StoreUnavailable as error:
+                log.warning("store unavailable", error=str(error))
 
     def start_worker(self) -> Worker:
         """Work in this process's event loop, until the App is closed."""

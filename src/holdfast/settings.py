@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     gc_batch_size: int = Field(100, ge=1)
     """How many instances are cleaned up at once."""
     history_retention_seconds: float = Field(7 * 86400, ge=0)
-    """How long the history of living instances is kept at least, beyond what they need to go on."""
+    """How long history is kept at least; living instances keep what they need to go on, however old."""
     history_steps: int = Field(1000, ge=1)
     """How many steps of a living instance's history are kept, beyond what it needs to go on."""
     signing_key: str | None = None
@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls, **given: Any) -> Settings:
         """The settings, with those given here going first. Raises ConfigurationError that names what is wrong."""
+        unknown = sorted(given.keys() - cls.model_fields.keys())
+        if unknown:
+            raise ConfigurationError(
+                f"there is no setting {', '.join(map(repr, unknown))}; docs/reference/settings.md lists all"
+            )
         try:
             return cls(**{key: value for key, value in given.items() if value is not None})
         except ValidationError as error:

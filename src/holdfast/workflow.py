@@ -16,7 +16,7 @@ from holdfast.errors import CompileError, ConfigurationError
 from holdfast.ids import ProgramHash
 from holdfast.ir.program import Program
 from holdfast.ir.text import program_hash, render
-from holdfast.model.call import Call, Child, Receive
+from holdfast.model.call import Call, Child, Receive, message_key
 from holdfast.retry import BackoffPolicy, RetryPolicy
 from holdfast.task import ActionCall, call_options
 
@@ -170,14 +170,6 @@ class Workflow:
 
         definition = definition_of(cls)
         return definition.text if format == "text" else mermaid(definition.program)
-
-
-def message_key(message: Any) -> str:
-    """Under what a message is filed: its name, or its type's `module:qualname`."""
-    if isinstance(message, str):
-        return message
-    cls = message if isinstance(message, type) else type(message)
-    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 class Definition(Generic[T]):

@@ -307,3 +307,53 @@ async def test_starting_twice_with_one_id_is_one_instance(app):
     first = await Chosen().start(1, id=id)
     second = await Chosen().start(2, id=id)
     assert await first.result() == await second.result() == 1
+
+
+async def test_a_child_started_just_before_the_end_is_started(app):
+    @workflow
+    class Kid(Workflow):
+        async def run(self) -> str:
+            return "grown"
+
+    @workflow
+    class Leaving(Workflow):
+        async def run(self, id: str) -> str:
+            child = await Kid().start(id=id)
+            return child.id
+
+    id = f"kid-{uuid.uuid4()}"
+    assert await Leaving().run(id) == id
+    assert await app.handle(id).result() == "grown"
+
+
+async def test_a_started_child_has_a_handle(app):
+    @workflow
+    class Listening(Workflow):
+        async def run(self) -> str:
+            try:
+                return await self.receive("word")
+            except asyncio.CancelledError:
+                return "cancelled in time"
+
+    @workflow
+    class Talking(Workflow):
+        async def run(self) -> list[str]:
+            first, second = await Listening().start(), await Listening().start()
+            await asyncio.sleep(5)
+            await first.send("word", "hello")
+            await second.cancel()
+            return [await first.result(), await second.result(), str(first.done())]
+
+    assert await Talking().run() == ["hello", "cancelled in time", "True"]
+
+
+async def test_messages_come_in_the_order_they_were_sent(app):
+    @workflow
+    class Ordered(Workflow):
+        async def run(self, n: int) -> list[int]:
+            return [await self.receive("number") for _ in range(n)]
+
+    handle = await Ordered().start(30)
+    for n in range(30):
+        await handle.send("number", n)
+    assert await handle.result() == list(range(30))

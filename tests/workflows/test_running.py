@@ -285,3 +285,50 @@ async def patiently(act):
             return await act()
         except StoreUnavailable:
             await asyncio.sleep(0.02)
+
+
+SCRIPT = """
+    import asyncio, sys
+    from holdfast import App, Workflow, action, workflow
+
+    @action
+    async def slow() -> str:
+        await asyncio.sleep(0.1)
+        return "done"
+
+    @workflow
+    class Script(Workflow):
+        async def run(self) -> list[str]:
+            return [await slow() for _ in range(20)]
+
+    async def main() -> None:
+        async with App("script", lease_seconds=2.0):
+            handle = await Script().start(id="script")
+            print("started", flush=True)
+            print(await handle.result(timeout=30))
+
+    if __name__ == "__main__":
+        asyncio.run(main())
+"""
+
+
+async def test_a_killed_script_goes_on_when_it_is_run_again(tmp_path: Path):
+    (tmp_path / "script.py").write_text(dedent(SCRIPT))
+    env = {**os.environ, "HOLDFAST_DATABASE_URL": f"sqlite:///{tmp_path}/script.db"}
+
+    async def begin() -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "script.py", cwd=tmp_path, env=env, stdout=asyncio.subprocess.PIPE
+        )
+
+    first = await begin()
+    assert await first.stdout.readline() == b"started\n"
+    app = App("watcher", url=env["HOLDFAST_DATABASE_URL"], embedded_worker=False)
+    async with app, asyncio.timeout(20):
+        while len(await app.handle("script").history()) < 4:
+            await asyncio.sleep(0.02)
+    first.kill()
+    await first.communicate()
+    second = await begin()
+    output, _ = await asyncio.wait_for(second.communicate(), 30)
+    assert output.decode().splitlines() == ["started", str(["done"] * 20)]

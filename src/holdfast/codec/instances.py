@@ -13,11 +13,11 @@ from functools import lru_cache
 from typing import Any
 
 from holdfast.codec.graph import DecodingGraph, EncodingGraph
-from holdfast.codec.kinds import Plan, builtin_maker, namespace_in, set_state, state_of
+from holdfast.codec.kinds import PLAIN_FACTORIES, Plan, builtin_maker, namespace_in, set_state, state_of
 from holdfast.codec.names import namespace_of
 from holdfast.codec.refusals import Refusal
 from holdfast.codec.registry import Registered
-from holdfast.codec.shapes import mapping, text, wrong
+from holdfast.codec.shapes import array, mapping, text, wrong
 from holdfast.codec.tree import Tree
 from holdfast.errors import DecodeError
 
@@ -33,7 +33,8 @@ def encode_fields(graph: EncodingGraph, value: Any, plan: Plan) -> Tree:
     graph.being_filled.add(id(value))
     fields = write_state(graph, state_of(value, plan))
     graph.being_filled.discard(id(value))
-    return {"$": plan.name, "f": fields}
+    deleted = [name for name, _ in _made_anew(plan.cls) if name not in fields]
+    return {"$": plan.name, "f": fields, "deleted": deleted} if deleted else {"$": plan.name, "f": fields}
 
 
 def write_state(graph: EncodingGraph, state: dict[str, Any]) -> dict[str, Tree]:
@@ -54,8 +55,22 @@ def decode_fields(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) -> Any
     """The instance: blank first, so that a cycle may lead back to it."""
     value = _blank_struct(plan) if plan.kind == "struct" else builtin_maker(plan.cls).__new__(plan.cls)
     graph.keep(value)
-    read_state(graph, value, plan, mapping(tree, "f"))
+    stored = mapping(tree, "f")
+    read_state(graph, value, plan, stored)
+    deleted = array(tree, "deleted") if "deleted" in tree else ()
+    for name, factory in _made_anew(plan.cls):
+        # A field that came after the instance was stored; plain defaults are found on the class.
+        if name not in stored and name not in deleted:
+            set_state(value, plan, name, factory())
     return value
+
+
+@lru_cache(maxsize=1024)
+def _made_anew(cls: type) -> tuple[tuple[str, Any], ...]:
+    """The fields of a dataclass whose default is made by a factory that runs no code of the user's."""
+    fields: dict[str, Any] = getattr(cls, "__dataclass_fields__", {})
+    factories = ((name, getattr(field, "default_factory", None)) for name, field in fields.items())
+    return tuple((name, factory) for name, factory in factories if factory in PLAIN_FACTORIES)
 
 
 def read_state(graph: DecodingGraph, value: object, plan: Plan, fields: dict[str, Any]) -> None:

@@ -66,6 +66,10 @@ def _loaded(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
+PLAIN_FACTORIES = (list, dict, set, tuple, frozenset, str, int, float, bool, bytes)
+"""Default factories that run no code of the user's."""
+
+
 def builtin_maker(cls: type) -> Any:
     """The base, written in C, whose `__new__` makes a blank instance of the class."""
     for base in bases_of(cls):

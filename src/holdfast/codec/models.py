@@ -11,13 +11,14 @@ hooks of its own.
 
 from __future__ import annotations
 
+import copy
 import sys
 from typing import Any
 
 from holdfast.codec.class_values import decode_argument, encode_argument
 from holdfast.codec.graph import DecodingGraph, EncodingGraph
 from holdfast.codec.instances import read_state, write_state
-from holdfast.codec.kinds import Plan, builtin_maker, plan_of, state_of
+from holdfast.codec.kinds import PLAIN_FACTORIES, Plan, builtin_maker, namespace_in, plan_of, state_of
 from holdfast.codec.names import bases_of, name_of, namespace_of
 from holdfast.codec.shapes import array, mapping, wrong
 from holdfast.codec.tree import Tree
@@ -87,11 +88,24 @@ def decode_model(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) -> Any:
                 part[field] = graph.visit(item)
             graph.being_filled -= 1
             graph.depth -= 1
+    _fill_new_fields(value, plan, fields)
     names = array(tree, "set") if "set" in tree else [*fields, *mapping(tree, "extra")]
     if any(type(name) is not str for name in names):
         raise wrong(tree, "set", "the names of fields")
     _set(value, _SET, set(names))
     return value
+
+
+def _fill_new_fields(value: Any, plan: Plan, stored: dict[str, Any]) -> None:
+    """Fields that the model has got since it was stored take their defaults, where these need no code of the user's."""
+    state = namespace_in(value)
+    for name, info in getattr(plan.cls, "__pydantic_fields__", {}).items():
+        if name in stored:
+            continue
+        if info.default_factory in PLAIN_FACTORIES:
+            state[name] = info.default_factory()
+        elif info.default_factory is None and not info.is_required():
+            state[name] = copy.deepcopy(info.default) if type(info.default) in PLAIN_FACTORIES else info.default
 
 
 def _set(value: object, name: str, part: object) -> None:

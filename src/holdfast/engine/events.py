@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.model.call import DEFAULT_OPTIONS, CallOptions
+from holdfast.model.call import DEFAULT_OPTIONS, CallOptions, Send
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +29,11 @@ class PendingCall:
     arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
     """The live arguments, where using them is as good as decoding the payload."""
 
+    @property
+    def child_id(self) -> str:
+        """The id of the child instance, of a call that is one."""
+        return "" if self.child is None else str(self.child["id"])
+
 
 @dataclass(frozen=True, slots=True)
 class StartCall:
@@ -42,15 +47,6 @@ class DropCall:
     """Nobody waits for this call any more: stop it if that can be done."""
 
     call: PendingCall
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Put something into another instance's inbox: a message, or a cancellation (`key` is None)."""
-
-    instance: str
-    key: str | None
-    payload: Any
 
 
 Command = StartCall | DropCall | Send

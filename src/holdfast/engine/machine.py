@@ -30,6 +30,7 @@ from holdfast.engine.values import (
     Ready,
     Shielded,
     Sleep,
+    StartedChild,
     Sub,
     Task,
     Tracked,
@@ -65,6 +66,8 @@ class Machine(Waiting):
         self.touched_calls: set[int] = set()
         self.mailbox: dict[int, tuple[str, Any]] = {}
         self.self_object: Any = None
+        self.instance = ""
+        """The id of the instance."""
         self.root: Task | None = None
         self.ended: Ended | None = None
         self.cancel_asked = False
@@ -455,7 +458,8 @@ class Machine(Waiting):
             id,
             item.workflow,
             {"self": encode({**cast("dict[str, Any]", item.instance.__dict__)}), "args": encode(item.bound)},
-            child={"id": item.id, **item.options},
+            # The id follows from the parent and the call, so that asking twice starts one.
+            child={**item.options, "id": item.id or f"{self.instance}.{id}"},
         )
         self.calls[id] = call
         self.touched_calls.add(id)
@@ -465,9 +469,9 @@ class Machine(Waiting):
             branch.wait = OnCall(call)
             self.touched_branches[branch.task.id] = branch
             return False
-        handle = ChildHandle(id, item.id or "")
+        handle = ChildHandle(id, call.child_id)
         self.track(handle)
-        return self._resume(branch, handle)
+        return self._resume(branch, StartedChild(handle))
 
     def _wait_send(self, branch: Branch, item: Send) -> bool:
         self.commands.append(item)

@@ -17,6 +17,7 @@ from holdfast.engine.values import (
     Ready,
     Shielded,
     Sleep,
+    StartedChild,
     Sub,
     Task,
     TaskGroup,
@@ -26,7 +27,7 @@ from holdfast.engine.values import (
     WaitSet,
 )
 from holdfast.errors import DecodeError
-from holdfast.model.call import Receive
+from holdfast.model.call import Receive, Send
 
 
 def _tracked(id: Any) -> Any:
@@ -58,6 +59,8 @@ register_type(Ready, encode=lambda r: [r.value], decode=lambda v: Ready(*v), nam
 register_type(WaitFor, encode=lambda w: [w.item, w.timeout], decode=lambda v: WaitFor(*v), name="wait_for")
 register_type(WaitSet, encode=lambda w: [w.items, w.timeout, w.mode], decode=lambda v: WaitSet(*v), name="wait")
 register_type(NextDone, encode=lambda n: [n.source, n.boxed], decode=lambda v: NextDone(*v), name="next_done")
+register_type(StartedChild, encode=lambda c: [c.future], decode=lambda v: StartedChild(*v), name="started_child")
+register_type(Send, encode=lambda s: [s.instance, s.key, s.payload], decode=lambda v: Send(*v), name="send")
 register_type(Receive, encode=lambda r: [r.key, r.timeout], decode=lambda v: Receive(*v), name="receive")
 register_type(
     DictIterator,

@@ -7,8 +7,9 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from holdfast.codec import encode
 from holdfast.errors import NotInWorkflow
-from holdfast.model.call import Durable
+from holdfast.model.call import Durable, Send, message_key
 
 if TYPE_CHECKING:
     from holdfast.engine.machine import Branch, Machine
@@ -230,6 +231,39 @@ class ChildHandle(Future):
     def __init__(self, id: int, instance: str) -> None:
         super().__init__(id)
         self.instance = instance
+
+
+class StartedChild:
+    """The handle of a child workflow that was started: `await child.result()` waits for its outcome."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: ChildHandle) -> None:
+        self.future = future
+
+    @property
+    def id(self) -> str:
+        """The child's instance id."""
+        return self.future.instance
+
+    def result(self) -> ChildHandle:
+        """Its result, or its exception, once it has ended."""
+        return self.future
+
+    def done(self) -> bool:
+        """Whether its end is known here."""
+        return self.future.done()
+
+    def cancel(self) -> Send:
+        """Ask it to end: `await child.cancel()`."""
+        return Send(self.id, None, None)
+
+    def send(self, message: Any, value: Any = None, /) -> Send:
+        """Send it a message by name, or under its type: `await child.send("go", 1)`."""
+        return Send(self.id, message_key(message), encode(value if isinstance(message, str) else message))
+
+    def __repr__(self) -> str:
+        return f"<started workflow {self.id}>"
 
 
 class Timeout(Tracked):

@@ -89,3 +89,23 @@ class Receive(Durable):
     def __init__(self, key: str, timeout: float | None) -> None:
         self.key = key
         self.timeout = timeout
+
+
+class Send(Durable):
+    """Putting something into another instance's inbox: a message, or a cancellation (`key` is None)."""
+
+    __slots__ = ("instance", "key", "payload")
+
+    def __init__(self, instance: str, key: str | None, payload: Any) -> None:
+        self.instance = instance
+        self.key = key
+        self.payload = payload
+        """Encoded."""
+
+
+def message_key(message: Any) -> str:
+    """Under what a message is filed: its name, or its type's `module:qualname`."""
+    if isinstance(message, str):
+        return message
+    cls = message if isinstance(message, type) else type(message)
+    return f"{cls.__module__}:{cls.__qualname__}"

@@ -20,6 +20,7 @@ from holdfast.errors import (
 )
 from holdfast.ids import InstanceId, uuid7
 from holdfast.logs import get_logger
+from holdfast.model.call import message_key
 from holdfast.model.instance import (
     Delivery,
     DeliveryKind,
@@ -32,7 +33,7 @@ from holdfast.model.instance import (
 from holdfast.ports import Store
 from holdfast.registry import Registry
 from holdfast.runtime.resident import entries_of, start_payload
-from holdfast.workflow import Run, Workflow, definition_of, message_key
+from holdfast.workflow import Run, Workflow, definition_of
 
 R = TypeVar("R")
 log = get_logger("holdfast.client")
@@ -323,7 +324,8 @@ def _change(entries: Entries, name: str, tree: Any) -> None:
     if "start" in entries:
         arguments = entries["start"][1]
         if name not in arguments:
-            raise HoldfastError(f"there is no argument {name!r}; there are: {', '.join(sorted(arguments))}")
+            known = ", ".join(sorted(arguments)) or "none"
+            raise HoldfastError(f"there is no argument {name!r}; there are: {known}")
         arguments[name] = tree
         return
     cells = {key: key for key in entries if key[0].isdigit()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import importlib
 import inspect
 import multiprocessing
 from collections import deque
@@ -278,7 +279,11 @@ def _plainly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 
 
 def _in_process(name: str, module: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    __import__(module)
+    if module == "__main__":
+        # A spawned process has the parent's main module under another name.
+        name = name.replace("__main__:", "__mp_main__:", 1) if name not in ACTIONS else name
+    else:
+        importlib.import_module(module)
     return ACTIONS[name].function(*args, **kwargs)
 
 

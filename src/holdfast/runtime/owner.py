@@ -2,7 +2,7 @@
 
 It never waits on a timer to fill a batch: what came in while one commit was under way makes the next one.
 A turn of the machine, the state it leads to and the calls it asks for are one commit, and a call starts only after
-the commit that made it.
+the commit that made it. For a first call that follows from the arguments alone, that is the commit of the start.
 """
 
 from __future__ import annotations
@@ -485,7 +485,7 @@ class Owner:
                         recalled.append(f"{resident.id}:{call.id}:{call.attempt}")
                     else:
                         resident.commands.append(command)
-                case Send(instance, key, payload):
+                case Send(instance=instance, key=key, payload=payload):
                     resident.sends += 1
                     id = f"{resident.id}:s{resident.seq}:{resident.sends}"
                     kind = DeliveryKind.CANCEL if key is None else DeliveryKind.MESSAGE
@@ -521,7 +521,9 @@ class Owner:
                 close = self._release(resident, now)
         if machine.ended is not None:
             close = _ending(machine.ended)
-            starts, spilled = [], []
+            # Children that somebody waited for are pointless now; those that were only started are not.
+            awaited = {f"{call.child['id']}" for call in machine.calls.values() if call.child and call.branch >= 0}
+            starts, spilled = [start for start in starts if start.id not in awaited], []
             resident.commands = []
             notes.append(Note("ended", {"status": close.status.value}))
             steps.append(resident.step(_NOTHING, notes, now))
@@ -665,13 +667,7 @@ class Owner:
         """A child's start; its id follows from the parent and the call, so that asking twice starts one."""
         options = call.child
         assert options is not None
-        id = InstanceId(options.get("id") or f"{resident.id}.{call.id}")
-        options["id"] = id
-        resident.machine.touched_calls.add(call.id)
-        handle = resident.machine.objects.get(call.id)
-        if handle is not None and hasattr(handle, "instance"):
-            handle.instance = id  # type: ignore[attr-defined]
-            resident.machine.touch(handle)
+        id = InstanceId(options["id"])
         cls = WORKFLOWS.get(call.name)
         if cls is None:
             raise ProgramError(f"no workflow {call.name!r} is defined here")

@@ -89,6 +89,7 @@ def awaken(claimed: Claimed, program: LinkedProgram, *, now: float) -> Resident:
         raise DecodeError("the journal is empty")
     entries = entries_of(claimed.steps)
     machine = Machine(program, now=now)
+    machine.instance = claimed.id
     if "start" in entries:
         self_object, bound = begin_values(entries["start"], program)
         machine.begin(self_object, bound)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from holdfast.clock import Clock, as_seconds
 from holdfast.codec import encode
-from holdfast.errors import HoldfastError
+from holdfast.errors import ConfigurationError, HoldfastError
 from holdfast.ids import InstanceId
 from holdfast.model.instance import ScheduleRow
 from holdfast.ports import Store
@@ -86,6 +86,9 @@ async def make_schedule(
 ) -> ScheduleHandle:
     """Create the schedule `id`, or give it this form where it exists. Ticks already fired stay fired."""
     now = clock.now()
+    for given, policy in ((overlap, Overlap), (catch_up, CatchUp)):
+        if given not in set(policy):
+            raise ConfigurationError(f"{given!r} is none of {', '.join(repr(one.value) for one in policy)}")
     spec = Spec(
         workflow=run.workflow,
         cron=cron,
