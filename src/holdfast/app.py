@@ -27,6 +27,10 @@ from holdfast.workflow import LAUNCHER, Launcher, Run, Workflow
 log = get_logger("holdfast")
 
 
+START_BATCH = 1000
+"""Instances started in one statement."""
+
+
 class App:
     """Settings, a store, and what works on it.
 
@@ -134,7 +138,15 @@ class App:
     async def start_many(self, runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
         """Start many at once: `await app.start_many(W().start(n) for n in range(1000))`."""
         await self.open()
-        handles = await self.client.start(list(runs))
+        handles: list[Handle[Any]] = []
+        batch: list[Run[Any]] = []
+        for run in runs:
+            batch.append(run)
+            if len(batch) == START_BATCH:
+                # The first of them are under way while the last are still being asked for.
+                handles += await self.client.start(batch)
+                batch = []
+        handles += await self.client.start(batch)
         await self.embed()
         return handles
 
