@@ -217,7 +217,9 @@ class App:
         """With an embedded store and nobody working on it, work here; also once whoever did is gone."""
         if not (self.store.traits.embedded and self.settings.embedded_worker):
             return
-        if self._working is None and self._watching is None and not await self._step_in():
+        working = self._working is not None and not self._working.done()
+        watching = self._watching is not None and not self._watching.done()
+        if not working and not watching and not await self._step_in():
             self._watching = asyncio.create_task(self._watch_over(), name="holdfast-watch")
 
     async def _step_in(self) -> bool:
@@ -254,6 +256,7 @@ class App:
             clock=self.clock,
             settings=self.settings,
             ended=self.client.ended,
+            parked=self.client.parked,
             stub=self.stubs.get if self.stubs else None,
             forgetful=self.forgetful,
             services=[

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import importlib
+import io
+import logging
 import sys
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any
+from types import FrameType, MethodType, ModuleType
+from typing import Any, cast
 
 from holdfast.compiler import LOCAL_OBJECTS
 from holdfast.engine import KIT, DurableAsyncio, LinkedProgram, durable_asyncio, link
@@ -121,6 +124,7 @@ def _object(target: str) -> object:
         return LOCAL_OBJECTS[target]
     module, _, name = target.partition(":")
     found: object = _import(module)
+    internal = module.partition(".")[0] in ("holdfast", "pydantic", "asyncio", "logging")
     for part in name.split("."):
         if part.startswith("__") or not hasattr(found, part):
             raise ProgramError(f"{target} does not exist here any more; bring it back, or cancel what needs it")
@@ -128,7 +132,15 @@ def _object(target: str) -> object:
         if isinstance(found, ModuleType) or is_closed(found):
             # An object is reached through classes of its own module, never through what that module has imported.
             raise ProgramError(f"{target} leads to something that is closed to workflow code")
+    data = _is_class(found) and not issubclass(cast(type, found), io.IOBase | logging.Handler)
+    public = getattr(sys.modules.get("holdfast"), name, None) is found
+    if (internal and not data and not public) or isinstance(found, functools.partial | MethodType | FrameType):
+        raise ProgramError(f"{target} leads to something that is closed to workflow code")
     return found
+
+
+def _is_class(found: object) -> bool:
+    return isinstance(found, type)
 
 
 def _workflow_class(target: str) -> type[Workflow]:
@@ -143,11 +155,12 @@ def _workflow_class(target: str) -> type[Workflow]:
 
 def _import(module: str) -> ModuleType:
     """Import a module that a program names; only from packages that this process uses anyway."""
-    found = sys.modules.get(module)
+    top = module.partition(".")[0]
+    hidden = top in sys.stdlib_module_names and any(part.startswith("_") for part in module.split("."))
+    found = None if closed(module) or (hidden and module != "__main__") else sys.modules.get(module)
     if found is not None:
         return found
-    top = module.partition(".")[0]
-    if top not in sys.modules or closed(module):
+    if top not in sys.modules or closed(module) or hidden:
         raise ProgramError(
             f"the module {module!r} is not loaded here; import it in the worker (HOLDFAST_USER_MODULE or its app module)"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast, overload
@@ -134,6 +135,7 @@ class Workflow:
             options["priority"] = priority
         if tags is not None:
             options["tags"] = tags
+        check_options(id, options)
         cls = type(self)
         return Run(cls, self, bind_arguments(cls, args, kwargs), wait=False, id=id, options=options)
 
@@ -170,6 +172,23 @@ class Workflow:
 
         definition = definition_of(cls)
         return definition.text if format == "text" else mermaid(definition.program)
+
+
+def check_options(id: object, options: dict[str, Any]) -> None:
+    """Raise ConfigurationError for start options that no store could keep."""
+    for name, value in (("id", id), ("queue", options.get("queue")), ("tags", options.get("tags"))):
+        if value is None:
+            continue
+        if not isinstance(value, str) or not value.isprintable() or (name == "id" and not value):
+            raise ConfigurationError(f"{name}= is a text without control characters, not {value!r}")
+        if len(value) > 1000:
+            raise ConfigurationError(f"{name}= has {len(value)} characters; at most 1000 are kept")
+    priority = options.get("priority", 0)
+    if type(priority) is not int or not -(2**31) <= priority < 2**31:
+        raise ConfigurationError(f"priority= is a whole number of 32 bits, not {priority!r}")
+    delay = options.get("delay", 0.0)
+    if not math.isfinite(delay) or delay > 100 * 366 * 86400:
+        raise ConfigurationError(f"delay= is a number of seconds of at most a hundred years, not {delay!r}")
 
 
 class Definition(Generic[T]):

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from holdfast.engine.iterate import iterate
+from holdfast.engine.machine import FAR
 from holdfast.engine.values import (
     Completed,
     Exit,
@@ -66,7 +67,9 @@ class DurableAsyncio:
 
     @staticmethod
     def timeout_at(when: float | None) -> Timeout:
-        made = Timeout(machine().fresh(), when)
+        if when is not None and when != when:
+            raise ValueError("Invalid moment: NaN (not a number)")
+        made = Timeout(machine().fresh(), None if when is None else min(when, FAR))
         made.delay = None
         machine().track(made)
         return made

@@ -43,6 +43,8 @@ from holdfast.errors import ActionTimeout
 from holdfast.model.call import Call, Child, Receive
 from holdfast.retry import ONE_ATTEMPT, class_lineage, policy_from_tree
 
+FAR = 1e11
+"""A moment in the year 5138, which stands for never."""
 HOPS = 10_000
 """Turns in a row without any wait, after which `sleep(0)` becomes a real wait, so that a spinning loop is saved too."""
 
@@ -116,6 +118,12 @@ class Machine(Waiting):
         while self.timers and not self._valid(self.timers[0]):
             heapq.heappop(self.timers)
         return self.timers[0][0] if self.timers else None
+
+    def moment(self, seconds: float, *, past: bool = False) -> float:
+        """The moment so many seconds from now; one without end is as far as can be written down."""
+        if seconds != seconds:
+            raise ValueError("Invalid delay: NaN (not a number)")
+        return min(self.now + (seconds if past else max(seconds, 0.0)), FAR)
 
     def fresh(self) -> int:
         """An id that was never used in this instance."""
@@ -299,8 +307,6 @@ class Machine(Waiting):
                     if onward is None or onward < 0:
                         break
                     block = onward
-            except (KeyboardInterrupt, GeneratorExit):
-                raise
             except BaseException as caught:  # noqa: BLE001 - this is where user code runs
                 error = caught
             frame.block = block
@@ -428,7 +434,7 @@ class Machine(Waiting):
             self.hops += 1
             self.ready.append(("step", branch, item.result, None))
             return False
-        at = self.now + max(item.seconds, PAUSE if item.seconds <= 0 else 0.0)
+        at = self.moment(max(item.seconds, PAUSE if item.seconds <= 0 else 0.0))
         branch.wait = wait = OnTime(at, item.result)
         self.touched_branches[branch.task.id] = branch
         wait.serial = self.timer(at, "sleep", branch, wait)

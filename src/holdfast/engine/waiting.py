@@ -51,6 +51,7 @@ class Waiting:
     if TYPE_CHECKING:
 
         def fresh(self) -> int: ...
+        def moment(self, seconds: float, *, past: bool = False) -> float: ...
         def touch(self, thing: Tracked) -> None: ...
         def track(self, thing: Tracked) -> None: ...
         def timer(self, at: float, kind: str, target: Any, mark: Any, *, serial: int | None = None) -> int: ...
@@ -186,7 +187,7 @@ class Waiting:
         futures = list({id(i): self.future_of(i) for i in item.items}.values())
         if not futures:
             raise ValueError("Set of Tasks/Futures is empty.")
-        at = None if item.timeout is None else self.now + max(item.timeout, 0.0)
+        at = None if item.timeout is None else self.moment(item.timeout)
         wait = OnSet(futures, item.mode, at)
         for future in futures:
             self.subscribe(future, ("wake", branch.task.id))
@@ -209,7 +210,7 @@ class Waiting:
         future = self.future_of(item.item)
         if future.done():
             return self._wait_future(branch, future)
-        at = self.now + max(item.timeout, 0.0)
+        at = self.moment(item.timeout)
         wait = OnLimited(future, at)
         self.subscribe(future, ("wake", branch.task.id))
         self._hold(branch, wait)
@@ -281,7 +282,7 @@ class Waiting:
             if key == item.key:
                 del self.mailbox[id]
                 return self._resume(branch, decode(tree))
-        at = None if item.timeout is None else self.now + max(item.timeout, 0.0)
+        at = None if item.timeout is None else self.moment(item.timeout)
         wait = OnMessage(item.key, at)
         if at is not None:
             wait.serial = self.timer(at, "message", branch, wait)
@@ -313,7 +314,7 @@ class Waiting:
                 manager.branch_id = branch.task.id
                 manager.cancelling = branch.task.cancels
                 if manager.delay is not None:
-                    manager.deadline = self.now + manager.delay
+                    manager.deadline = self.moment(manager.delay, past=True)
                 self.arm_timeout(manager)
             case TaskGroup():
                 if manager.state != "created":
@@ -449,6 +450,11 @@ class Waiting:
         match branch.wait:
             case OnCall(call=call):
                 self.drop(call)
+                self._go_on(branch, None, asyncio.CancelledError())
+            case OnFuture(future=ChildHandle() as future):
+                # A child that was only started goes on; this branch just waits for it no more.
+                future.callbacks = [told for told in future.callbacks if told != ("wake", branch.task.id)]
+                self.touch(future)
                 self._go_on(branch, None, asyncio.CancelledError())
             case OnFuture(future=future):
                 return self.cancel_future(future)

@@ -10,8 +10,10 @@ from holdfast.clock import Clock, as_seconds
 from holdfast.codec import Decoder, dumps, encode, loads
 from holdfast.engine import Entries
 from holdfast.errors import (
+    ConfigurationError,
     HoldfastError,
     InstanceNotFound,
+    StoreError,
     StoreUnavailable,
     WaitTimeout,
     WorkflowCancelled,
@@ -67,6 +69,11 @@ class Client:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
             self._watcher = None
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(StoreUnavailable("the App was closed while its result was waited for"))
+        self._waiting.clear()
         if self._unlisten is not None:
             await self._unlisten()
             self._unlisten = None
@@ -100,11 +107,23 @@ class Client:
                 )
             )
         new = set(await self.store.start(starts))
+        await self._check_names([start for start in starts if start.id not in new])
         # A new instance knows who waits for it from the start; of others it must be looked up.
         return [
             Handle(self, start.id, run.cls, registered=waiting and start.id in new)
             for start, run in zip(starts, runs, strict=True)
         ]
+
+    async def _check_names(self, starts: Sequence[Start]) -> None:
+        """Ids that exist already must be of the same workflow. Raises ConfigurationError."""
+        if not starts:
+            return
+        names = {view.id: view.name for view in await self.store.view([start.id for start in starts])}
+        for start in starts:
+            if names.get(start.id, start.name) != start.name:
+                raise ConfigurationError(
+                    f"the id {start.id!r} belongs to an instance of {names[start.id]}; choose another"
+                )
 
     async def fork(
         self, id: InstanceId, *, at: int | None, changes: Mapping[str, Any], new_id: str | None
@@ -159,6 +178,12 @@ class Client:
                 future.set_result(_ended_view(id, ending))
         return True
 
+    def parked(self, id: InstanceId) -> None:
+        """A worker in this very process parked an instance: whoever waits for it looks again."""
+        if id in self._waiting:
+            self._unseen.append(id)
+            self._woken.set()
+
     async def outcome(self, id: InstanceId, *, timeout: float | None = None, registered: bool = False) -> InstanceView:
         """The view of an instance once it has ended or is parked. Raises WaitTimeout, InstanceNotFound."""
         await self._listen()
@@ -204,16 +229,23 @@ class Client:
                 if notifies:
                     # Announcements are rarely lost: the oldest few are looked at in turn.
                     ids = list(self._waiting)[:CHECK_LIMIT]
-                elif self._waiting and await self.store.changed():
+                elif self._waiting and await self._changed():
                     ids = list(self._waiting)
             for i in range(0, len(ids), CHECK_LIMIT):
                 await self._patiently_check(ids[i : i + CHECK_LIMIT])
                 await asyncio.sleep(0)
 
+    async def _changed(self) -> bool:
+        try:
+            return await self.store.changed()
+        except HoldfastError:
+            # Out of reach for the moment; the next look says more.
+            return True
+
     async def _patiently_check(self, ids: list[InstanceId]) -> None:
         try:
             await self._check(ids)
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.warning("store unavailable", error=str(error), retry_in=1.0)
             await asyncio.sleep(1.0)
             self._woken.set()
@@ -314,8 +346,15 @@ def outcome_of(view: InstanceView) -> Any:
     if view.status is Status.CANCELLED:
         raise WorkflowCancelled(f"instance {view.id} was cancelled")
     error = Decoder(lenient_exceptions=True).decode(tree)
-    if isinstance(error, BaseException):
+    if isinstance(error, Exception):
         raise error
+    if isinstance(error, BaseException):
+        # SystemExit and its like ended the workflow; they must not end whoever looks at it.
+        raise WorkflowFailed(
+            f"instance {view.id} ended with {type(error).__name__}: {error}",
+            original_type=f"{type(error).__module__}:{type(error).__qualname__}",
+            original_args=error.args,
+        ) from error
     raise WorkflowFailed(f"instance {view.id} failed, and its exception cannot be read here")
 
 

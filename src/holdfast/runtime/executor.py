@@ -48,7 +48,7 @@ Report = Callable[[Gave | Raised], None]
 class Attempt:
     """One attempt: what to call with what, for how long at most, and whom to tell."""
 
-    __slots__ = ("arguments", "expired", "name", "payload", "report", "task", "timeout")
+    __slots__ = ("arguments", "dropped", "expired", "name", "payload", "report", "task", "timeout")
 
     def __init__(
         self,
@@ -63,8 +63,9 @@ class Attempt:
         self.arguments = arguments
         self.timeout = DEFAULT_TIMEOUT if timeout is None else timeout
         self.report = report
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Gave | Raised | None] | None = None
         self.expired = False
+        self.dropped = False
 
 
 class Deadlines:
@@ -118,12 +119,17 @@ class Executor:
         self.running: set[Attempt] = set()
         self.waiting: deque[Attempt] = deque()
         self.finished = 0
+        self._closed = False
         self._stub = stub
         self._threads: ThreadPoolExecutor | None = None
         self._processes: ProcessPoolExecutor | None = None
         self._deadlines = Deadlines(self.running)
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def stubbed(self, name: str) -> bool:
+        """Whether a test has put something in place of this action."""
+        return self._stub is not None and self._stub(name) is not None
 
     @property
     def load(self) -> int:
@@ -132,6 +138,8 @@ class Executor:
 
     def submit(self, attempt: Attempt) -> None:
         """Run it as soon as there is room. Its report is called from the event loop, once, unless it is dropped."""
+        if self._closed:
+            return
         if len(self.running) < self.concurrency:
             self._begin(attempt)
         else:
@@ -140,6 +148,7 @@ class Executor:
     def drop(self, attempt: Attempt) -> None:
         """Stop it if it can be stopped; its report is not called any more."""
         attempt.report = _nobody
+        attempt.dropped = True
         if attempt.task is not None:
             attempt.task.cancel()
         else:
@@ -154,6 +163,7 @@ class Executor:
 
     def close(self) -> None:
         """Stop everything. Threads that run user code end with it."""
+        self._closed = True
         self.waiting.clear()
         self._deadlines.close()
         for attempt in list(self.running):
@@ -168,30 +178,37 @@ class Executor:
     def _begin(self, attempt: Attempt) -> None:
         self.running.add(attempt)
         self._idle.clear()
-        attempt.task = asyncio.create_task(self._attempt(attempt))
-
-    async def _attempt(self, attempt: Attempt) -> None:
         self._deadlines.add(attempt)
+        attempt.task = asyncio.create_task(self._outcome(attempt))
+        attempt.task.add_done_callback(lambda _: self._ended(attempt))
+
+    def _ended(self, attempt: Attempt) -> None:
+        """Its task has ended, in whichever way, perhaps before its first step."""
+        self.running.discard(attempt)
+        self.finished += 1
+        task = attempt.task
+        assert task is not None
         outcome: Gave | Raised | None = None
-        try:
-            outcome = await self._outcome(attempt)
-        finally:
-            self.running.discard(attempt)
-            self.finished += 1
-            while self.waiting and len(self.running) < self.concurrency:
-                self._begin(self.waiting.popleft())
-            if not self.running:
-                self._idle.set()
-            if outcome is not None:
-                attempt.report(outcome)
+        if not task.cancelled():
+            error = task.exception()
+            outcome = task.result() if error is None else _raised(error)
+        if outcome is not None:
+            attempt.report(outcome)
+        while self.waiting and len(self.running) < self.concurrency:
+            self._begin(self.waiting.popleft())
+        if not self.running:
+            self._idle.set()
 
     async def _outcome(self, attempt: Attempt) -> Gave | Raised | None:
         """What became of it; None if it was cancelled from here."""
         try:
             value = await self._call(attempt)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if not attempt.expired:
-                raise
+                if attempt.dropped or self._closed:
+                    raise
+                # Nobody here cancelled it: the action did so itself.
+                return _raised(error)
             timeout = ActionTimeout(f"action {attempt.name} ran longer than its {attempt.timeout:g} seconds")
             return Raised(timeout, encode_exception(timeout))
         except BrokenProcessPool as error:
@@ -199,10 +216,6 @@ class Executor:
             lost.__cause__ = error
             self._processes = None
             return Raised(lost, encode_exception(lost))
-        except (KeyboardInterrupt, SystemExit) as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            return _raised(error)
         except BaseException as error:  # noqa: BLE001 - this is where user code runs
             return _raised(error)
         try:

@@ -17,7 +17,15 @@ from typing import Any, cast
 from holdfast.clock import Clock
 from holdfast.codec import decode, dumps, encode_exception, loads
 from holdfast.engine import Change, DropCall, Ended, Note, PendingCall, Send, StartCall
-from holdfast.errors import CodecError, EncodeError, ProgramError, StoreUnavailable
+from holdfast.errors import (
+    CodecError,
+    EncodeError,
+    HoldfastError,
+    LeaseLost,
+    ProgramError,
+    StoreError,
+    StoreUnavailable,
+)
 from holdfast.ids import InstanceId, WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.instance import (
@@ -41,6 +49,7 @@ from holdfast.retry import jitter_chance
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
 from holdfast.runtime.resident import Resident, awaken, start_payload
 from holdfast.settings import Settings
+from holdfast.task import ACTIONS
 from holdfast.workflow import WORKFLOWS, definition_of
 
 log = get_logger("holdfast.worker")
@@ -70,6 +79,7 @@ class Owner:
         clock: Clock,
         settings: Settings,
         ended: Callable[[InstanceId, Ending], bool],
+        parked: Callable[[InstanceId], None] = lambda _id: None,
         forgetful: bool = False,
     ) -> None:
         self.worker = worker
@@ -84,6 +94,8 @@ class Owner:
         self.draining = False
         self.commits = 0
         self._ended = ended
+        self._parked = parked
+        self._parking: list[InstanceId] = []
         self._forgetful = forgetful
         """For tests: read every instance back from the store after each commit, as after a crash."""
         self._napping = False
@@ -99,7 +111,7 @@ class Owner:
         """There may be something to claim."""
         self._mail = asyncio.Event()
         self._written = asyncio.Event()
-        self._alarms: list[tuple[float, int, Resident]] = []
+        self._alarms: list[tuple[float, int, InstanceId]] = []
         self._alarm_count = 0
         self._cancel_alarm: Callable[[], None] | None = None
         self._alarm_at: float | None = None
@@ -195,7 +207,7 @@ class Owner:
         try:
             while True:
                 left = deadline - time.monotonic()
-                if left <= 0 and (notifies or await self.store.changed()):
+                if left <= 0 and (notifies or await self._patiently(self.store.changed)):
                     if self.residents:
                         self._mail.set()
                     return
@@ -235,7 +247,10 @@ class Owner:
                 broken[hash] = f"its program {hash} is not in the store"
         now = self.clock.now()
         for one in claimed:
-            if one.id in self.residents:
+            if (resident := self.residents.get(one.id)) is not None:
+                # It was released and claimed again before the answer to its release was read.
+                resident.claimed_again = True
+                self._mail.set()
                 continue
             if one.program in broken:
                 self._park(one.id, broken[one.program])
@@ -270,6 +285,7 @@ class Owner:
 
     def _park(self, id: InstanceId, reason: str) -> None:
         log.warning("instance parked", instance=id, reason=reason)
+        self._parking.append(id)
         self._parks.append(Commit(instance=id, close=Park(reason=reason)))
         self._write.set()
 
@@ -298,7 +314,10 @@ class Owner:
                 continue
             resident.seen.add(row.id)
             resident.consumed.append(row.id)
-            self._deliver(resident, row)
+            try:
+                self._deliver(resident, row)
+            except Exception as error:  # noqa: BLE001 - decoding runs what users registered
+                self._abandon(resident, f"what came for it cannot be read here: {type(error).__name__}: {error}")
             self.stir(resident)
 
     def _deliver(self, resident: Resident, row: Delivery) -> None:
@@ -313,7 +332,10 @@ class Owner:
                 try:
                     result = loads(row.payload)
                     call = int(row.key)
-                    if "value" in result:
+                    if "missing" in result:
+                        reason = f"no action {result['missing']!r} is defined on the worker that took its call"
+                        self._abandon(resident, f"{reason}; import its module there, then retry the instance")
+                    elif "value" in result:
                         machine.call_done(call, result["value"], decode(result["value"]))
                     else:
                         error = decode(result["error"])
@@ -368,6 +390,9 @@ class Owner:
         """Run an attempt of a call that belongs to an instance elsewhere."""
         if call.id in self._taken:
             return
+        if call.name not in ACTIONS and not self.executor.stubbed(call.name):
+            self._settle(call, {"missing": call.name})
+            return
         payload = loads(call.payload)
         attempt = Attempt(
             call.name,
@@ -381,7 +406,9 @@ class Owner:
 
     def _report_taken(self, call: SpilledCall, outcome: Gave | Raised) -> None:
         self._taken.pop(call.id, None)
-        result = {"value": outcome.tree} if isinstance(outcome, Gave) else {"error": outcome.tree}
+        self._settle(call, {"value": outcome.tree} if isinstance(outcome, Gave) else {"error": outcome.tree})
+
+    def _settle(self, call: SpilledCall, result: dict[str, Any]) -> None:
         delivery = Delivery(
             id=call.id,
             instance=call.instance,
@@ -425,7 +452,13 @@ class Owner:
         now = self.clock.now()
         written: list[tuple[Resident, Commit, list[Any]]] = []
         for resident in stirred:
-            commit = self._produce(resident, now)
+            try:
+                commit = self._produce(resident, now)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - one instance's trouble must never be another's
+                self._abandon(resident, f"its turn failed here: {type(error).__name__}: {error}")
+                continue
             if commit is not None:
                 commands, resident.commands = resident.commands, []
                 written.append((resident, commit, commands))
@@ -438,12 +471,49 @@ class Owner:
             await self._patiently(lambda: self.store.save_programs(programs))
             self._kept_programs.update(program.hash for program in programs)
         self.commits += 1
-        committed = await self._patiently(lambda: self.store.commit(self.worker, commits))
+        try:
+            committed = await self._patiently(lambda: self.store.commit(self.worker, commits))
+        except LeaseLost:
+            raise
+        except StoreError as error:
+            if len(commits) == 1:
+                raise
+            log.error("group refused", error=str(error), hint="its instances are written one by one")
+            await self._one_by_one(commits, written)
+            return
         for resident, commit, commands in written:
             self._written_one(resident, commit, commands, committed)
         self._learn(committed)
+        parked, self._parking = self._parking, []
+        for id in parked:
+            self._parked(id)
         if self._forgetful:
             await self._read_back([resident for resident, _, _ in written if not resident.gone])
+
+    async def _one_by_one(
+        self, commits: Sequence[Commit], written: Sequence[tuple[Resident, Commit, list[Any]]]
+    ) -> None:
+        """Write a refused group instance by instance, and park whichever the store refuses."""
+        owned = {commit.instance: (resident, commands) for resident, commit, commands in written}
+        for commit in commits:
+            try:
+                committed = await self._patiently(lambda commit=commit: self.store.commit(self.worker, [commit]))
+            except LeaseLost:
+                raise
+            except StoreError as error:
+                reason = (
+                    f"the store refuses what it did: {error}".encode("ascii", "replace").decode().replace("\0", "?")
+                )
+                park = Commit(instance=commit.instance, close=Park(reason=reason[:1000]))
+                if commit.instance in owned:
+                    self._forget(owned[commit.instance][0])
+                self._learn(await self._patiently(lambda park=park: self.store.commit(self.worker, [park])))
+                self._parked(commit.instance)
+                continue
+            if commit.instance in owned:
+                resident, commands = owned[commit.instance]
+                self._written_one(resident, commit, commands, committed)
+            self._learn(committed)
 
     def _produce(self, resident: Resident, now: float) -> Commit | None:
         """Let it take its turn; what it produced, or None if that is nothing."""
@@ -460,7 +530,13 @@ class Owner:
                 case StartCall(call) if call.id not in machine.calls:
                     continue
                 case StartCall(call) if call.child is not None:
-                    start = self._child(resident, call, now)
+                    try:
+                        start = self._child(resident, call, now)
+                    except HoldfastError as error:
+                        # The parent hears of it where it awaits the child.
+                        machine.call_failed(call.id, error, encode_exception(error))
+                        self.stir(resident)
+                        continue
                     notes.append(Note("child", {"call": call.id, "name": call.name, "instance": start.id}))
                     starts.append(start)
                 case StartCall(call):
@@ -576,12 +652,13 @@ class Owner:
                 self._ended(resident.id, ending)
                 self._look.set()
                 return
-            case Release() if resident.id not in committed.kept:
+            case Release() if resident.id not in committed.kept and not resident.claimed_again:
                 self._forget(resident)
                 self._look.set()
                 return
             case Release():
-                # Something arrived before it could be let go.
+                # Something arrived before it could be let go, or it was claimed again at once.
+                resident.claimed_again = False
                 self._mail.set()
             case _:
                 pass
@@ -640,7 +717,11 @@ class Owner:
             return
         resident.timer = at
         self._alarm_count += 1
-        heapq.heappush(self._alarms, (at, self._alarm_count, resident))
+        if len(self._alarms) > 1000 + 4 * len(self.residents):
+            # Alarms of instances that have left are taken out once there are too many of them.
+            self._alarms = [alarm for alarm in self._alarms if alarm[2] in self.residents]
+            heapq.heapify(self._alarms)
+        heapq.heappush(self._alarms, (at, self._alarm_count, resident.id))
         if self._alarm_at is None or at < self._alarm_at:
             self._arm()
 
@@ -655,8 +736,9 @@ class Owner:
     def _ring(self) -> None:
         now = self.clock.now()
         while self._alarms and self._alarms[0][0] <= now:
-            at, _, resident = heapq.heappop(self._alarms)
-            if resident.timer == at:
+            at, _, id = heapq.heappop(self._alarms)
+            resident = self.residents.get(id)
+            if resident is not None and resident.timer == at:
                 resident.timer = None
                 self.stir(resident)
         self._arm()

@@ -37,6 +37,8 @@ class Resident:
         self.sends = 0
         self.timer: float | None = None
         """The moment for which the owner's alarm is set."""
+        self.claimed_again = False
+        """The store gave it to this worker again before its release was known here."""
         self.gone = False
         """It ended, was released or is lost; events for it are dropped."""
 

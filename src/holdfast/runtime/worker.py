@@ -35,6 +35,7 @@ class Worker:
         settings: Settings,
         ended: Callable[[InstanceId, Ending], bool] = lambda _id, _ending: False,
         stub: Callable[[str], Callable[..., Any] | None] | None = None,
+        parked: Callable[[InstanceId], None] = lambda _id: None,
         forgetful: bool = False,
         services: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
@@ -46,6 +47,7 @@ class Worker:
         self.ready = asyncio.Event()
         """Set while the worker is enlisted and takes work."""
         self._ended = ended
+        self._parked = parked
         self._stub = stub
         self._forgetful = forgetful
         self._services = services
@@ -84,9 +86,11 @@ class Worker:
             clock=self.clock,
             settings=self.settings,
             ended=self._ended,
+            parked=self._parked,
             forgetful=self._forgetful,
         )
-        await self._enlist(id, owner)
+        if not await self._enlist(id, owner):
+            return
         lost = asyncio.Event()
 
         def beat(news: Beat) -> None:
@@ -108,9 +112,9 @@ class Worker:
         log.info("worker started", worker=id, queues=self.settings.queues, concurrency=executor.concurrency)
         self.ready.set()
         retire = True
-        work = asyncio.gather(
-            owner.claiming(), owner.writing(), owner.reading_mail(), *[service() for service in self._services]
-        )
+        parts = [owner.claiming(), owner.writing(), owner.reading_mail(), *map(_keep_up, self._services)]
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        work = asyncio.gather(*tasks)
         try:
             await self._until_over(work, lost)
             if not lost.is_set():
@@ -122,11 +126,14 @@ class Worker:
             self.ready.clear()
             if lost.is_set():
                 retire = False
-            await asyncio.shield(asyncio.ensure_future(self._hand_over(owner, work, heart, unlisten, retire=retire)))
+            await asyncio.shield(
+                asyncio.ensure_future(self._hand_over(owner, [work, *tasks], heart, unlisten, retire=retire))
+            )
         if lost.is_set():
             raise LeaseLost(f"worker {id} lost its lease; others own its instances now")
 
-    async def _enlist(self, id: WorkerId, owner: Owner) -> None:
+    async def _enlist(self, id: WorkerId, owner: Owner) -> bool:
+        """Take up a lease; False if it was told to stop before the store could be reached."""
         pause = 0.1
         while True:
             try:
@@ -140,11 +147,16 @@ class Worker:
                         now=self.clock.now(),
                     )
                 )
-                return
+                return True
             except StoreUnavailable as error:
                 log.warning("store unavailable", error=str(error), retry_in=pause)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 5.0)
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._stopping.wait()
+                except TimeoutError:
+                    pause = min(pause * 2, 5.0)
+                else:
+                    return False
 
     async def _until_over(self, work: asyncio.Future[Any], lost: asyncio.Event) -> None:
         """Return when it should stop or has lost its lease; raise what its parts raise."""
@@ -160,6 +172,7 @@ class Worker:
     async def _drain(self, owner: Owner) -> None:
         """Start nothing new, let what runs come to its end, and write it down."""
         owner.draining = True
+        owner.executor.waiting.clear()
         owner.look()
         if self._at_once.is_set() or self.settings.drain_seconds == 0:
             return
@@ -175,11 +188,12 @@ class Worker:
             settled.cancel()
 
     async def _hand_over(
-        self, owner: Owner, work: asyncio.Future[Any], heart: Heartbeat, unlisten: list[Any], *, retire: bool
+        self, owner: Owner, work: Sequence[asyncio.Future[Any]], heart: Heartbeat, unlisten: list[Any], *, retire: bool
     ) -> None:
         """Give everything back. What was committed is safe; what was not is repeated by whoever takes over."""
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        for part in work:
+            part.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
         owner.abandon_all()
         self._finished_before += owner.executor.finished
         owner.executor.close()
@@ -193,3 +207,13 @@ class Worker:
                 log.info("worker stopped", worker=owner.worker)
         except StoreUnavailable as error:
             log.warning("could not hand over", error=str(error), hint="its work goes on when the lease ends")
+
+
+async def _keep_up(service: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a service for as long as the worker lives; its failure is logged, and never the worker's end."""
+    while True:
+        try:
+            await service()
+        except Exception as error:
+            log.error("service failed", error=f"{type(error).__name__}: {error}", exc_info=error)
+        await asyncio.sleep(1.0)

@@ -51,7 +51,13 @@ class Ticker:
                 continue
             after: float | None = row.next_at
             if row.next_at <= self.clock.now():
-                after = await self._fire(row)
+                try:
+                    after = await self._fire(row)
+                except StoreUnavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001 - one schedule's trouble must not be another's
+                    self._complain(row.id, f"{type(error).__name__}: {error}")
+                    continue
             if after is not None and (soonest is None or after < soonest):
                 soonest = after
         return soonest

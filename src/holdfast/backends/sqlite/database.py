@@ -136,6 +136,8 @@ class Database:
                 raise SchemaError(
                     f"{self._path} lacks part of Holdfast's schema ({error}): restore it, or use another file"
                 ) from error
+            if not isinstance(error, sqlite3.OperationalError) and "closed" not in str(error):
+                raise StoreError(f"SQLite refused a value for {self._path}: {error}") from error
             raise StoreUnavailable(
                 f"SQLite could not use {self._path} now ({error}); nothing was written, try again"
             ) from error
