@@ -21,9 +21,13 @@ from holdfast import (
     Status,
     Workflow,
     WorkflowCancelled,
+    WorkflowFailed,
+    WorkflowParked,
     action,
     workflow,
 )
+from holdfast.errors import ConfigurationError
+from holdfast.model.instance import DeliveryKind
 
 
 @dataclass
@@ -357,3 +361,86 @@ async def test_messages_come_in_the_order_they_were_sent(app):
     for n in range(30):
         await handle.send("number", n)
     assert await handle.result() == list(range(30))
+
+
+class Unkeepable(Workflow):
+    async def run(self) -> int:
+        import os
+
+        return len(os.name)
+
+
+async def test_a_child_that_cannot_be_compiled_fails_where_it_is_awaited(app):
+    @workflow
+    class Hopeful(Workflow):
+        async def run(self) -> str:
+            try:
+                await Unkeepable().run()
+            except Exception as error:
+                return type(error).__name__
+            return "?"
+
+    assert await Hopeful().run() == "CompileError"
+
+
+async def test_one_bad_turn_stops_nobody_else(app):
+    @workflow
+    class Leaving(Workflow):
+        async def run(self, how: str) -> str:
+            if how == "keyboard":
+                raise KeyboardInterrupt
+            if how == "system":
+                raise SystemExit(7)
+            await asyncio.sleep(float("nan"))
+            return "never"
+
+    @workflow
+    class Good(Workflow):
+        async def run(self) -> str:
+            await asyncio.sleep(1)
+            return "good"
+
+    for how in ("keyboard", "system"):
+        with pytest.raises(WorkflowFailed):
+            await Leaving().run(how)
+    with pytest.raises(ValueError, match="NaN"):
+        await Leaving().run("nan")
+    assert await Good().run() == "good"
+
+
+async def test_an_action_may_cancel_itself_and_the_workflow_hears_of_it(app):
+    @action
+    async def fickle() -> None:
+        raise asyncio.CancelledError
+
+    @workflow
+    class Patient(Workflow):
+        async def run(self) -> str:
+            try:
+                await fickle()
+            except asyncio.CancelledError:
+                return "cancelled"
+            return "?"
+
+    assert await Patient().run() == "cancelled"
+
+
+async def test_an_unreadable_message_parks_its_receiver_only(app):
+    @workflow
+    class Receiving(Workflow):
+        async def run(self) -> object:
+            return await self.receive("word")
+
+    handle = await Receiving().start()
+    await app.client.deliver([handle.id], DeliveryKind.MESSAGE, "word", b"{{{")
+    with pytest.raises(WorkflowParked, match="cannot be read"):
+        await handle.result(timeout=20)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"priority": "high"}, {"priority": 2**40}, {"tags": ["x"]}, {"id": 42}, {"id": "a\0b"}, {"delay": float("nan")}],
+)
+async def test_options_that_no_store_can_keep_are_refused(app, options):
+    with pytest.raises(ConfigurationError):
+        await WelcomeEmailWorkflow().start([], **options)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from holdfast.clock import Clock
 from holdfast.codec import decode, dumps, encode_exception, loads
-from holdfast.engine import Change, DropCall, Ended, Note, PendingCall, Send, StartCall
+from holdfast.engine import Change, Command, DropCall, Ended, Machine, Note, PendingCall, Send, StartCall
 from holdfast.errors import (
     CodecError,
     EncodeError,
@@ -523,9 +523,8 @@ class Owner:
         deliveries: list[Delivery] = []
         spilled: list[SpilledCall] = []
         recalled: list[str] = []
-        notes, machine.notes = machine.notes, []
-        commands, machine.commands = machine.commands, []
-        for command in commands:
+        notes: list[Note] = []
+        for command in self._asked(machine, notes, now):
             match command:
                 case StartCall(call) if call.id not in machine.calls:
                     continue
@@ -535,7 +534,6 @@ class Owner:
                     except HoldfastError as error:
                         # The parent hears of it where it awaits the child.
                         machine.call_failed(call.id, error, encode_exception(error))
-                        self.stir(resident)
                         continue
                     notes.append(Note("child", {"call": call.id, "name": call.name, "instance": start.id}))
                     starts.append(start)
@@ -622,6 +620,21 @@ class Owner:
             recalled=recalled,
             trim_below=trim,
         )
+
+    @staticmethod
+    def _asked(machine: Machine, notes: list[Note], now: float) -> Iterator[Command]:
+        """What the machine asks for, also in the turns it takes because of what became of that."""
+        while True:
+            asked, machine.commands = machine.commands, []
+            notes += machine.notes
+            machine.notes = []
+            yield from asked
+            if not machine.ready:
+                notes += machine.notes
+                machine.notes = []
+                return
+            # A child that could not be started has failed its call at once.
+            machine.turn(now)
 
     @staticmethod
     def _begins_at_once(resident: Resident, *others: Sequence[Any]) -> bool:
