@@ -47,7 +47,7 @@ def test_registered_types():
         Money,
         encode=lambda money: {"amount": money.amount},
         decode=lambda v: Money(v["amount"]),
-        name="money",
+        name="tests.money",
     )
     value = Money(3)
     back = through([value, value, {value: 1}, Money])
@@ -55,16 +55,16 @@ def test_registered_types():
     assert back[0] is back[1]
     assert back[2] == {value: 1}
     assert back[3] is Money
-    assert encode(value) == {"$": ":money", "v": {"amount": 3}}
+    assert encode(value) == {"$": ":tests.money", "v": {"amount": 3}}
     assert describe(encode(value)) == "money({'amount': 3})"
     with pytest.raises(ConfigurationError, match="already"):
         register_type(Money, encode=str, decode=Money)
     with pytest.raises(ConfigurationError, match="name"):
-        register_type(Loud, encode=str, decode=Loud, name="money")
+        register_type(Loud, encode=str, decode=Loud, name="tests.money")
     with pytest.raises(ConfigurationError, match="known"):
         register_type(int, encode=str, decode=int)
     with pytest.raises(DecodeError):
-        decode({"$": ":money", "v": 3})
+        decode({"$": ":tests.money", "v": 3})
     register_type(Broken, encode=lambda value: 1 / 0, decode=lambda v: 5)
     with pytest.raises(EncodeError, match="ZeroDivisionError"):
         encode([Broken()])
