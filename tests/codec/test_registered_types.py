@@ -56,7 +56,7 @@ def test_registered_types():
     assert back[2] == {value: 1}
     assert back[3] is Money
     assert encode(value) == {"$": ":tests.money", "v": {"amount": 3}}
-    assert describe(encode(value)) == "money({'amount': 3})"
+    assert describe(encode(value)) == "tests.money({'amount': 3})"
     with pytest.raises(ConfigurationError, match="already"):
         register_type(Money, encode=str, decode=Money)
     with pytest.raises(ConfigurationError, match="name"):
