@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.servers import Postgres, postgres_server
+from tests.servers import Postgres
 
 from holdfast.backends import open_store
 
@@ -34,15 +33,6 @@ class Bench:
         self.stack.push_async_callback(store.close)
         self.opened.append(store)
         return store
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    base = tmp_path_factory.getbasetemp()
-    # All processes of one parallel run share a server: their directories lie side by side.
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with postgres_server(shared / "postgres") as server:
-        yield server
 
 
 @pytest.fixture(params=["file", "memory", "postgres"])

@@ -26,14 +26,6 @@ from holdfast.model.instance import (
 SHARD = 0
 """The one shard of an undivided database; every key starts with it, so that tables can be divided later."""
 
-WORK_CHANNEL = "hf_work"
-"""Notified when an idle worker should look for work."""
-
-
-def inbox_channel(worker: str) -> str:
-    """The channel on which `worker` learns that an instance of its own got something."""
-    return f"hf_w_{worker}"
-
 
 class Row(Protocol):
     """A row of any driver: columns by name."""

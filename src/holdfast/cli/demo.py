@@ -21,7 +21,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from holdfast.app import App
-from holdfast.cli.workflows import print_history, whole_history
+from holdfast.cli.workflows import print_history
 from holdfast.errors import HoldfastError
 from holdfast.model.instance import WorkerView
 from holdfast.observe.history import StepView, read_history
@@ -62,7 +62,7 @@ async def _demo(folder: Path) -> int:
         console.print(f"Two workers run: {', '.join(str(p.pid) for p in workers)}. Started instance {handle.id}.\n")
         killed = await _watch(app, handle, workers, folder)
         result = await handle.result(timeout=15)
-        views = read_history(await whole_history(app, handle.id), definition.program)
+        views = read_history(await app.client.history(handle.id), definition.program)
     finally:
         for process in workers:
             if process.returncode is None:
@@ -101,7 +101,7 @@ async def _watch(
     with Live(Text("…"), console=console, refresh_per_second=12) as live:
         while True:
             view = await handle.view()
-            views = read_history(await whole_history(app, handle.id), None)
+            views = read_history(await app.client.history(handle.id), None)
             alive = {worker.id: worker for worker in await app.store.workers(now=app.clock.now())}
             mails = len(Path(folder, "outbox").read_text().splitlines())
             live.update(_progress(views, alive, view.owner, mails, killed))

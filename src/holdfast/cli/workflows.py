@@ -96,7 +96,7 @@ def history(id: str, target: str | None, url: str | None, as_json: bool, seq: in
     async def read(app: App) -> tuple[list[Step], Program | None]:
         view = await app.handle(id).view()
         programs = await app.store.load_programs([view.program])
-        return await whole_history(app, view.id), parse(programs[0].text) if programs else None
+        return await app.client.history(view.id), parse(programs[0].text) if programs else None
 
     steps, program = run(find_app(target, url), read)
     if seq is not None:
@@ -126,16 +126,6 @@ def print_history(views: Sequence[Any]) -> None:
         for view in views
     ]
     show(rows, as_json=False)
-
-
-async def whole_history(app: App, id: InstanceId) -> list[Step]:
-    """All kept rows of a journal."""
-    steps: list[Step] = []
-    while True:
-        page = await app.store.history(id, after=steps[-1].seq if steps else -1, limit=1000)
-        steps += page
-        if len(page) < 1000:
-            return steps
 
 
 @workflows.command()

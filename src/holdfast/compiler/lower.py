@@ -121,10 +121,8 @@ class Lowerer:
                 self._leave("break")
             case ast.Continue():
                 self._leave("continue")
-            case ast.Try(body, handlers, orelse, finalbody):
-                self._try(body, handlers, orelse, finalbody)
-            case ast.TryStar(body, handlers, orelse, finalbody):
-                self._try_star(body, handlers, orelse, finalbody)
+            case ast.Try() | ast.TryStar():
+                self._try(stmt)
             case ast.Match(subject, cases):
                 self._match(subject, cases, stmt)
             case ast.AsyncWith(items, body):
@@ -406,27 +404,17 @@ class Lowerer:
 
     # --- exceptions
 
-    def _try(
-        self,
-        body: Sequence[ast.stmt],
-        handlers: Sequence[ast.ExceptHandler],
-        orelse: Sequence[ast.stmt],
-        finalbody: Sequence[ast.stmt],
-    ) -> None:
-        if finalbody:
-            with _Owed(self, finalbody):
-                self._except(body, handlers, orelse)
+    def _try(self, stmt: ast.Try | ast.TryStar) -> None:
+        clauses = self._except if isinstance(stmt, ast.Try) else self._except_star
+        if stmt.finalbody:
+            with _Owed(self, stmt.finalbody):
+                clauses(stmt.body, stmt.handlers, stmt.orelse)
         else:
-            self._except(body, handlers, orelse)
+            clauses(stmt.body, stmt.handlers, stmt.orelse)
 
-    def _except(
-        self, body: Sequence[ast.stmt], handlers: Sequence[ast.ExceptHandler], orelse: Sequence[ast.stmt]
-    ) -> None:
-        if not handlers:
-            self.body([*body, *orelse])
-            return
+    def _protected(self, body: Sequence[ast.stmt], orelse: Sequence[ast.stmt], error: str) -> Draft:
+        """The body with its `else`. Leaves the builder where its errors arrive in `error`; returns where all goes on."""
         build = self.build
-        error = build.temp()
         dispatch, after = build.block(), build.block()
         dispatch.catches = error
         dispatch.context = error
@@ -443,6 +431,17 @@ class Lowerer:
             self.body(orelse)
             build.jump(after)
         build.start(dispatch)
+        return after
+
+    def _except(
+        self, body: Sequence[ast.stmt], handlers: Sequence[ast.ExceptHandler], orelse: Sequence[ast.stmt]
+    ) -> None:
+        if not handlers:
+            self.body([*body, *orelse])
+            return
+        build = self.build
+        error = build.temp()
+        after = self._protected(body, orelse, error)
         for handler in handlers:
             with build.handling(error):
                 self._clause(handler, error, after)
@@ -481,41 +480,13 @@ class Lowerer:
             build.raises(raised)
         build.start(otherwise)
 
-    def _try_star(
-        self,
-        body: Sequence[ast.stmt],
-        handlers: Sequence[ast.ExceptHandler],
-        orelse: Sequence[ast.stmt],
-        finalbody: Sequence[ast.stmt],
-    ) -> None:
-        if finalbody:
-            with _Owed(self, finalbody):
-                self._except_star(body, handlers, orelse)
-        else:
-            self._except_star(body, handlers, orelse)
-
     def _except_star(
         self, body: Sequence[ast.stmt], handlers: Sequence[ast.ExceptHandler], orelse: Sequence[ast.stmt]
     ) -> None:
         """Each clause takes its part of the group; what clauses raise, and the rest, is raised at the end."""
         build = self.build
         error, split, part, raised = build.temp(), build.temp(), build.temp(), build.temp()
-        dispatch, after = build.block(), build.block()
-        dispatch.catches = error
-        dispatch.context = error
-        with build.guarded(dispatch):
-            inside = build.block()
-            build.jump(inside)
-            build.start(inside)
-            self.body(body)
-            fell_through = build.here
-        if fell_through.end is None:
-            onward = build.block()
-            build.jump(onward)
-            build.start(onward)
-            self.body(orelse)
-            build.jump(after)
-        build.start(dispatch)
+        after = self._protected(body, orelse, error)
         first = handlers[0]
 
         def call(name: str, *args: ast.expr) -> ast.expr:

@@ -132,7 +132,7 @@ class Client:
         views = await self.store.view([id])
         if not views:
             raise InstanceNotFound(f"there is no instance {id!r}")
-        steps = await self._history(id)
+        steps = await self.history(id)
         last = steps[-1].seq
         seq = at if at is not None else (last - 1 if views[0].status.ended and last > 0 else last)
         if not steps[0].seq <= seq <= last:
@@ -160,7 +160,8 @@ class Client:
             raise HoldfastError(f"there is an instance {made!r} already; choose another id")
         return made
 
-    async def _history(self, id: InstanceId) -> list[Step]:
+    async def history(self, id: InstanceId) -> list[Step]:
+        """All kept rows of an instance's journal, oldest first."""
         steps: list[Step] = []
         while page := await self.store.history(id, after=steps[-1].seq if steps else -1, limit=1000):
             steps += page

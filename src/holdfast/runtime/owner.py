@@ -103,7 +103,6 @@ class Owner:
         self._parks: list[Commit] = []
         self._settled: list[Settled] = []
         self._taken: dict[str, Attempt] = {}
-        self._taken_seen: dict[str, SpilledCall] = {}
         # Reading the inbox clears the mark that keeps an instance from being released, so the two take turns.
         self._turn = asyncio.Lock()
         self._write = asyncio.Event()

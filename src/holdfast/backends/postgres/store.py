@@ -12,7 +12,6 @@ from holdfast.backends.postgres import address, clients, upkeep, workers
 from holdfast.backends.postgres import commits as owners
 from holdfast.backends.postgres.clients import Taken
 from holdfast.backends.postgres.line import Line, Tally
-from holdfast.backends.shared import WORK_CHANNEL, inbox_channel
 from holdfast.clock import SystemClock
 from holdfast.ids import InstanceId, ProgramHash, WorkerId
 from holdfast.model.instance import (
@@ -28,7 +27,7 @@ from holdfast.model.instance import (
     StoredProgram,
     WorkerView,
 )
-from holdfast.ports import Beat, Enlistment, Settled, StoreTraits, Swept, WakeUp
+from holdfast.ports import WORK_CHANNEL, Beat, Enlistment, Settled, StoreTraits, Swept, WakeUp, inbox_channel
 
 
 class PostgresStore:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from holdfast.backends.shared import WORK_CHANNEL, inbox_channel
 from holdfast.backends.sqlite import clients, upkeep, workers
 from holdfast.backends.sqlite import commits as owners
 from holdfast.backends.sqlite.database import Database, Session
@@ -29,7 +28,7 @@ from holdfast.model.instance import (
     StoredProgram,
     WorkerView,
 )
-from holdfast.ports import Beat, Enlistment, Settled, StoreTraits, Swept, WakeUp
+from holdfast.ports import WORK_CHANNEL, Beat, Enlistment, Settled, StoreTraits, Swept, WakeUp, inbox_channel
 
 P = ParamSpec("P")
 T = TypeVar("T")
