@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -13,6 +14,11 @@ import pytest
 
 from holdfast import App, Status, Workflow, WorkflowParked, action, start_many, workflow
 from holdfast.errors import StoreUnavailable
+from holdfast.ids import InstanceId
+
+
+APPS: list[App] = []
+"""The App of the test that runs, for actions that look into its store."""
 
 
 @action
@@ -40,8 +46,10 @@ async def working(url: str):
     """An App with a worker on real time."""
     app = App("test", url=url, concurrent_per_worker=50)
     async with app:
+        APPS.append(app)
         await app.start_worker().ready.wait()
         yield app
+        APPS.remove(app)
 
 
 async def test_a_step_is_one_statement_and_one_row(working: App):
@@ -54,6 +62,33 @@ async def test_a_step_is_one_statement_and_one_row(working: App):
     assert len(await handle.history()) == 102
     # A hundred and one commits; starting, claiming, looking into the inbox and fetching the result come on top.
     assert spent <= 101 * per_commit + 40
+
+
+@action
+async def known(id: str) -> list[str]:
+    """What the store knows of an instance's calls while this call of it runs."""
+    steps = await APPS[-1].store.history(InstanceId(id))
+    notes = [note for step in steps for note in json.loads(step.payload).get("notes", [])]
+    return [f"{what} {fields['call']}" for what, fields in notes]
+
+
+@workflow
+class Sequence(Workflow):
+    async def run(self, id: str) -> list[list[str]]:
+        first = await known(id)
+        second = await known(id)
+        third = await known(id)
+        return [first, second, third]
+
+
+async def test_a_call_starts_after_its_own_beginning_and_all_outcomes_before_it_are_written(working: App):
+    handle = await Sequence().start("in-order", id="in-order")
+    first, second, third = await handle.result()
+    # The first call of all follows from the arguments, and needs no row.
+    assert first == []
+    calls = sorted({int(note.split()[1]) for note in third})
+    assert second == [f"call {calls[0]}", f"done {calls[0]}", f"call {calls[1]}"]
+    assert third == [*second, f"done {calls[1]}", f"call {calls[2]}"]
 
 
 async def test_what_many_instances_did_is_written_together(working: App):

@@ -572,7 +572,8 @@ class Owner:
                             at=now,
                         )
                     )
-        if resident.seq == 0 and self._begins_at_once(resident, starts, spilled, deliveries):
+        first_turn, resident.begun = not resident.begun, True
+        if first_turn and self._begins_at_once(resident, starts, spilled, deliveries):
             # A beginning that follows from row 0 alone needs no row of its own: after a crash it is the same again.
             machine.notes = notes
             begun, resident.commands = resident.commands, []

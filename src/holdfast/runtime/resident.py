@@ -26,6 +26,8 @@ class Resident:
         self.saver = saver
         self.seq = seq
         """Of the last row that was produced."""
+        self.begun = seq > 0
+        """It has taken its first turn."""
         self.since_full = 0
         self.fulls: deque[int] = deque([claimed.steps[0].seq])
         self.attempts: dict[int, Attempt] = {}
