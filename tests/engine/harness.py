@@ -23,7 +23,7 @@ from tests.engine import world
 
 from holdfast.codec import decode, dumps, encode, encode_exception, loads
 from holdfast.compiler import compile_workflow
-from holdfast.engine import DropCall, Ended, LinkedProgram, Machine, Saver, StartCall, fold, load
+from holdfast.engine import DropCall, Ended, LinkedProgram, Machine, Saver, StartCall, fold, load, read
 from holdfast.ids import ProgramHash
 from holdfast.ir.text import parse, program_hash, render
 from holdfast.model.instance import StoredProgram
@@ -279,8 +279,11 @@ class Driven:
     def save(self) -> None:
         """Write what changed, as JSON, and fold it into what was written before."""
         change = self.saver.change()
-        tree = loads(dumps({"put": change.put, "gone": list(change.gone)}))
-        fold(self.entries, tree["put"], tree["gone"])
+        tree = loads(dumps({"put": change.put, "gone": list(change.gone), "cut": change.cuts}))
+        fold(self.entries, tree["put"], tree["gone"], tree["cut"])
+        self.entries = read(self.entries)
+        for group in self.saver.groups.values():
+            assert dumps(self.entries[group.key]) == group.saved or not group.known, f"{group.key} was cut wrongly"
         self.puts.append(tree)
         self.machine.commands.clear()
         self.machine.notes.clear()

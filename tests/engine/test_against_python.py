@@ -16,12 +16,22 @@ from hypothesis import strategies as st
 from tests.engine.harness import Endless, always, compare, never
 from tests.engine.programs import Writer
 
+from holdfast.engine import cut
+
 EXAMPLES = int(os.environ.get("HOLDFAST_EXAMPLES", "0"))
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_entries_are_cut_too():
+    """Programs of a few lines have small states: let those be written as cuts as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cut, "WORTH", 12)
+        yield
 
 
 @settings(

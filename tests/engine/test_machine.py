@@ -12,7 +12,7 @@ from tests.engine.harness import Driven, always, compare, driven
 from tests.engine.test_against_python import program
 from tests.engine.world import Oops, act, fail, note
 
-from holdfast.codec import decode, encode
+from holdfast.codec import decode, dumps, encode
 from holdfast.errors import EncodeError
 from holdfast.workflow import Workflow
 
@@ -377,6 +377,39 @@ class Spinning(Workflow):
     async def run(self) -> None:
         while True:
             await asyncio.sleep(0)
+
+
+class Growing(Workflow):
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    async def run(self, turns: int) -> tuple[list[int], dict[str, str], list[str]]:
+        numbers: list[int] = []
+        names: dict[str, str] = {}
+        for n in range(turns):
+            numbers.append(await act(n))
+            names[f"n{n}"] = "ü" * (n % 3)
+            self.log.append(f"turn {n}")
+        return numbers, names, self.log
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_what_grows_is_written_by_what_was_added(crash: bool) -> None:
+    run = driven(Growing, 300)
+    sizes: list[int] = []
+    run.turn()
+    while run.ended is None:
+        run.save()
+        sizes.append(len(dumps(run.puts[-1])))
+        if crash:
+            run.crash()
+        run.step()
+        run.turn()
+    # From where the entries are larger than what is written whole in any case.
+    assert max(sizes[200:]) < 600
+    assert decode(run.ended.tree)[0][-1] == 299
+    assert decode(run.ended.tree)[1]["n299"] == "üü"
+    assert decode(run.ended.tree)[2][-1] == "turn 299"
 
 
 def test_a_spinning_loop_comes_to_rest_so_that_it_can_be_saved() -> None:

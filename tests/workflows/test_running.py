@@ -16,7 +16,6 @@ from holdfast import App, Status, Workflow, WorkflowParked, action, start_many, 
 from holdfast.errors import StoreUnavailable
 from holdfast.ids import InstanceId
 
-
 APPS: list[App] = []
 """The App of the test that runs, for actions that look into its store."""
 

@@ -5,7 +5,7 @@ from holdfast.engine.events import Command, DropCall, Ended, Note, PendingCall, 
 from holdfast.engine.kit import KIT, DurableAsyncio, durable_asyncio
 from holdfast.engine.link import LinkedProgram, link
 from holdfast.engine.machine import Machine
-from holdfast.engine.state import Change, Entries, Saver, fold, load
+from holdfast.engine.state import Change, Entries, Saver, fold, load, read
 
 __all__ = [
     "KIT",
@@ -26,4 +26,5 @@ __all__ = [
     "fold",
     "link",
     "load",
+    "read",
 ]

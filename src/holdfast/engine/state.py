@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from holdfast.codec import Decoder, Encoder, dumps, loads, raw
 from holdfast.engine.branch import OnTime
+from holdfast.engine.cut import cut, paste
 from holdfast.engine.machine import Machine
 from holdfast.engine.record import branch_record, call_record, object_record, restore
 from holdfast.engine.values import CURRENT, Future, Tracked
@@ -27,22 +28,34 @@ _MISSING = object()
 
 @dataclass(slots=True)
 class Change:
-    """What a save writes: new entries, and keys that are gone."""
+    """What a save writes: new entries, keys that are gone, and cuts of entries that were there before."""
 
     put: Entries = field(default_factory=dict[str, Any])
     gone: dict[str, None] = field(default_factory=dict[str, None])
+    cuts: Entries = field(default_factory=dict[str, Any])
 
     def __bool__(self) -> bool:
-        return bool(self.put or self.gone)
+        return bool(self.put or self.gone or self.cuts)
+
+    def concerns(self, key: str) -> bool:
+        """Whether it says anything of this entry."""
+        return key in self.put or key in self.gone or key in self.cuts
 
     def write(self, key: str, entry: Any) -> None:
         """The entry is there, with this content."""
         self.put[key] = entry
         self.gone.pop(key, None)
+        self.cuts.pop(key, None)
+
+    def cut(self, key: str, piece: list[Any]) -> None:
+        """The entry is there, with the content that this cut makes of what it was before the whole change."""
+        self.cuts[key] = piece
+        self.gone.pop(key, None)
 
     def drop(self, key: str) -> None:
         """The entry is gone."""
         self.put.pop(key, None)
+        self.cuts.pop(key, None)
         self.gone[key] = None
 
 
@@ -55,6 +68,8 @@ class _Group:
     objects: list[object]
     """The mutable objects in them, held so that their ids stay theirs."""
     saved: bytes
+    known: bool = True
+    """Whether the store holds these very bytes, so that a cut of them has meaning there."""
 
 
 class Saver:
@@ -68,8 +83,8 @@ class Saver:
         """For each other variable the group it is saved with."""
         self.owners: dict[int, _Group] = {}
         """For each mutable object the group it is saved in."""
-        self.others: dict[str, bytes] = {}
-        """All further entries, as saved."""
+        self.others: dict[str, Any] = {}
+        """The records of all further entries, as saved. They are never changed, only replaced."""
         self.by_frame: dict[int, set[str]] = {}
         """The names of a frame's variables that are saved."""
         self.owed = Change()
@@ -138,8 +153,7 @@ class Saver:
 
     def whole(self) -> Entries:
         """All entries as last saved."""
-        entries: Entries = {key: raw(saved) for key, saved in self.others.items()}
-        entries.update(self.simple)
+        entries: Entries = {**self.others, **self.simple}
         for group in {id(g): g for g in self.groups.values()}.values():
             entries[group.key] = raw(group.saved)
         return entries
@@ -147,15 +161,14 @@ class Saver:
     def size(self) -> int:
         """About how many bytes a whole state takes."""
         groups = {id(g): len(g.saved) for g in self.groups.values()}
-        return sum(map(len, self.others.values())) + sum(groups.values()) + 24 * len(self.simple)
+        return 100 * len(self.others) + sum(groups.values()) + 24 * len(self.simple)
 
     # --- entries other than variables
 
     def _put(self, key: str, record: Any, out: Change) -> None:
-        saved = dumps(record)
-        if self.others.get(key) != saved:
-            self.others[key] = saved
-            out.write(key, raw(saved))
+        if self.others.get(key) != record:
+            self.others[key] = record
+            out.write(key, record)
 
     def _drop(self, key: str, out: Change) -> None:
         if self.others.pop(key, None) is not None:
@@ -334,11 +347,14 @@ class Saver:
         key = first if alone else f"={first}"
         saved = dumps(tree if alone else [list(pair) for pair in trees])
         olds = {id(g): g for cell in members if (g := self.groups.get(cell)) is not None}
+        piece: list[Any] | None = None
         if len(olds) == 1:
             (old,) = olds.values()
             if old.key == key and old.saved == saved and old.cells.keys() == members.keys():
                 self._own(old, encoder)
                 return
+            if old.key == key and old.known and not out.concerns(key):
+                piece = cut(old.saved, saved)
         for old in olds.values():
             self._dissolve(old, out)
         for cell in members:
@@ -350,7 +366,10 @@ class Saver:
             self.groups[cell] = group
             self._by_frame(cell, present=True)
         self._own(group, encoder)
-        out.write(key, raw(saved))
+        if piece is None:
+            out.write(key, raw(saved))
+        else:
+            out.cut(key, piece)
 
     def _joins(self, met: object) -> bool:
         """Whether two variables that reach `met` must be saved together: not if it cannot change, or has its own entry."""
@@ -384,11 +403,24 @@ def _unsavable(error: EncodeError, cell: str, value: Any, places: Mapping[str, t
     return EncodeError(f"{what}: {error}", path=error.path, kind=error.kind)
 
 
-def fold(entries: Entries, put: Mapping[str, Any], gone: Iterable[str]) -> None:
-    """Apply one saved change to a state."""
+def fold(entries: Entries, put: Mapping[str, Any], gone: Iterable[str], cuts: Mapping[str, Any]) -> None:
+    """Apply one saved change to a state. Entries that were cut stay bytes until they are `read`."""
+    for key, piece in cuts.items():
+        if key not in entries:
+            raise DecodeError(f"a saved change is one of {key[:40]!r}, which is not there")
+        entries[key] = paste(_text(entries[key]), piece)
     for key in gone:
         entries.pop(key, None)
     entries.update(put)
+
+
+def read(entries: Entries) -> Entries:
+    """The state after all folding: every entry a tree again."""
+    return {key: loads(entry) if type(entry) is bytes else entry for key, entry in entries.items()}
+
+
+def _text(entry: Any) -> bytes:
+    return entry if type(entry) is bytes else dumps(entry)
 
 
 def load(machine: Machine, entries: Entries) -> Saver:
@@ -441,3 +473,6 @@ def _settle_keys(saver: Saver, entries: Entries) -> None:
     for key, tree in whole.items():
         if key not in entries or (key[0] == "=" and entries[key] != loads(dumps(tree))):
             saver.owed.write(key, tree)
+    for group in {id(g): g for g in saver.groups.values()}.values():
+        # A set may come back in another order: then what is stored says the same in other words.
+        group.known = group.key in entries and dumps(entries[group.key]) == group.saved

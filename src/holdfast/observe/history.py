@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from holdfast.codec import describe, loads, to_json
+from holdfast.engine import Entries, read
 from holdfast.errors import HoldfastError
 from holdfast.ir.program import Await, Program
 from holdfast.model.instance import Step
-from holdfast.runtime.resident import entries_of
+from holdfast.runtime.resident import advance, entries_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,10 @@ def read_history(steps: Sequence[Step], program: Program | None) -> list[StepVie
     """The steps in order. `program` adds the lines."""
     views: list[StepView] = []
     before: dict[str, Any] = {}
+    state: Entries = {}
     for step in steps:
         row = cast("dict[str, Any]", loads(step.payload))
+        state = advance(state, row)
         if "start" in row:
             begun = StepView(
                 seq=step.seq, at=step.at, events=["started"], changed=_plain_dict(row["start"][1]), line=None
@@ -49,7 +52,8 @@ def read_history(steps: Sequence[Step], program: Program | None) -> list[StepVie
             views.append(begun)
             continue
         put: dict[str, Any] = row.get("full") or row.get("put") or {}
-        now = variables(put)
+        # A cut says what changed in an entry; what it is now is in the state.
+        now = variables({**put, **read({key: state[key] for key in row.get("cut", ())})})
         changed = {name: tree for name, tree in now.items() if before.get(name, _MISSING) != tree}
         before.update(now)
         events = [text for what, fields in row.get("notes", []) if (text := _event(what, fields))]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from holdfast.codec import decode, dumps, encode, loads
-from holdfast.engine import Change, Command, Entries, LinkedProgram, Machine, Note, Saver, fold, load
+from holdfast.engine import Change, Command, Entries, LinkedProgram, Machine, Note, Saver, fold, load, read
 from holdfast.errors import DecodeError
 from holdfast.model.instance import Claimed, Step
 from holdfast.runtime.executor import Attempt
@@ -47,14 +47,21 @@ class Resident:
     def step(self, change: Change, notes: Sequence[Note], now: float) -> Step:
         """The next journal row: this change, or everything where a full row is due."""
         self.seq += 1
-        noted = [[note.what, note.fields] for note in notes]
-        full = self.since_full > FULL_AFTER + 2 * self.saver.size()
+        row: dict[str, Any] = {"notes": [[note.what, note.fields] for note in notes]}
+        full = self.since_full > FULL_AFTER and self.since_full > FULL_AFTER + 2 * self.saver.size()
         if full:
-            payload = dumps({"full": self.saver.whole(), "notes": noted})
+            row["full"] = self.saver.whole()
+            payload = dumps(row)
             self.since_full = 0
             self.fulls.append(self.seq)
         else:
-            payload = dumps({"put": change.put, "gone": list(change.gone), "notes": noted})
+            if change.put:
+                row["put"] = change.put
+            if change.gone:
+                row["gone"] = list(change.gone)
+            if change.cuts:
+                row["cut"] = change.cuts
+            payload = dumps(row)
             self.since_full += len(payload)
         return Step(seq=self.seq, at=now, payload=payload, full=full)
 
@@ -76,14 +83,18 @@ def entries_of(steps: Sequence[Step], *, upto: int | None = None) -> Entries:
         row = loads(step.payload)
         if not isinstance(row, dict):
             raise DecodeError(f"the journal row {step.seq} is damaged")
-        row = cast("dict[str, Any]", row)
-        if "start" in row:
-            entries = {"start": row["start"]}
-        elif "full" in row:
-            entries = dict(row["full"])
-        else:
-            entries.pop("start", None)
-            fold(entries, row.get("put") or {}, row.get("gone") or ())
+        entries = advance(entries, cast("dict[str, Any]", row))
+    return read(entries)
+
+
+def advance(entries: Entries, row: Mapping[str, Any]) -> Entries:
+    """The state after one more journal row. What `fold` leaves as bytes must be `read`."""
+    if "start" in row:
+        return {"start": row["start"]}
+    if "full" in row:
+        return dict(row["full"])
+    entries.pop("start", None)
+    fold(entries, row.get("put") or {}, row.get("gone") or (), row.get("cut") or {})
     return entries
 
 
