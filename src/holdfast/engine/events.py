@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from holdfast.model.call import DEFAULT_OPTIONS, CallOptions, Send
@@ -60,9 +60,5 @@ class Ended:
     tree: Any
 
 
-@dataclass(slots=True)
-class Note:
-    """One line of the history: what happened, for people. `fields` are plain JSON values."""
-
-    what: str
-    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+Note = tuple[str, dict[str, Any]]
+"""One line of the history, for people: what happened, and its fields as plain JSON values."""

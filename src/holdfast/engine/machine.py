@@ -96,19 +96,23 @@ class Machine(Waiting):
         """Let time come to `now` and run until every branch waits for something outside."""
         self.now = max(self.now, now)
         self.hops = 0
+        root, ready, turns = self.root, self.ready, self._turns
+        assert root is not None
         token = CURRENT.set(self)
         try:
             while self.ended is None:
-                self._fire()
+                if self.timers:
+                    self._fire()
                 # As in asyncio, what gets ready in this round has its turn in the next one, before timers due by then.
-                for _ in range(len(self.ready)):
-                    kind, *rest = self.ready.popleft()
-                    self._turns[kind](self, *rest)
-                if not self.ready:
-                    self._settle()
-                    at = self.next_timer
-                    if not self.ready and (at is None or at > self.now):
-                        break
+                for _ in range(len(ready)):
+                    turn = ready.popleft()
+                    turns[turn[0]](self, *turn[1:])
+                if ready:
+                    continue
+                if root.state != "pending":
+                    self._settle(root)
+                if not ready and (not self.timers or (at := self.next_timer) is None or at > self.now):
+                    break
         finally:
             CURRENT.reset(token)
 
@@ -138,7 +142,7 @@ class Machine(Waiting):
         call = self.calls.pop(id, None)
         if call is None:
             return
-        self.notes.append(Note("done", {"call": id, "name": call.name, "value": tree}))
+        self.notes.append(("done", {"call": id, "name": call.name, "value": tree}))
         self._answer(call, value, None)
 
     def call_failed(self, id: int, error: BaseException, tree: Any, *, chance: float = 0.0) -> None:
@@ -155,19 +159,19 @@ class Machine(Waiting):
         fields: dict[str, Any] = {"call": id, "name": call.name, "attempt": call.attempt, "error": tree}
         if delay is None:
             del self.calls[id]
-            self.notes.append(Note("failed", fields))
+            self.notes.append(("failed", fields))
             self._answer(call, None, error)
             return
         call.attempt += 1
         call.due_at = self.now + delay
-        self.notes.append(Note("retry", {**fields, "at": call.due_at}))
+        self.notes.append(("retry", {**fields, "at": call.due_at}))
         self.touched_calls.add(id)
         self.timer(call.due_at, "retry", call, call.attempt)
 
     def message(self, key: str, tree: Any) -> None:
         """A message came in."""
         self.mailbox[self.fresh()] = (key, tree)
-        self.notes.append(Note("message", {"key": key, "value": tree}))
+        self.notes.append(("message", {"key": key, "value": tree}))
         for branch in list(self.branches.values()):
             if isinstance(branch.wait, OnMessage) and branch.wait.key == key:
                 self._take_message(branch)
@@ -178,7 +182,7 @@ class Machine(Waiting):
         if self.cancel_asked or self.ended is not None:
             return
         self.cancel_asked = True
-        self.notes.append(Note("cancel"))
+        self.notes.append(("cancel", {}))
         if self.root is not None and not self.root.done():
             self.cancel_future(self.root)
 
@@ -371,11 +375,8 @@ class Machine(Waiting):
             self.ready.append(("told", callback, future))
         future.callbacks = []
 
-    def _settle(self) -> None:
-        """When the main branch has ended, the others are cancelled, and the instance ends with the last of them."""
-        root = self.root
-        if root is None or not root.done():
-            return
+    def _settle(self, root: Task) -> None:
+        """The main branch has ended: the others are cancelled, and the instance ends with the last of them."""
         if self.branches:
             for branch in list(self.branches.values()):
                 if branch.task.cancels == 0:

@@ -534,7 +534,7 @@ class Owner:
                         # The parent hears of it where it awaits the child.
                         machine.call_failed(call.id, error, encode_exception(error))
                         continue
-                    notes.append(Note("child", {"call": call.id, "name": call.name, "instance": start.id}))
+                    notes.append(("child", {"call": call.id, "name": call.name, "instance": start.id}))
                     starts.append(start)
                 case StartCall(call):
                     fields = {
@@ -543,7 +543,7 @@ class Owner:
                         "args": call.payload,
                         "attempt": call.attempt,
                     }
-                    notes.append(Note("call", fields))
+                    notes.append(("call", fields))
                     call.spilled = self._spills(call, len(resident.commands))
                     if call.spilled:
                         machine.touched_calls.add(call.id)
@@ -551,7 +551,7 @@ class Owner:
                     else:
                         resident.commands.append(command)
                 case DropCall(call):
-                    notes.append(Note("dropped", {"call": call.id, "name": call.name}))
+                    notes.append(("dropped", {"call": call.id, "name": call.name}))
                     if call.child is not None:
                         deliveries.append(_cancel(InstanceId(call.child["id"]), f"{resident.id}:{call.id}", now))
                     elif call.spilled:
@@ -599,7 +599,7 @@ class Owner:
             awaited = {f"{call.child['id']}" for call in machine.calls.values() if call.child and call.branch >= 0}
             starts, spilled = [start for start in starts if start.id not in awaited], []
             resident.commands = []
-            notes.append(Note("ended", {"status": close.status.value}))
+            notes.append(("ended", {"status": close.status.value}))
             steps.append(resident.step(_NOTHING, notes, now))
             deliveries += self._tell_parent(resident, machine.ended, now)
             for call in machine.calls.values():

@@ -47,7 +47,7 @@ class Resident:
     def step(self, change: Change, notes: Sequence[Note], now: float) -> Step:
         """The next journal row: this change, or everything where a full row is due."""
         self.seq += 1
-        row: dict[str, Any] = {"notes": [[note.what, note.fields] for note in notes]}
+        row: dict[str, Any] = {"notes": notes}
         full = self.since_full > FULL_AFTER and self.since_full > FULL_AFTER + 2 * self.saver.size()
         if full:
             row["full"] = self.saver.whole()
