@@ -11,7 +11,8 @@ import asyncio
 import heapq
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, cast
 
 from holdfast.clock import Clock
@@ -62,8 +63,25 @@ GLANCE = 0.01
 """Seconds between two looks at whether another process has written, where the store cannot say so; it costs microseconds."""
 RECOVERY_LIMIT = 10
 """Takeovers in a row without a step after which an instance is taken for the cause, and parked."""
+PORTION = 50
+"""Turns taken at a stretch while a group is being written, so that its end is noticed in time."""
 SPILL_FACTOR = 4
 """A worker keeps so many times its concurrency in calls before it hands further ones to others."""
+
+
+@dataclass(slots=True)
+class Group:
+    """What is written together."""
+
+    settled: list[Settled] = field(default_factory=list[Settled])
+    commits: list[Commit] = field(default_factory=list[Commit])
+    """Of instances given up: their parks."""
+    written: list[tuple[Resident, Commit, list[Any]]] = field(default_factory=list[tuple[Resident, Commit, list[Any]]])
+    """Residents with what they produced, and the commands that wait for it to be durable."""
+    held: set[InstanceId] = field(default_factory=set[InstanceId])
+
+    def __bool__(self) -> bool:
+        return bool(self.settled or self.commits or self.written)
 
 
 class Owner:
@@ -95,7 +113,6 @@ class Owner:
         self.commits = 0
         self._ended = ended
         self._parked = parked
-        self._parking: list[InstanceId] = []
         self._forgetful = forgetful
         """For tests: read every instance back from the store after each commit, as after a crash."""
         self._napping = False
@@ -103,8 +120,12 @@ class Owner:
         self._parks: list[Commit] = []
         self._settled: list[Settled] = []
         self._taken: dict[str, Attempt] = {}
-        # Reading the inbox clears the mark that keeps an instance from being released, so the two take turns.
-        self._turn = asyncio.Lock()
+        self._coming = Group()
+        self._held: set[InstanceId] = set()
+        """Of the group that is being written: their next turn waits for the end of that."""
+        self._spent: set[tuple[InstanceId, str]] = set()
+        """Inbox rows consumed since the inbox was last asked for: the answer may still hold them."""
+        self._reading = False
         self._write = asyncio.Event()
         self._look = asyncio.Event()
         """There may be something to claim."""
@@ -132,12 +153,12 @@ class Owner:
     @property
     def busy(self) -> bool:
         """Whether anything is running or waits to be written."""
-        return bool(self._stirred or self._parks or self._settled or self.executor.load)
+        return bool(self._stirred or self._parks or self._settled or self._coming or self.executor.load)
 
     @property
     def quiet(self) -> bool:
         """Whether nothing will happen until time passes or somebody else acts."""
-        pending = self.busy or self._writing or self._mail.is_set() or self._look.is_set() or self._turn.locked()
+        pending = self.busy or self._writing or self._mail.is_set() or self._look.is_set() or self._reading
         return self._napping and not pending and not self._tasks
 
     async def settled_down(self) -> None:
@@ -284,7 +305,6 @@ class Owner:
 
     def _park(self, id: InstanceId, reason: str) -> None:
         log.warning("instance parked", instance=id, reason=reason)
-        self._parking.append(id)
         self._parks.append(Commit(instance=id, close=Park(reason=reason)))
         self._write.set()
 
@@ -303,13 +323,15 @@ class Owner:
             self._mail.clear()
             if not self.residents:
                 continue
-            async with self._turn:
-                await self._read_mail()
+            self._reading = True
+            await self._read_mail()
+            self._reading = False
 
     async def _read_mail(self) -> None:
+        self._spent.clear()
         for row in await self._patiently(lambda: self.store.take_inbox(self.worker)):
             resident = self.residents.get(row.instance)
-            if resident is None or resident.gone or row.id in resident.seen:
+            if resident is None or row.id in resident.seen or (row.instance, row.id) in self._spent:
                 continue
             resident.seen.add(row.id)
             resident.consumed.append(row.id)
@@ -348,8 +370,9 @@ class Owner:
 
     def _forget(self, resident: Resident) -> None:
         resident.gone = True
-        self.residents.pop(resident.id, None)
-        self._stirred.pop(resident.id, None)
+        if self.residents.get(resident.id) is resident:
+            del self.residents[resident.id]
+            self._stirred.pop(resident.id, None)
         for attempt in resident.attempts.values():
             self.executor.drop(attempt)
         resident.attempts.clear()
@@ -434,23 +457,50 @@ class Owner:
             await self._write.wait()
             self._write.clear()
             self._writing = True
-            while self._stirred or self._parks or self._settled:
-                async with self._turn:
-                    await self._write_once()
+            while True:
+                self._gather(COMMIT_LIMIT)
+                group, self._coming = self._coming, Group()
+                if not group:
+                    break
+                await self._write_group(group)
             self._writing = False
             self._written.set()
 
-    async def _write_once(self) -> None:
-        if self._settled:
-            settled, self._settled = self._settled, []
-            self._learn(await self._patiently(lambda: self.store.settle(self.worker, settled)))
-        commits, self._parks = self._parks, []
-        stirred = list(self._stirred.values())[:COMMIT_LIMIT]
-        for resident in stirred:
-            del self._stirred[resident.id]
+    async def _write_group(self, group: Group) -> None:
+        """Write a group, and meanwhile make the next one of what its instances have nothing to do with."""
+        self._held = {resident.id for resident, _, _ in group.written}
+        sending = asyncio.ensure_future(self._send(group))
+        sending.add_done_callback(lambda _: self._write.set())
+        try:
+            while not sending.done():
+                await self._write.wait()
+                self._write.clear()
+                if not sending.done():
+                    self._gather(PORTION)
+                    await asyncio.sleep(0)
+        finally:
+            self._held = set()
+            if not sending.done():
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+        sending.result()
+
+    def _gather(self, most: int) -> None:
+        """Let up to `most` of those to whom something happened take their turn, for the group that comes next."""
+        coming = self._coming
+        coming.settled += self._settled
+        self._settled = []
+        coming.commits += self._parks
+        self._parks = []
         now = self.clock.now()
-        written: list[tuple[Resident, Commit, list[Any]]] = []
-        for resident in stirred:
+        for resident in list(islice(self._stirred.values(), most + len(self._held) + len(coming.held))):
+            if most == 0 or len(coming.written) >= COMMIT_LIMIT:
+                self._write.set()
+                return
+            if resident.id in self._held or resident.id in coming.held:
+                continue
+            most -= 1
+            del self._stirred[resident.id]
             try:
                 commit = self._produce(resident, now)
             except asyncio.CancelledError:
@@ -460,8 +510,15 @@ class Owner:
                 continue
             if commit is not None:
                 commands, resident.commands = resident.commands, []
-                written.append((resident, commit, commands))
-                commits.append(commit)
+                coming.held.add(resident.id)
+                coming.written.append((resident, commit, commands))
+
+    async def _send(self, group: Group) -> None:
+        if group.settled:
+            self._learn(await self._patiently(lambda: self.store.settle(self.worker, group.settled)))
+        # Those given up since they took their turn stay where they were: a park follows, or has come before.
+        written = [each for each in group.written if not each[0].gone]
+        commits = [*group.commits, *(commit for _, commit, _ in written)]
         if not commits:
             return
         if self._new_programs:
@@ -479,13 +536,12 @@ class Owner:
                 raise
             log.error("group refused", error=str(error), hint="its instances are written one by one")
             await self._one_by_one(commits, written)
-            return
-        for resident, commit, commands in written:
-            self._written_one(resident, commit, commands, committed)
-        self._learn(committed)
-        parked, self._parking = self._parking, []
-        for id in parked:
-            self._parked(id)
+        else:
+            for resident, commit, commands in written:
+                self._written_one(resident, commit, commands, committed)
+            for commit in group.commits:
+                self._parked(commit.instance)
+            self._learn(committed)
         if self._forgetful:
             await self._read_back([resident for resident, _, _ in written if not resident.gone])
 
@@ -659,6 +715,7 @@ class Owner:
             self._forget(resident)
             return
         resident.seen.difference_update(commit.consumed)
+        self._spent.update((resident.id, id) for id in commit.consumed)
         match commit.close:
             case Ending() as ending:
                 self._forget(resident)
@@ -821,6 +878,7 @@ class Owner:
         self._taken.clear()
         self._settled.clear()
         self._parks.clear()
+        self._coming = Group()
         self._alarms.clear()
         self._arm()
 
