@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from holdfast.model.call import DEFAULT_OPTIONS, CallOptions, Send
 
@@ -35,15 +35,13 @@ class PendingCall:
         return "" if self.child is None else str(self.child["id"])
 
 
-@dataclass(frozen=True, slots=True)
-class StartCall:
+class StartCall(NamedTuple):
     """Run an attempt of this call, once the state that asked for it is saved."""
 
     call: PendingCall
 
 
-@dataclass(frozen=True, slots=True)
-class DropCall:
+class DropCall(NamedTuple):
     """Nobody waits for this call any more: stop it if that can be done."""
 
     call: PendingCall

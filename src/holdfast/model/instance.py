@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from holdfast.ids import InstanceId, ProgramHash
 
@@ -60,8 +61,7 @@ class Start:
     """Who asked: the schedule's tick, the parent, the fork's origin, as `key=value` words for people."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """One row of an instance's journal. `full` rows hold a whole state, others what changed since the row before.
 
     `at` is never less than that of the step before it, whatever a new owner's clock says.
@@ -135,8 +135,7 @@ class SpilledCall:
     attempt: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
+class Commit(NamedTuple):
     """All that one instance produced since its last commit; applied whole or not at all."""
 
     instance: InstanceId
@@ -169,8 +168,7 @@ class Committed:
     """Instances this worker does not own any more: nothing of their commits was written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(NamedTuple):
     """An instance this worker now owns, with what is needed to go on."""
 
     id: InstanceId

@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, cast
 
@@ -750,7 +750,7 @@ class Owner:
                 continue
             running, resident.attempts = resident.attempts, {}
             self._forget(resident)
-            self._awaken(replace(resident.claimed, steps=steps), self.clock.now(), running=running)
+            self._awaken(resident.claimed._replace(steps=steps), self.clock.now(), running=running)
 
     def _learn(self, committed: Committed) -> None:
         """Tell whoever waits for what a commit did."""
