@@ -114,6 +114,7 @@ def as_view(row: Row) -> InstanceView:
         reason=row["reason"],
         tags=row["tags"],
         outcome=row["outcome"],
+        parent_call=row["parent_call"],
     )
 
 

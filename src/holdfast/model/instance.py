@@ -90,7 +90,7 @@ class Delivery:
     instance: InstanceId
     kind: DeliveryKind
     key: str
-    """MESSAGE: its name or type; RESULT: the call's id; CANCEL: empty."""
+    """MESSAGE: its name or type; RESULT: the call's id; CANCEL: empty, or `parent:call` of a call that was given up."""
     payload: bytes
     at: float
 
@@ -214,6 +214,7 @@ class InstanceView:
     reason: str | None
     tags: str
     outcome: bytes | None = None
+    parent_call: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
