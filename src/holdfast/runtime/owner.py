@@ -279,8 +279,11 @@ class Owner:
             return
         self.residents[one.id] = resident
         resident.attempts = running or {}
+        asked = {command.call.id for command in resident.machine.commands if isinstance(command, StartCall)}
         for call in calls:
-            if call.child is None and not call.spilled and call.due_at is None and call.id not in resident.attempts:
+            if call.child is not None or call.spilled or call.due_at is not None or call.id in asked:
+                continue
+            if call.id not in resident.attempts:
                 self._run(resident, call)
         resident.children.unknown = {call.id for call in calls if joining.may_be_anothers(resident.id, call)}
         if resident.children.unknown:
