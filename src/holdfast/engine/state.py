@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from holdfast.codec import Decoder, Encoder, dumps, loads, raw
 from holdfast.engine.branch import OnTime
-from holdfast.engine.machine import Machine
 from holdfast.engine.events import StartCall
+from holdfast.engine.machine import Machine
 from holdfast.engine.record import ask_anew, branch_record, call_record, object_record, restore
 from holdfast.engine.values import CURRENT, Future, Tracked
 from holdfast.errors import DecodeError, EncodeError
