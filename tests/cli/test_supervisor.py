@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.test_commands import Shell
 
 from holdfast.cli import supervisor
 from holdfast.cli.supervisor import Supervisor
 from holdfast.errors import ConfigurationError
-from tests.cli.test_commands import Shell
 
 
 async def test_reloading_without_watchfiles_says_what_to_install(tmp_path: Path):

@@ -256,4 +256,7 @@ class ScheduleRow:
     next_at: float | None
     paused: bool = False
     last_at: float | None = None
+    """The last tick that started an instance."""
+    skipped: int = 0
+    """How many ticks started nothing because of an instance that ran."""
     version: int = 0
