@@ -12,10 +12,9 @@ import click
 from holdfast.app import App
 from holdfast.cli.common import Group, app_option, find_app, json_option, load_object, moment, run, show
 from holdfast.codec import describe, encode, loads, to_json
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, ProgramError
 from holdfast.ids import InstanceId
 from holdfast.ir.program import Program
-from holdfast.ir.text import parse
 from holdfast.model.instance import DeliveryKind, InstanceFilter, InstanceView, Status, Step
 from holdfast.observe.history import read_history, variables_at
 from holdfast.runtime.client import Handle
@@ -96,7 +95,13 @@ def history(id: str, target: str | None, url: str | None, as_json: bool, seq: in
     async def read(app: App) -> tuple[list[Step], Program | None]:
         view = await app.handle(id).view()
         programs = await app.store.load_programs([view.program])
-        return await app.client.history(view.id), parse(programs[0].text) if programs else None
+        try:
+            program = app.registry.read(programs[0]) if programs else None
+        except ProgramError as error:
+            # What happened can be told without it; its lines could be anybody's.
+            click.echo(f"lines are left out: {error}", err=True)
+            program = None
+        return await app.client.history(view.id), program
 
     steps, program = run(find_app(target, url), read)
     if seq is not None:
