@@ -52,13 +52,12 @@ FRAME_ATTRIBUTES = frozenset(
 
 CLOSED_MODULES = frozenset(
     """aiofiles aiohttp aiokafka aiomysql aiopg aioredis aiosqlite anyio asyncpg asyncssh bdb boto3 botocore builtins
-    cProfile cassandra celery code codeop concurrent copyreg ctypes doctest ensurepip curio duckdb elasticsearch fcntl ftplib gc glob grpc http httplib2
-    httpx imaplib importlib inspect kafka linecache marshal mmap motor multiprocessing MySQLdb nntplib oracledb
-    paramiko pdb peewee pickle pika pip pkgutil poplib profile psycopg psycopg2 pty py_compile pydoc pymongo pymysql
-    pyodbc redis requests rlcompleter runpy select
-    selectors shelve shutil signal smtplib socket socketserver sqlite3 ssl stripe subprocess sys tempfile threading
-    timeit trace trio tty urllib3 valkey venv webbrowser xmlrpc zipimport _posixsubprocess
-    _thread""".split()  # noqa: SIM905 - a table is read more easily than a list
+    cassandra celery code codeop concurrent copyreg cProfile ctypes curio doctest duckdb elasticsearch ensurepip
+    fcntl ftplib gc glob grpc http httplib2 httpx imaplib importlib inspect kafka linecache marshal mmap motor
+    multiprocessing MySQLdb nntplib oracledb paramiko pdb peewee pickle pika pip pkgutil poplib _posixsubprocess
+    profile psycopg psycopg2 pty py_compile pydoc pymongo pymysql pyodbc redis requests rlcompleter runpy select
+    selectors shelve shutil signal smtplib socket socketserver sqlite3 ssl stripe subprocess sys tempfile _thread
+    threading timeit trace trio tty urllib3 valkey venv webbrowser xmlrpc zipimport""".split()  # noqa: SIM905 - a table is read more easily than a list
 )
 """Top-level modules whose calls block, reach outside, or run code."""
 

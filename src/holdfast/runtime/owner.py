@@ -666,7 +666,7 @@ class Owner:
             return None
         if resident.children.unknown:
             return None
-        if resident.children.joined & resident.machine.calls.keys():
+        if resident.children.joined and resident.children.joined & resident.machine.calls.keys():
             timer = min(timer or math.inf, now + joining.LOOK_AFTER)
         return Release(due_at=timer)
 
