@@ -22,7 +22,7 @@ from holdfast.runtime.sweeper import Sweeper
 from holdfast.runtime.worker import Worker
 from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, make_schedule
 from holdfast.settings import Settings
-from holdfast.workflow import LAUNCHER, Launcher, Run, Workflow
+from holdfast.workflow import LAUNCHERS, Launcher, Run, Workflow, enter_launcher, launcher, leave_launcher
 
 log = get_logger("holdfast")
 
@@ -39,7 +39,8 @@ class App:
             print(await Greeting().run("Ada"))
 
     Without an App of your own, the first `await Greeting().run(…)` makes one from the settings. Entered by
-    `async with`, an App is the one that workflows started inside the block use.
+    `async with`, an App is the one that workflows started inside the block use, and in tasks made there; tasks that are
+    in no such block use the App that was entered last.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class App:
         """What fires schedules in this process, once a worker was made."""
         self.forgetful = False
         """For tests: take every instance from the store again after each step."""
+        self._launcher = _AppLauncher(self)
         self._working: asyncio.Task[None] | None = None
         self._opened = False
         self._opening = asyncio.Lock()
@@ -114,16 +116,13 @@ class App:
 
     async def __aenter__(self) -> Self:
         await self.open()
-        LAUNCHER.append(_AppLauncher(self))
+        enter_launcher(self._launcher)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for i, launcher in enumerate(LAUNCHER):
-            if isinstance(launcher, _AppLauncher) and launcher.app is self:
-                del LAUNCHER[i]
-                break
+        leave_launcher(self._launcher)
         await self.close()
 
     # --- workflows
@@ -301,13 +300,13 @@ class _DefaultLauncher(Launcher):
 
 
 _DEFAULT = _DefaultLauncher()
-LAUNCHER[0] = _DEFAULT
+LAUNCHERS[0] = _DEFAULT
 
 
 def current_app() -> App:
-    """The App in use: the innermost one entered, or the default one."""
-    launcher = LAUNCHER[-1]
-    return launcher.app if isinstance(launcher, _AppLauncher) else _DEFAULT.app()
+    """The App in use: the innermost one entered by this task or those it comes from, else by any, else the default one."""
+    used = launcher()
+    return used.app if isinstance(used, _AppLauncher) else _DEFAULT.app()
 
 
 async def start_many(runs: Iterable[Run[Any]]) -> list[Handle[Any]]:

@@ -80,6 +80,9 @@ class ManualClock:
             self._alarms.pop(number)[1]()
 
     def call_at(self, moment: float, callback: Callable[[], None]) -> Callable[[], None]:
+        if moment <= self._now:
+            # Time may have been moved past it by now; nobody need move it again for that.
+            return asyncio.get_running_loop().call_soon(callback).cancel
         self._count += 1
         number = self._count
         self._alarms[number] = (moment, callback)

@@ -17,10 +17,11 @@ from holdfast.compiler import LOCAL_OBJECTS
 from holdfast.engine import KIT, DurableAsyncio, LinkedProgram, durable_asyncio, link
 from holdfast.errors import ProgramError
 from holdfast.ids import ProgramHash
-from holdfast.ir.program import Ref
+from holdfast.ir.program import Program, Ref
 from holdfast.ir.rules import closed, is_closed
 from holdfast.ir.text import parse, program_hash
 from holdfast.model.instance import StoredProgram
+from holdfast.reach import check_reach
 from holdfast.task import ACTIONS
 from holdfast.workflow import WORKFLOWS, Definition, Workflow, durable_class
 
@@ -49,8 +50,9 @@ class Registry:
         """Make a stored program runnable. Raises ProgramError if it is not what was compiled, or cannot run here."""
         found = self._linked.get(stored.hash)
         if found is None:
-            self._verify(stored)
-            program = parse(stored.text)
+            program = self.read(stored)
+            if self.signing_key is None:
+                check_reach(program, hash=stored.hash, find=_object)
             for module in program.modules:
                 _import(module)
 
@@ -59,6 +61,11 @@ class Registry:
 
             found = self._linked[stored.hash] = link(program, resolve=resolve, cls=durable, kit=KIT)
         return found
+
+    def read(self, stored: StoredProgram) -> Program:
+        """A stored program as data. Raises ProgramError if it is not what was compiled, or not signed with the key."""
+        self._verify(stored)
+        return parse(stored.text)
 
     def _verify(self, stored: StoredProgram) -> None:
         if program_hash(stored.text) != stored.hash:
@@ -85,7 +92,7 @@ class ModuleView:
         module: ModuleType = self.__dict__["_hf_module"]
         value = getattr(module, name)
         dotted = f"{module.__name__}.{name}"
-        if name.startswith("__") or closed(dotted) or is_closed(value):
+        if name.startswith("__") or _private(module.__name__, name) or closed(dotted) or is_closed(value):
             raise AttributeError(f"{dotted} is closed to workflow code; use it in an @action")
         if isinstance(value, ModuleType):
             if not value.__name__.startswith(module.__name__ + "."):
@@ -126,7 +133,7 @@ def _object(target: str) -> object:
     found: object = _import(module)
     internal = module.partition(".")[0] in ("holdfast", "pydantic", "asyncio", "logging")
     for part in name.split("."):
-        if part.startswith("__") or not hasattr(found, part):
+        if part.startswith("__") or _private(module, part) or not hasattr(found, part):
             raise ProgramError(f"{target} does not exist here any more; bring it back, or cancel what needs it")
         found = getattr(found, part)
         if isinstance(found, ModuleType) or is_closed(found):
@@ -137,6 +144,11 @@ def _object(target: str) -> object:
     if (internal and not data and not public) or isinstance(found, functools.partial | MethodType | FrameType):
         raise ProgramError(f"{target} leads to something that is closed to workflow code")
     return found
+
+
+def _private(module: str, name: str) -> bool:
+    """Whether a name is one that the standard library keeps to itself: among them are ways to run code."""
+    return name.startswith("_") and module.partition(".")[0] in sys.stdlib_module_names - {"__main__"}
 
 
 def _is_class(found: object) -> bool:

@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Generator
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
@@ -37,8 +38,32 @@ class Launcher:
         raise ConfigurationError("no App is set up; import holdfast, or make an App, before starting workflows")
 
 
-LAUNCHER: list[Launcher] = [Launcher()]
-"""The one launcher in use, last in the list."""
+LAUNCHERS: list[Launcher] = [Launcher()]
+"""All that are entered in this process, the default one first."""
+
+ENTERED: ContextVar[tuple[Launcher, ...]] = ContextVar("holdfast_entered", default=())
+"""Those entered in this context, the innermost last. Some may have been left since, in another."""
+
+
+def launcher() -> Launcher:
+    """The launcher in use: the innermost entered in this context, else the one entered last in any.
+
+    A web framework enters an App in a task of its own, and serves requests in others, which know nothing of it.
+    """
+    return next((one for one in reversed(ENTERED.get()) if one in LAUNCHERS), LAUNCHERS[-1])
+
+
+def enter_launcher(one: Launcher) -> None:
+    """Put `one` in use."""
+    LAUNCHERS.append(one)
+    ENTERED.set((*ENTERED.get(), one))
+
+
+def leave_launcher(one: Launcher) -> None:
+    """Put `one` out of use, in whichever context."""
+    if one in LAUNCHERS:
+        LAUNCHERS.remove(one)
+    ENTERED.set(tuple(other for other in ENTERED.get() if other is not one))
 
 
 class Run(Child, Awaitable[R]):
@@ -60,7 +85,7 @@ class Run(Child, Awaitable[R]):
         self.cls = cls
 
     def __await__(self) -> Generator[Any, Any, R]:
-        return LAUNCHER[-1].launch(self).__await__()
+        return launcher().launch(self).__await__()
 
 
 class _RunMethod:

@@ -189,6 +189,30 @@ async def test_an_ending_keeps_the_outcome_and_tells_all_who_wait(store: Any) ->
     assert ids(await claim(store, "w", now=NOW + 999)) == []
 
 
+async def test_a_child_that_exists_stays_that_of_the_parent_which_started_it(store: Any) -> None:
+    await owned(store, "w", "p", "q")
+    first = start("kid", parent=InstanceId("p"), parent_call="3")
+    second = start("kid", parent=InstanceId("q"), parent_call="7", input=b"other")
+    await store.commit("w", [commit("p", step(1), starts=[first])])
+    done = await store.commit("w", [commit("q", step(1), starts=[second])])
+    assert (done.lost, done.kept) == (frozenset(), frozenset())
+    [seen] = await store.view([InstanceId("kid")], waiter="q")
+    assert (seen.parent, seen.parent_call) == ("p", "3")
+    assert [each.payload for each in await store.history(InstanceId("kid"))] == [b"input of kid"]
+    await claim(store, "w")
+    ended = [commit("kid", step(1), close=ending())]
+    assert list((await store.commit("w", ended)).waiters) == [("q", "kid")]
+    # The answer may be lost, and the commit repeated: whoever is to be told is named again.
+    assert list((await store.commit("w", ended)).waiters) == [("q", "kid")]
+
+
+async def test_a_child_asked_for_by_two_parents_in_one_commit_is_that_of_one(store: Any) -> None:
+    await owned(store, "w", "p", "q")
+    starts = [start("kid", parent=InstanceId(parent), parent_call="3") for parent in "pq"]
+    await store.commit("w", [commit("p", step(1), starts=starts[:1]), commit("q", step(1), starts=starts[1:])])
+    assert (await look(store, "kid")).parent == "p"
+
+
 async def test_a_released_instance_sleeps_until_its_moment(store: Any) -> None:
     await owned(store, "w", "a", "b")
     done = await store.commit("w", [commit("a", step(1), close=asleep(NOW + 30)), commit("b", close=asleep())])

@@ -48,11 +48,11 @@ async def test_a_schedule_is_created_once_and_replaced_on_demand(store: Any) -> 
 async def test_a_tick_fires_once(bench: Any) -> None:
     stores = [await bench.store() for _ in range(3)]
     await stores[0].save_schedule(schedule(), replace=False)
-    advanced = schedule(next_at=NOW + DAY, last_at=NOW)
+    advanced = schedule(next_at=NOW + DAY, last_at=NOW, skipped=2)
     fired = await asyncio.gather(*(each.fire(advanced, starts=[start("tick")], expect_version=0) for each in stores))
     assert sorted(fired) == [False, False, True]
     [row] = await stores[0].schedules()
-    assert (row.next_at, row.last_at, row.version) == (NOW + DAY, NOW, 1)
+    assert (row.next_at, row.last_at, row.skipped, row.version) == (NOW + DAY, NOW, 2, 1)
     assert (await look(stores[0], "tick")).status == Status.PENDING
     assert [each.payload for each in await stores[0].history(InstanceId("tick"))] == [b"input of tick"]
 

@@ -81,6 +81,14 @@ def test_a_text_without_the_signature_is_refused(stored: StoredProgram) -> None:
         ("async def f(): pass", "async function"),
         ("x = [await y for y in x]", "await|parse"),
         ("x = (", "parse|damaged"),
+        ("x = x.__traceback__.tb_frame.f_back", "tb_frame|f_back"),
+        ("x = (n for n in y).gi_frame.f_globals", "gi_frame|f_globals"),
+        ("x = (n for n in y).gi_code", "gi_code"),
+        ("match x:\n      |     case object(__globals__=y):\n      |         pass", "__globals__"),
+        ("match x:\n      |     case y(z):\n      |         pass", "not declared"),
+        ("match x:\n      |     case y.Class(z):\n      |         pass", "not declared"),
+        ("x = [int for int in y]\n      | match x:\n      |     case int(z):\n      |         pass", "not declared"),
+        ("x = __builtins__", "builtins"),
     ],
 )
 def test_native_code_that_was_never_compiled_is_refused(stored: StoredProgram, line: str, words: str) -> None:
@@ -112,11 +120,82 @@ def test_native_code_that_was_never_compiled_is_refused(stored: StoredProgram, l
         "action nobody:has_this",
         "workflow os:path",
         "magic os:path",
+        "object timeit:timeit",
+        "object pkgutil:resolve_name",
+        "object pydoc:locate",
+        "object typing:get_type_hints",
+        "object typing:ForwardRef._evaluate",
+        "object string:Formatter",
+        "object dataclasses:_create_fn",
+        "object dataclasses:make_dataclass",
+        "object random:_os",
+        "object random:Random.__init__",
+        "object uuid:_get_command_stdout",
+        "object json:codecs.open",
+        "object pickle:loads",
+        "object ctypes:CDLL",
+        "object zipfile:ZipFile",
+        "object logging.handlers:FileHandler",
+        "module zipfile",
+        "module tarfile",
+        "module pathlib",
+        "module site",
+        "module pydoc",
+        "module importlib.util",
+        "module wsgiref",
+        "object click:edit",
+        "object click.utils:open_file",
     ],
 )
 def test_a_name_that_leads_somewhere_closed_is_refused(stored: StoredProgram, reexport: str, ref: str) -> None:
     with pytest.raises(ProgramError):
         Registry().link(tampered(stored, "ref act = action stored-tests:act", f"ref act = {ref}"))
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "module os",
+        "module random",
+        "module asyncio",
+        "object datetime:timedelta",
+        "object decimal:Decimal",
+        "object json:JSONDecodeError",
+        "object tests.compiler.test_stored_programs:tampered",
+        "object re:Match",
+        "object re:compile",
+        "object textwrap:dedent",
+        "object holdfast:ActionTimeout",
+    ],
+)
+def test_an_older_program_may_name_what_the_workers_own_code_vouches_for(stored: StoredProgram, ref: str) -> None:
+    assert Registry().link(tampered(stored, "ref act = action stored-tests:act", f"ref act = {ref}"))
+
+
+def test_a_signed_program_needs_nobody_else_to_vouch_for_it() -> None:
+    registry = Registry(signing_key="key")
+    signed = registry.stored(definition_of(Sound))
+    text = signed.text.replace("ref act = action stored-tests:act", "ref act = object email.message:Message")
+    changed = replace(signed, text=text, hash=program_hash(text))
+    with pytest.raises(ProgramError, match="not signed"):
+        registry.link(changed)
+    assert registry.link(replace(changed, signature=registry._signature(text)))
+    with pytest.raises(ProgramError, match="nothing here vouches"):
+        Registry().link(changed)
+
+
+def test_a_program_is_read_only_with_its_signature(stored: StoredProgram) -> None:
+    assert Registry().read(stored).entry
+    with pytest.raises(ProgramError, match="not signed"):
+        Registry(signing_key="key").read(stored)
+
+
+@pytest.mark.parametrize("name", ["_create_fn", "_os", "make_dataclass"])
+def test_a_module_keeps_its_own_tools_to_itself(name: str) -> None:
+    import dataclasses
+
+    with pytest.raises(AttributeError):
+        getattr(ModuleView(dataclasses), name)
 
 
 @pytest.mark.parametrize("jump", [r"then b\d+ else", r"else b\d+", r"then b\d+ keep"])

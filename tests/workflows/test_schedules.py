@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from holdfast import CatchUp, Overlap, Workflow, schedule, workflow
+from holdfast import CatchUp, Overlap, Status, Workflow, action, schedule, workflow
 from holdfast.errors import ConfigurationError, HoldfastError
 from holdfast.model.instance import InstanceFilter
 from holdfast.schedules import Spec, Ticker
+from holdfast.task import ACTIONS
 from holdfast.testing import workflow_app
 
 
@@ -71,6 +72,89 @@ async def test_catch_up(catch_up, started):
         app.clock.move(6 * 3600 + 600)
         await Ticker(store=app.store, registry=app.registry, clock=app.clock).tick()
         assert len(await instances(app)) == started
+
+
+async def ended(app, id):
+    return await app.handle(id).wait(timeout=20)
+
+
+async def test_missed_ticks_under_skip_run_one_after_the_other():
+    async with workflow_app(move_time=False) as app:
+        await schedule(Report, id="nightly", every=3600, inputs={"hours": 0.5}, catch_up=CatchUp.ALL)
+        ticker = Ticker(store=app.store, registry=app.registry, clock=app.clock)
+        app.clock.move(3 * 3600 + 600)
+        for n in range(1, 4):
+            await ticker.tick()
+            await ticker.tick()
+            found = await instances(app)
+            # The next one waits while this one runs.
+            assert len(found) == n
+            await asleep(app, found[-1])
+            app.clock.move(1801)
+            await ended(app, found[-1])
+        (row,) = await app.store.schedules()
+        assert row.skipped == 0
+
+
+async def asleep(app, id):
+    async with asyncio.timeout(20):
+        while len(await app.handle(id).history()) < 2:
+            await asyncio.sleep(0.002)
+
+
+async def test_a_tick_on_time_is_skipped_and_counted_while_an_instance_runs():
+    async with workflow_app(move_time=False) as app:
+        await schedule(Report, id="nightly", every=3600, inputs={"hours": 100}, catch_up=CatchUp.ALL)
+        ticker = Ticker(store=app.store, registry=app.registry, clock=app.clock)
+        for _ in range(4):
+            app.clock.move(3600)
+            await ticker.tick()
+        assert len(await instances(app)) == 1
+        (row,) = await app.store.schedules()
+        assert row.skipped == 3
+
+
+def test_no_missed_tick_is_cut_off():
+    spec = Spec(workflow="x", every=1.0, catch_up=CatchUp.ALL, overlap=Overlap.ALLOW)
+    ticks: list[float] = []
+    at: float | None = 1.0
+    while at is not None and at <= 2500.0:
+        firing = spec.firing(at, 2500.0, running=False)
+        ticks += firing.ticks
+        at = firing.next_at
+    assert ticks == [float(n) for n in range(1, 2501)]
+
+
+@action(name="schedules:lost")
+async def lost() -> None:
+    await asyncio.sleep(3600)
+
+
+@workflow
+class Stuck(Workflow):
+    async def run(self) -> None:
+        await lost()
+
+
+@pytest.mark.parametrize("overlap", [Overlap.SKIP, Overlap.CANCEL])
+async def test_a_parked_instance_holds_no_tick_up(overlap, monkeypatch):
+    async with workflow_app(move_time=False) as app:
+        await schedule(Stuck, id="nightly", every=10, overlap=overlap)
+        ticker = Ticker(store=app.store, registry=app.registry, clock=app.clock)
+        with monkeypatch.context() as patched:
+            patched.delitem(ACTIONS, "schedules:lost")
+            app.clock.move(10)
+            await ticker.tick()
+            (first,) = await instances(app)
+            assert await ended(app, first) is Status.PARKED
+        app.clock.move(10)
+        await ticker.tick()
+        assert len(await instances(app)) == 2
+        if overlap is Overlap.CANCEL:
+            # It was asked to, and will hear of it when somebody lets it go on.
+            await app.store.resume([first], now=app.clock.now())
+            app.worker.owner.look()
+            assert await ended(app, first) is Status.CANCELLED
 
 
 async def test_pause_resume_trigger_delete():

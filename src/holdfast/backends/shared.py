@@ -114,6 +114,7 @@ def as_view(row: Row) -> InstanceView:
         reason=row["reason"],
         tags=row["tags"],
         outcome=row["outcome"],
+        parent_call=row["parent_call"],
     )
 
 
@@ -171,6 +172,7 @@ def as_schedule(row: Row) -> ScheduleRow:
         next_at=row["next_at"],
         paused=bool(row["paused"]),
         last_at=row["last_at"],
+        skipped=row["skipped"],
         version=row["version"],
     )
 

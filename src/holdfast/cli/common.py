@@ -12,12 +12,17 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from holdfast.app import App
 from holdfast.errors import ConfigurationError, HoldfastError
 
 T = TypeVar("T")
 console = Console()
+
+SHORT = 12
+"""Cells of at most so many characters are never wrapped."""
+ID_WIDTH = 40
 
 
 class Group(click.Group):
@@ -88,19 +93,29 @@ def run(app: App, work: Callable[[App], Awaitable[T]]) -> T:
 
 
 def show(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str] | None = None) -> None:
-    """Print rows as a table, or as JSON."""
+    """Print rows as a table, or as JSON. A table leaves out columns that are empty, and wraps only long ones."""
     if as_json:
         click.echo(json.dumps(list(rows), indent=2, default=str))
         return
     if not rows:
         click.echo("nothing found")
         return
-    names = list(columns or rows[0])
+    names = [name for name in columns or rows[0] if any(_cell(row.get(name)) for row in rows)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        table.add_column(name.replace("_", " "), overflow="fold")
+    for at, name in enumerate(names):
+        title = name.replace("_", " ")
+        width = max(len(title), *(len(line) for row in rows for line in _cell(row.get(name)).splitlines() or [""]))
+        # The first column is what the others are about, and what people copy.
+        whole = width <= (ID_WIDTH if at == 0 else SHORT)
+        table.add_column(
+            title,
+            overflow="fold",
+            no_wrap=whole,
+            min_width=width if whole else None,
+            ratio=None if whole else min(width, 60),
+        )
     for row in rows:
-        table.add_row(*[_cell(row.get(name)) for name in names])
+        table.add_row(*[Text(_cell(row.get(name))) for name in names])
     console.print(table)
 
 

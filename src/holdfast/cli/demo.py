@@ -21,7 +21,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from holdfast.app import App
-from holdfast.cli.workflows import print_history
+from holdfast.cli.workflows import print_history, told
 from holdfast.errors import HoldfastError
 from holdfast.model.instance import WorkerView
 from holdfast.observe.history import StepView, read_history
@@ -119,8 +119,7 @@ def _progress(
 ) -> Text:
     text = Text()
     for view in views[-4:]:
-        counted = Counter(_kind(event) for event in view.events)
-        said = "; ".join(what if n == 1 else f"{what} (×{n})" for what, n in counted.items()) or "goes on"
+        said = "; ".join(told(view.events)) or "goes on"
         text.append(f"  step {view.seq:>2}  {said[:150]}\n")
     at = alive.get(owner or "")
     text.append(f"  owner: worker {at.pid}" if at else "  owner: nobody (waiting, or its worker is gone)", "cyan")
@@ -128,10 +127,6 @@ def _progress(
     if killed is not None:
         text.append(f"   worker {killed} was killed with SIGKILL", "bold red")
     return text
-
-
-def _kind(event: str) -> str:
-    return event.partition("(")[0] if event.startswith("calls ") else event.partition(" gave ")[0]
 
 
 def _verdict(result: str, killed: int | None, folder: Path, seconds: float) -> int:

@@ -10,7 +10,9 @@ import click
 from holdfast.app import App
 from holdfast.cli.common import Group, app_option, find_app, json_option, moment, run, show
 from holdfast.errors import HoldfastError
+from holdfast.ids import InstanceId
 from holdfast.schedules import Spec
+from holdfast.schedules.spec import instance_id
 
 
 @click.group(cls=Group)
@@ -22,12 +24,16 @@ def schedules() -> None:
 @app_option
 @json_option
 def list_(target: str | None, url: str | None, as_json: bool) -> None:
-    """List all schedules with their next tick."""
+    """List all schedules with their next tick, and what became of the last."""
 
     async def listed(app: App) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        for row in await app.store.schedules():
+        found = await app.store.schedules()
+        ids = {row.id: InstanceId(instance_id(row.id, row.last_at)) for row in found if row.last_at is not None}
+        views = {view.id: view for view in await app.store.view(list(ids.values()))}
+        for row in found:
             spec = Spec.load(row.spec)
+            view = views.get(ids[row.id]) if row.id in ids else None
             rows.append(
                 {
                     "id": row.id,
@@ -35,6 +41,8 @@ def list_(target: str | None, url: str | None, as_json: bool) -> None:
                     "when": spec.rhythm,
                     "next": None if row.paused else moment(row.next_at),
                     "last": moment(row.last_at),
+                    "state": None if view is None else view.status.value,
+                    "skipped": row.skipped,
                     "paused": row.paused,
                     "overlap": spec.overlap.value,
                     "catch_up": spec.catch_up.value,

@@ -19,6 +19,8 @@ log = get_logger("holdfast.supervisor")
 
 STABLE_AFTER = 10.0
 """A process that lived so many seconds is started anew at once; others with a growing pause."""
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
 
 
 @dataclass(eq=False)
@@ -43,16 +45,18 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._signals = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: ConfigurationError | None = None
 
     async def run(self) -> int:
-        """Supervise until stopped; returns the exit status."""
+        """Supervise until stopped; returns the exit status. Raises ConfigurationError where files cannot be watched."""
+        watchfiles = _watchfiles() if self.reload else None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         for _ in range(self.processes):
             self._keep(self._post())
-        if self.reload:
-            self._keep(self._reloading())
+        if watchfiles is not None:
+            self._keep(self._reloading(watchfiles))
         await self._stopping.wait()
         for child in self.children:
             _signal(child, signal.SIGTERM)
@@ -65,6 +69,8 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._broken is not None:
+            raise self._broken
         return 0
 
     def _stop(self) -> None:
@@ -81,19 +87,26 @@ class Supervisor:
 
     async def _post(self) -> None:
         """One place for a worker: whoever holds it is replaced when it dies or has done its share."""
-        pause = 0.5
+        pause = FIRST_PAUSE
         while not self._stopping.is_set():
-            child = await self._spawn()
+            try:
+                child = await self._spawn()
+            except OSError as error:
+                # No more processes, memory or files just now: that passes, and the post must not be lost with it.
+                log.error("worker not started", error=str(error), retry_in=pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
             await self._watch(child)
             if child.retiring or self._stopping.is_set():
                 return
             lived = time.monotonic() - child.born
             log.warning("worker died", pid=child.process.pid, status=child.process.returncode, lived=round(lived, 1))
             if lived >= STABLE_AFTER:
-                pause = 0.5
+                pause = FIRST_PAUSE
                 continue
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 30.0)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _spawn(self) -> Child:
         read, write = os.pipe()
@@ -104,6 +117,9 @@ class Supervisor:
                 env={**os.environ, "HOLDFAST_SUPERVISOR_FD": str(write)},
                 start_new_session=True,
             )
+        except BaseException:
+            os.close(read)
+            raise
         finally:
             os.close(write)
         child = Child(process, time.monotonic())
@@ -146,17 +162,24 @@ class Supervisor:
         log.info("worker recycled", pid=child.process.pid)
         _signal(child, signal.SIGTERM)
 
-    async def _reloading(self) -> None:
+    async def _reloading(self, watchfiles: Any) -> None:
         try:
-            watchfiles: Any = importlib.import_module("watchfiles")
-        except ImportError as error:
+            watched = watchfiles.awatch(".", watch_filter=watchfiles.PythonFilter(), stop_event=self._stopping)
+            async for changes in watched:
+                print(f"holdfast: {len(changes)} changed, restarting", file=sys.stderr)
+                for child in list(self.children):
+                    self._keep(self._replace(child))
+        except OSError as error:
+            self._broken = ConfigurationError(f"--reload cannot watch this folder: {error}")
+            self._broken.__cause__ = error
             self._stopping.set()
-            raise ConfigurationError("--reload needs watchfiles: pip install 'holdfast[reload]'") from error
-        watched = watchfiles.awatch(".", watch_filter=watchfiles.PythonFilter(), stop_event=self._stopping)
-        async for changes in watched:
-            print(f"holdfast: {len(changes)} changed, restarting", file=sys.stderr)
-            for child in list(self.children):
-                self._keep(self._replace(child))
+
+
+def _watchfiles() -> Any:
+    try:
+        return importlib.import_module("watchfiles")
+    except ImportError as error:
+        raise ConfigurationError("--reload needs watchfiles: pip install 'holdfast[reload]'") from error
 
 
 def _signal(child: Child, number: int) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
 
 import click
 
 from holdfast.app import App
 from holdfast.cli.common import Group, app_option, find_app, json_option, load_object, moment, run, show
 from holdfast.codec import describe, encode, loads, to_json
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, ProgramError
 from holdfast.ids import InstanceId
 from holdfast.ir.program import Program
-from holdfast.ir.text import parse
 from holdfast.model.instance import DeliveryKind, InstanceFilter, InstanceView, Status, Step
-from holdfast.observe.history import read_history, variables_at
+from holdfast.observe.history import StepView, read_history, variables_at
 from holdfast.runtime.client import Handle
 from holdfast.workflow import Workflow
+
+T = TypeVar("T")
 
 
 @click.group(cls=Group)
@@ -55,7 +57,8 @@ def list_(
     )
 
     async def listed(app: App) -> list[dict[str, Any]]:
-        return [_row(view) for view in await app.store.find(filter)]
+        rows = [_row(view) for view in await app.store.find(filter)]
+        return rows if as_json else [_shortened(row) for row in rows]
 
     columns = ["id", "workflow", "status", "created", "ended", "due", "owner"]
     show(run(find_app(target, url), listed), as_json=as_json, columns=columns)
@@ -96,7 +99,13 @@ def history(id: str, target: str | None, url: str | None, as_json: bool, seq: in
     async def read(app: App) -> tuple[list[Step], Program | None]:
         view = await app.handle(id).view()
         programs = await app.store.load_programs([view.program])
-        return await app.client.history(view.id), parse(programs[0].text) if programs else None
+        try:
+            program = app.registry.read(programs[0]) if programs else None
+        except ProgramError as error:
+            # What happened can be told without it; its lines could be anybody's.
+            click.echo(f"lines are left out: {error}", err=True)
+            program = None
+        return await app.client.history(view.id), program
 
     steps, program = run(find_app(target, url), read)
     if seq is not None:
@@ -113,19 +122,47 @@ def history(id: str, target: str | None, url: str | None, as_json: bool, seq: in
     print_history(views)
 
 
-def print_history(views: Sequence[Any]) -> None:
-    """The steps as a table."""
-    rows = [
-        {
-            "step": view.seq,
-            "at": (moment(view.at) or "")[11:23],
-            "line": view.line or "",
-            "what": "\n".join(view.events),
-            "changed": "\n".join(f"{name} = {describe(tree, limit=200)}" for name, tree in view.changed.items()),
-        }
-        for view in views
-    ]
-    show(rows, as_json=False)
+def print_history(views: Sequence[StepView]) -> None:
+    """The steps as a table; runs of what is alike are told once, with their number."""
+    rows: list[dict[str, Any]] = []
+    for alike in _runs(views, _shape):
+        rows.append(_step_row(alike[0]))
+        if len(alike) > 3:
+            rows.append({"step": "…", "what": f"… × {len(alike) - 2}, alike"})
+        elif len(alike) == 3:
+            rows.append(_step_row(alike[1]))
+        if len(alike) > 1:
+            rows.append(_step_row(alike[-1]))
+    show(rows, as_json=False, columns=["step", "at", "line", "what", "changed"])
+
+
+def _step_row(view: StepView) -> dict[str, Any]:
+    return {
+        "step": view.seq,
+        "at": (moment(view.at) or "")[11:23],
+        "line": view.line,
+        "what": "\n".join(told(view.events)),
+        "changed": "\n".join(f"{name} = {describe(tree, limit=200)}" for name, tree in view.changed.items()),
+    }
+
+
+def told(events: Sequence[str]) -> list[str]:
+    """Events for people: of several alike the first, and how many there were."""
+    return [f"{alike[0]} × {len(alike)}" if len(alike) > 1 else alike[0] for alike in _runs(events, kind_of)]
+
+
+def kind_of(event: str) -> str:
+    """What an event says, without arguments and values."""
+    return event.partition("(")[0] if event.startswith("calls ") else event.partition(" gave ")[0]
+
+
+def _shape(view: StepView) -> tuple[object, ...]:
+    return tuple(map(kind_of, view.events)), tuple(view.changed), view.line
+
+
+def _runs(items: Sequence[T], key: Callable[[T], object]) -> list[list[T]]:
+    """The items in order, neighbours of one key together."""
+    return [list(group) for _, group in groupby(items, key)]
 
 
 @workflows.command()
@@ -251,6 +288,12 @@ def start(
         app.reconfigure(embedded_worker=False)
     made, result = run(app, started)
     click.echo(describe(encode(result)) if waits else made)
+
+
+def _shortened(row: dict[str, Any]) -> dict[str, Any]:
+    """For a terminal: moments to the second."""
+    moments = {name: row[name][:19].replace("T", " ") for name in ("created", "ended", "due") if row[name]}
+    return {**row, **moments}
 
 
 def _row(view: InstanceView) -> dict[str, Any]:

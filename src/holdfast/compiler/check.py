@@ -33,8 +33,8 @@ class _Checker:
                 self._node(node)
             for node in ast.walk(stmt):
                 self._deep(node)
-        for node in hidden_attributes(self.source.node):
-            self._refuse(node, "HF013", f"`.{node.attr}` is closed to workflow code", "read it in a helper function")
+        for node, attribute in hidden_attributes(self.source.node):
+            self._refuse(node, "HF013", f"`.{attribute}` is closed to workflow code", "read it in a helper function")
         for node, dotted in module_chains(self.source.node):
             self._asyncio(node, dotted)
 

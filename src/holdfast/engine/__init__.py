@@ -5,6 +5,7 @@ from holdfast.engine.events import Command, DropCall, Ended, Note, PendingCall, 
 from holdfast.engine.kit import KIT, DurableAsyncio, durable_asyncio
 from holdfast.engine.link import LinkedProgram, link
 from holdfast.engine.machine import Machine
+from holdfast.engine.record import begin_calls_anew
 from holdfast.engine.state import Change, Entries, Saver, fold, load, read
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Saver",
     "Send",
     "StartCall",
+    "begin_calls_anew",
     "durable_asyncio",
     "fold",
     "link",

@@ -270,8 +270,10 @@ def _block(block: Block, variables: frozenset[str]) -> tuple[list[ast.stmt], fro
 
 
 def _check_native(tree: ast.AST) -> None:
-    for node in hidden_attributes(tree):
-        raise ProgramError(f"the stored program reaches for the attribute {node.attr!r}, which is closed")
+    for _, attribute in hidden_attributes(tree):
+        raise ProgramError(f"the stored program reaches for the attribute {attribute!r}, which is closed")
+    if any(isinstance(node, ast.Name) and node.id == "__builtins__" for node in ast.walk(tree)):
+        raise ProgramError("the stored program reaches for the table of builtins, which is closed")
 
 
 def _returning(number: int, line: int) -> ast.stmt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 from holdfast.codec import decode, encode_exception
@@ -86,6 +86,31 @@ def call_record(call: PendingCall) -> dict[str, Any]:
     if options is not DEFAULT_OPTIONS:
         record["options"] = [options.retry, options.timeout, options.queue]
     return record
+
+
+def begin_calls_anew(entries: dict[str, Any], *, old: str, new: str) -> None:
+    """In a state that instance `new` takes from `old`, let all that is under way be asked for again.
+
+    What was asked for by `old` reports to `old`. Calls are made again, at once and as first attempts; children that are
+    waited for are started again. A child that was only started is nobody's errand: its handle goes on to mean it.
+    """
+    for key, record in entries.items():
+        if not (key[0] == "c" and key[1:].isdigit()):
+            continue
+        child = record.get("child")
+        if child is not None and record["branch"] < 0:
+            continue
+        anew = {name: value for name, value in record.items() if name not in ("attempt", "due", "spilled")}
+        if child is not None and child["id"] == f"{old}.{key[1:]}":
+            anew["child"] = {**child, "id": f"{new}.{key[1:]}"}
+        entries[key] = {**anew, "anew": True}
+
+
+def ask_anew(machine: Machine, entries: Mapping[str, Any]) -> Iterator[PendingCall]:
+    """The calls of a state that have yet to be asked for."""
+    for call in machine.calls.values():
+        if entries[f"c{call.id}"].get("anew"):
+            yield call
 
 
 def object_record(thing: Tracked) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from typing import Any, cast
 from holdfast.codec import Decoder, Encoder, dumps, loads, raw
 from holdfast.engine.branch import OnTime
 from holdfast.engine.cut import cut, paste
+from holdfast.engine.events import StartCall
 from holdfast.engine.machine import Machine
-from holdfast.engine.record import branch_record, call_record, object_record, restore
+from holdfast.engine.record import ask_anew, branch_record, call_record, object_record, restore
 from holdfast.engine.values import CURRENT, Future, Tracked
 from holdfast.errors import DecodeError, EncodeError
 
@@ -443,6 +444,9 @@ def load(machine: Machine, entries: Entries) -> Saver:
         saver = Saver(machine)
         _adopt(saver, machine)
         _settle_keys(saver, entries)
+        for call in ask_anew(machine, entries):
+            machine.commands.append(StartCall(call))
+            saver.owed.write(f"c{call.id}", call_record(call))
         return saver
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
         if isinstance(error, DecodeError):

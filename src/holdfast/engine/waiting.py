@@ -225,18 +225,16 @@ class Waiting:
             wait.state = "late"
             wait.at = None
             self.touched_branches[branch.task.id] = branch
-            self.cancel_future(wait.future)
+            if not self.cancel_future(wait.future) and isinstance(wait.future, ChildHandle):
+                # A child that was only started goes on; this branch just waits for it no more.
+                self._go_on(branch, None, _late(), raised=True)
 
     def _limited_ended(self, branch: Branch, wait: OnLimited) -> None:
         future = wait.future
         if wait.state == "cancelled":
             self._go_on(branch, None, asyncio.CancelledError())
         elif future.state == "cancelled":
-            if wait.state == "late":
-                error: BaseException = TimeoutError()
-                error.__context__ = error.__cause__ = asyncio.CancelledError()
-            else:
-                error = asyncio.CancelledError()
+            error = _late() if wait.state == "late" else asyncio.CancelledError()
             self._go_on(branch, None, error, raised=True)
         else:
             self._go_on(branch, future.result_value, future.error, raised=True)
@@ -478,6 +476,13 @@ class Waiting:
             case None:
                 return False
         return True
+
+
+def _late() -> TimeoutError:
+    """What `wait_for` raises when its time is up."""
+    error = TimeoutError()
+    error.__context__ = error.__cause__ = asyncio.CancelledError()
+    return error
 
 
 def _satisfied(wait: OnSet, ended: Future) -> bool:

@@ -44,13 +44,20 @@ OPEN_DUNDERS = frozenset(
 )
 """Double-underscore attributes that only describe."""
 
+FRAME_ATTRIBUTES = frozenset(
+    """tb_frame f_back f_builtins f_code f_globals f_locals f_generator gi_code gi_frame gi_yieldfrom cr_await cr_code
+    cr_frame cr_origin ag_await ag_code ag_frame co_code co_consts""".split()  # noqa: SIM905 - a table is read more easily than a list
+)
+"""Attributes by which a traceback, a generator or a coroutine leads to the frames of whoever runs it."""
+
 CLOSED_MODULES = frozenset(
-    """aiofiles aiohttp aiokafka aiomysql aiopg aioredis aiosqlite anyio asyncpg asyncssh boto3 botocore builtins
-    cassandra celery code codeop concurrent ctypes curio duckdb elasticsearch fcntl ftplib gc glob grpc http httplib2
-    httpx imaplib importlib inspect kafka linecache marshal mmap motor multiprocessing MySQLdb nntplib oracledb
-    paramiko pdb peewee pickle pika poplib psycopg psycopg2 pty pymongo pymysql pyodbc redis requests runpy select
-    selectors shelve shutil signal smtplib socket socketserver sqlite3 ssl stripe subprocess sys tempfile threading
-    trio tty urllib3 valkey xmlrpc _thread""".split()  # noqa: SIM905 - a table is read more easily than a list
+    """aiofiles aiohttp aiokafka aiomysql aiopg aioredis aiosqlite anyio asyncpg asyncssh bdb boto3 botocore builtins
+    cassandra celery code codeop concurrent copyreg cProfile ctypes curio doctest duckdb elasticsearch ensurepip
+    fcntl ftplib gc glob grpc http httplib2 httpx imaplib importlib inspect kafka linecache marshal mmap motor
+    multiprocessing MySQLdb nntplib oracledb paramiko pdb peewee pickle pika pip pkgutil poplib _posixsubprocess
+    profile psycopg psycopg2 pty py_compile pydoc pymongo pymysql pyodbc redis requests rlcompleter runpy select
+    selectors shelve shutil signal smtplib socket socketserver sqlite3 ssl stripe subprocess sys tempfile _thread
+    threading timeit trace trio tty urllib3 valkey venv webbrowser xmlrpc zipimport""".split()  # noqa: SIM905 - a table is read more easily than a list
 )
 """Top-level modules whose calls block, reach outside, or run code."""
 
@@ -61,7 +68,9 @@ CLOSED_NAMES = frozenset(
     os.spawnlpe os.spawnv os.spawnve os.spawnvp os.spawnvpe os.posix_spawn os.posix_spawnp os.waitpid os.wait
     os.abort os._exit os.chmod os.chown os.link os.symlink os.truncate os.putenv os.unsetenv os.startfile
     urllib.request.urlopen urllib.request.urlretrieve urllib.request.build_opener io.open io.open_code
-    asyncio.run asyncio.to_thread operator.attrgetter operator.methodcaller types.FunctionType types.CodeType""".split()  # noqa: SIM905 - a table is read more easily than a list
+    asyncio.run asyncio.to_thread operator.attrgetter operator.methodcaller types.FunctionType types.LambdaType
+    types.CodeType types.new_class typing.get_type_hints typing.ForwardRef typing_extensions.get_type_hints
+    string.Formatter dataclasses.make_dataclass logging.config platform.popen""".split()  # noqa: SIM905 - a table is read more easily than a list
 )
 """Single names closed in modules that are otherwise open."""
 
@@ -94,16 +103,19 @@ def is_closed(value: object) -> str | None:
     return dotted if closed(dotted) else None
 
 
-def hidden_attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
-    """Attributes in `tree` that reach behind the declared names."""
+def hidden_attributes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.pattern, str]]:
+    """Places in `tree` that reach behind the declared names, with the attribute they read."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and hidden(node.attr):
-            yield node
+            yield node, node.attr
+        elif isinstance(node, ast.MatchClass):
+            # `case Thing(name=x)` reads the attribute `name`.
+            yield from ((node, name) for name in node.kwd_attrs if hidden(name))
 
 
 def hidden(attribute: str) -> bool:
-    """Whether an attribute reaches behind the declared names: double underscores, and what is the engine's own."""
-    if attribute.startswith("_hf"):
+    """Whether an attribute reaches behind the declared names: double underscores, frames, and what is the engine's own."""
+    if attribute.startswith("_hf") or attribute in FRAME_ATTRIBUTES:
         return True
     return attribute.startswith("__") and attribute.endswith("__") and attribute not in OPEN_DUNDERS
 

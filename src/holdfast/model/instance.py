@@ -90,7 +90,7 @@ class Delivery:
     instance: InstanceId
     kind: DeliveryKind
     key: str
-    """MESSAGE: its name or type; RESULT: the call's id; CANCEL: empty."""
+    """MESSAGE: its name or type; RESULT: the call's id; CANCEL: empty, or `parent:call` of a call that was given up."""
     payload: bytes
     at: float
 
@@ -212,6 +212,7 @@ class InstanceView:
     reason: str | None
     tags: str
     outcome: bytes | None = None
+    parent_call: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,4 +254,7 @@ class ScheduleRow:
     next_at: float | None
     paused: bool = False
     last_at: float | None = None
+    """The last tick that started an instance."""
+    skipped: int = 0
+    """How many ticks started nothing because of an instance that ran."""
     version: int = 0

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from holdfast.clock import Clock, as_seconds
 from holdfast.codec import Decoder, dumps, encode, loads
-from holdfast.engine import Entries
+from holdfast.engine import Entries, begin_calls_anew
 from holdfast.errors import (
     ConfigurationError,
     HoldfastError,
@@ -142,6 +142,7 @@ class Client:
             _change(entries, name, encode(value))
         now = self.clock.now()
         made = InstanceId(new_id or uuid7())
+        begin_calls_anew(entries, old=id, new=made)
         payload = dumps(
             entries if "start" in entries else {"full": entries, "notes": [["forked", {"from": id, "at": seq}]]}
         )

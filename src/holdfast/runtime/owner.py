@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ from holdfast.model.instance import (
 from holdfast.ports import WORK_CHANNEL, Settled, Store, inbox_channel
 from holdfast.registry import Registry
 from holdfast.retry import jitter_chance
+from holdfast.runtime import joining
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
 from holdfast.runtime.resident import Resident, awaken, start_payload
 from holdfast.settings import Settings
@@ -298,9 +300,15 @@ class Owner:
             return
         self.residents[one.id] = resident
         resident.attempts = running or {}
+        asked = {command.call.id for command in resident.machine.commands if isinstance(command, StartCall)}
         for call in calls:
-            if call.child is None and not call.spilled and call.due_at is None and call.id not in resident.attempts:
+            if call.child is not None or call.spilled or call.due_at is not None or call.id in asked:
+                continue
+            if call.id not in resident.attempts:
                 self._run(resident, call)
+        resident.children.unknown = {call.id for call in calls if joining.may_be_anothers(resident.id, call)}
+        if resident.children.unknown:
+            self._background(self._join(resident))
         self.stir(resident)
 
     def _park(self, id: InstanceId, reason: str) -> None:
@@ -346,7 +354,10 @@ class Owner:
         machine.now = max(machine.now, self.clock.now())
         match row.kind:
             case DeliveryKind.CANCEL:
-                machine.cancel()
+                # A parent that gives up its call names it: that concerns only the child which this very call started.
+                claimed = resident.claimed
+                if row.key in ("", f"{claimed.parent}:{claimed.parent_call}"):
+                    machine.cancel()
             case DeliveryKind.MESSAGE:
                 machine.message(row.key, loads(row.payload))
             case DeliveryKind.RESULT:
@@ -542,6 +553,7 @@ class Owner:
             for commit in group.commits:
                 self._parked(commit.instance)
             self._learn(committed)
+            await self._tell_joined(commits, committed)
         if self._forgetful:
             await self._read_back([resident for resident, _, _ in written if not resident.gone])
 
@@ -569,6 +581,7 @@ class Owner:
                 resident, commands = owned[commit.instance]
                 self._written_one(resident, commit, commands, committed)
             self._learn(committed)
+            await self._tell_joined([commit], committed)
 
     def _produce(self, resident: Resident, now: float) -> Commit | None:
         """Let it take its turn; what it produced, or None if that is nothing."""
@@ -592,6 +605,8 @@ class Owner:
                         continue
                     notes.append(("child", {"call": call.id, "name": call.name, "instance": start.id}))
                     starts.append(start)
+                    if joining.may_be_anothers(resident.id, call):
+                        resident.children.unknown.add(call.id)
                 case StartCall(call):
                     fields = {
                         "call": call.id,
@@ -706,6 +721,10 @@ class Owner:
         timer = resident.machine.next_timer
         if timer is not None and timer - now < EVICT_AFTER:
             return None
+        if resident.children.unknown:
+            return None
+        if resident.children.joined and resident.children.joined & resident.machine.calls.keys():
+            timer = min(timer or math.inf, now + joining.LOOK_AFTER)
         return Release(due_at=timer)
 
     def _written_one(self, resident: Resident, commit: Commit, commands: list[Any], committed: Committed) -> None:
@@ -740,6 +759,8 @@ class Owner:
                 attempt = resident.attempts.pop(command.call.id, None)
                 if attempt is not None:
                     self.executor.drop(attempt)
+        if commit.starts and resident.children.unknown:
+            self._background(self._join(resident))
         self._set_alarm(resident)
 
     async def _read_back(self, residents: Sequence[Resident]) -> None:
@@ -754,7 +775,7 @@ class Owner:
 
     def _learn(self, committed: Committed) -> None:
         """Tell whoever waits for what a commit did."""
-        channels = {channel for channel, _ in committed.waiters}
+        channels = {channel for channel, _ in committed.waiters if not joining.is_word(channel)}
         for owner in set(committed.owners):
             if owner == self.worker:
                 self._mail.set()
@@ -856,6 +877,43 @@ class Owner:
             )
         ]
 
+    async def _join(self, resident: Resident) -> None:
+        """Find out which of its children others have started, and see to it that it hears of their ends."""
+        children, machine = resident.children, resident.machine
+        calls = [machine.calls[id] for id in children.unknown if id in machine.calls]
+        ids = [InstanceId(call.child_id) for call in calls]
+        views = {view.id: view for view in await self._patiently(lambda: self.store.view(ids))}
+        told: list[Delivery] = []
+        for call, id in zip(calls, ids, strict=True):
+            view = views.get(id)
+            if view is not None and joining.is_own(resident.id, call.id, view):
+                continue
+            error = joining.refusal(resident.id, call, view)
+            if error is None:
+                # First ask to be told, then look: an end in between is seen, or told.
+                word = joining.word_of(resident.id, call.id)
+                (view,) = await self._patiently(lambda id=id, word=word: self.store.view([id], waiter=word)) or (None,)
+                error = joining.refusal(resident.id, call, view)
+            if error is not None:
+                told.append(joining.refused(resident.id, call, error, self.clock.now()))
+            elif view is not None and view.status.ended:
+                told.append(joining.outcome(resident.id, call.id, view, self.clock.now()))
+            children.joined.add(call.id)
+        children.unknown.difference_update(call.id for call in calls)
+        await self._hand_over(told)
+        # It may sleep now.
+        self.stir(resident)
+
+    async def _tell_joined(self, commits: Sequence[Commit], committed: Committed) -> None:
+        """Tell parents that have joined what has ended with this commit."""
+        await self._hand_over(joining.outcomes(commits, committed.waiters, self.clock.now()))
+
+    async def _hand_over(self, deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            await self._patiently(lambda: self.store.deliver(deliveries))
+            self._mail.set()
+            self._look.set()
+
     # --- trouble
 
     async def _patiently(self, act: Callable[[], Any]) -> Any:
@@ -892,7 +950,7 @@ def _ending(ended: Ended) -> Ending:
 
 
 def _cancel(instance: InstanceId, id: str, now: float) -> Delivery:
-    return Delivery(id=f"{id}:cancel", instance=instance, kind=DeliveryKind.CANCEL, key="", payload=b"null", at=now)
+    return Delivery(id=f"{id}:cancel", instance=instance, kind=DeliveryKind.CANCEL, key=id, payload=b"null", at=now)
 
 
 def _spilled(resident: Resident, call: PendingCall, now: float) -> SpilledCall:

@@ -11,6 +11,7 @@ from holdfast.engine import Change, Command, Entries, LinkedProgram, Machine, No
 from holdfast.errors import DecodeError
 from holdfast.model.instance import Claimed, Step
 from holdfast.runtime.executor import Attempt
+from holdfast.runtime.joining import Children
 
 FULL_AFTER = 8192
 """Bytes of changes after which a full row is due; with a large state, after twice its size more."""
@@ -37,6 +38,7 @@ class Resident:
         self.commands: list[Command] = []
         """What starts once the present commit is written."""
         self.sends = 0
+        self.children = Children()
         self.timer: float | None = None
         """The moment for which the owner's alarm is set."""
         self.claimed_again = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -18,10 +18,10 @@ from holdfast.errors import ConfigurationError, DecodeError
 
 
 class Overlap(enum.StrEnum):
-    """What a tick does while the instance of the tick before still runs."""
+    """What a tick does while the instance of the tick before still runs. One that is parked does not run."""
 
     SKIP = "skip"
-    """Nothing: this tick is left out."""
+    """Nothing: this tick is left out, and counted."""
     ALLOW = "allow"
     """Start beside it."""
     CANCEL = "cancel"
@@ -34,14 +34,27 @@ class CatchUp(enum.StrEnum):
     LATEST = "latest"
     """The last one missed is made up for, the others are left out."""
     ALL = "all"
-    """Each of them is made up for, up to a thousand."""
+    """Each of them is made up for: under SKIP one after the other, each when the one before has ended."""
     NONE = "none"
     """All are left out."""
 
 
 CATCH_UP_LIMIT = 1000
+"""Ticks fired in one go; those beyond come in the next."""
 LATE_AFTER = 60.0
 """A tick that is fired so many seconds late counts as missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """What becomes of ticks that are due."""
+
+    ticks: Sequence[float]
+    """Those that start an instance."""
+    skipped: int
+    """How many are left out because of an instance that runs, or would at once be cancelled."""
+    next_at: float | None
+    """The first tick not fired yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +105,7 @@ class Spec:
             return None
 
     def due(self, first: float, now: float) -> tuple[list[float], float | None]:
-        """The ticks to fire out of those from `first` to `now`, and the one after."""
+        """The ticks to fire out of those from `first` to `now`, and the one after, which may have passed as well."""
         ticks: list[float] = []
         tick: float | None = first
         while tick is not None and tick <= now:
@@ -103,10 +116,9 @@ class Spec:
                 ticks = ticks[:1] if before is None or before > now else [before]
                 tick = self.next_after(now)
                 break
-            if len(ticks) >= CATCH_UP_LIMIT:
-                tick = self.next_after(now)
-                break
             tick = self.next_after(tick)
+            if len(ticks) == CATCH_UP_LIMIT and self.catch_up is CatchUp.ALL:
+                break
         match self.catch_up:
             case CatchUp.ALL:
                 pass
@@ -115,6 +127,22 @@ class Spec:
             case CatchUp.NONE:
                 ticks = [tick for tick in ticks[-1:] if now - tick <= LATE_AFTER]
         return ticks, tick
+
+    def firing(self, first: float, now: float, *, running: bool) -> Firing:
+        """What to do at `now`, the first tick not fired yet being `first`; `running` is whether an instance runs."""
+        ticks, after = self.due(first, now)
+        if self.overlap is Overlap.ALLOW:
+            return Firing(ticks, 0, after)
+        if self.overlap is Overlap.CANCEL:
+            # Of several at once, each would be cancelled by the next.
+            return Firing(ticks[-1:], max(0, len(ticks) - 1), after)
+        if running and self.catch_up is CatchUp.ALL and now - first > LATE_AFTER:
+            # A missed tick is not left out: it waits for its turn.
+            return Firing([], 0, first)
+        if running:
+            return Firing([], len(ticks), after)
+        # The next one has its turn when this one's instance has ended.
+        return Firing(ticks[:1], 0, ticks[1] if len(ticks) > 1 else after)
 
     def delay(self, schedule: str, tick: float) -> float:
         """The jitter of a tick in seconds, the same wherever it is computed."""

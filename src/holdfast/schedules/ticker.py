@@ -10,16 +10,16 @@ from holdfast.codec import dumps
 from holdfast.errors import CompileError, DecodeError, StoreUnavailable
 from holdfast.ids import InstanceId, uuid7
 from holdfast.logs import get_logger
-from holdfast.model.instance import Delivery, DeliveryKind, ScheduleRow, Start
+from holdfast.model.instance import Delivery, DeliveryKind, InstanceView, ScheduleRow, Start, Status
 from holdfast.ports import Store
 from holdfast.registry import Registry
-from holdfast.schedules.spec import Overlap, Spec, instance_id
+from holdfast.schedules.spec import Firing, Overlap, Spec, instance_id
 from holdfast.workflow import WORKFLOWS, definition_of
 
 log = get_logger("holdfast.schedules")
 
 REFRESH = 5.0
-"""Seconds after which a schedule that another process has made or changed is noticed."""
+"""Seconds after which a schedule that another process has made or changed is noticed, or an end that a tick waits for."""
 
 
 class Ticker:
@@ -99,34 +99,48 @@ class Ticker:
             self._complain(row.id, str(error))
             return None
         now = self.clock.now()
-        ticks, after = spec.due(row.next_at, now)
-        running = await self._running(row)
-        if running is not None and spec.overlap is Overlap.SKIP:
-            ticks = []
-        elif spec.overlap is not Overlap.ALLOW:
-            ticks = ticks[-1:]
+        last = await self._last(row)
+        running = last is not None and last.status is Status.PENDING
+        firing = spec.firing(row.next_at, now, running=running)
+        if firing.next_at == row.next_at:
+            return now + REFRESH
         starts = [
             start_of(row.id, spec, definition.hash, tick, due_at=tick + spec.delay(row.id, tick), now=now)
-            for tick in ticks
+            for tick in firing.ticks
         ]
         await self.store.save_programs([self.registry.stored(definition)])
-        advanced = replace(row, next_at=after, last_at=ticks[-1] if ticks else row.last_at, version=row.version + 1)
+        advanced = replace(
+            row,
+            next_at=firing.next_at,
+            last_at=firing.ticks[-1] if firing.ticks else row.last_at,
+            skipped=row.skipped + firing.skipped,
+            version=row.version + 1,
+        )
         won = await self.store.fire(advanced, starts=starts, expect_version=row.version)
-        if won and running is not None and ticks and spec.overlap is Overlap.CANCEL:
-            await self.store.deliver(
-                [Delivery(id=uuid7(), instance=running, kind=DeliveryKind.CANCEL, key="", payload=b"null", at=now)]
-            )
         if won:
-            log.info("schedule fired", schedule=row.id, started=len(starts), skipped=running is not None and not starts)
-        return after
+            await self._fired(row.id, spec, firing, last)
+        return firing.next_at
 
-    async def _running(self, row: ScheduleRow) -> InstanceId | None:
-        """The instance of the last tick, if it still runs."""
+    async def _fired(self, id: str, spec: Spec, firing: Firing, last: InstanceView | None) -> None:
+        log.info("schedule fired", schedule=id, started=len(firing.ticks))
+        if firing.skipped:
+            log.warning("ticks skipped", schedule=id, skipped=firing.skipped, running=None if last is None else last.id)
+        if last is None or not firing.ticks:
+            return
+        if last.status is Status.PARKED:
+            log.warning("instance of the tick before is parked", schedule=id, instance=last.id, reason=last.reason)
+        if spec.overlap is Overlap.CANCEL and not last.status.ended:
+            now = self.clock.now()
+            await self.store.deliver(
+                [Delivery(id=uuid7(), instance=last.id, kind=DeliveryKind.CANCEL, key="", payload=b"null", at=now)]
+            )
+
+    async def _last(self, row: ScheduleRow) -> InstanceView | None:
+        """The instance of the last tick that started one."""
         if row.last_at is None:
             return None
-        id = InstanceId(instance_id(row.id, row.last_at))
-        for view in await self.store.view([id]):
-            return None if view.status.ended else id
+        for view in await self.store.view([InstanceId(instance_id(row.id, row.last_at))]):
+            return view
         return None
 
     def _complain(self, schedule: str, reason: str) -> None:

@@ -134,6 +134,7 @@ def _columns(row: ScheduleRow, version: int) -> dict[str, Any]:
         "next_at": row.next_at,
         "paused": row.paused,
         "last_at": row.last_at,
+        "skipped": row.skipped,
         "version": version,
     }
 

@@ -77,6 +77,7 @@ def _columns(row: ScheduleRow, version: int) -> dict[str, object]:
         "next_at": row.next_at,
         "paused": row.paused,
         "last_at": row.last_at,
+        "skipped": row.skipped,
         "version": version,
     }
 

@@ -122,5 +122,6 @@ CREATE TABLE holdfast_schedule (
     next_at float8,
     paused bool NOT NULL,
     last_at float8,
+    skipped int NOT NULL,
     version int NOT NULL
 );

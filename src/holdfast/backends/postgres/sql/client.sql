@@ -74,7 +74,8 @@ FROM target t WHERE i.shard = ANY(ARRAY[t.shard]) AND i.id = t.id
 
 -- name: view
 -- index: holdfast_instance primary key
-SELECT id, name, program, status, queue, priority, created_at, ended_at, due_at, owner, parent, reason, tags, outcome
+SELECT id, name, program, status, queue, priority, created_at, ended_at, due_at, owner, parent, parent_call, reason, tags,
+       outcome
 FROM holdfast_instance WHERE shard = :shard AND id = ANY(:ids::text[])
 
 -- name: history

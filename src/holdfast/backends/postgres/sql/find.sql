@@ -3,7 +3,7 @@
 
 -- name: find
 -- index: holdfast_instance_created (or holdfast_instance_parent), newest first
-SELECT id, name, program, status, queue, priority, created_at, ended_at, due_at, owner, parent, reason, tags,
+SELECT id, name, program, status, queue, priority, created_at, ended_at, due_at, owner, parent, parent_call, reason, tags,
        NULL::bytea AS outcome
 FROM holdfast_instance WHERE (shard = :shard) IS TRUE
 

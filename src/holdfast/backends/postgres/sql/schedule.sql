@@ -1,10 +1,12 @@
 -- name: save_schedule
 -- index: holdfast_schedule primary key
 -- A replaced row takes a version of its own, so that a tick computed from the old one does not fire.
-INSERT INTO holdfast_schedule AS s (id, spec, next_at, paused, last_at, version)
-VALUES (:id::text, :spec::bytea, :next_at::float8, :paused::bool, :last_at::float8, :version::int)
+INSERT INTO holdfast_schedule AS s (id, spec, next_at, paused, last_at, skipped, version)
+VALUES (:id::text, :spec::bytea, :next_at::float8, :paused::bool, :last_at::float8, :skipped::int,
+        :version::int)
 ON CONFLICT (id) DO UPDATE
 SET spec = excluded.spec, next_at = excluded.next_at, paused = excluded.paused, last_at = excluded.last_at,
+    skipped = excluded.skipped,
     version = s.version + 1
 WHERE :replace::bool
 RETURNING s.id
@@ -14,13 +16,14 @@ RETURNING s.id
 DELETE FROM holdfast_schedule WHERE id = :id::text RETURNING id
 
 -- name: schedules
-SELECT id, spec, next_at, paused, last_at, version FROM holdfast_schedule ORDER BY id
+SELECT id, spec, next_at, paused, last_at, skipped, version FROM holdfast_schedule ORDER BY id
 
 -- name: fire
 -- index: holdfast_schedule primary key; the primary keys, to leave alone what is there
 WITH fired AS (
     UPDATE holdfast_schedule
     SET spec = :spec::bytea, next_at = :next_at::float8, paused = :paused::bool, last_at = :last_at::float8,
+        skipped = :skipped::int,
         version = :version::int + 1
     WHERE id = :id::text AND version = :version::int
     RETURNING id

@@ -109,5 +109,6 @@ CREATE TABLE holdfast_schedule (
     next_at REAL,
     paused INTEGER NOT NULL,
     last_at REAL,
+    skipped INTEGER NOT NULL,
     version INTEGER NOT NULL
 );

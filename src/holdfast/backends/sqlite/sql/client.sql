@@ -35,7 +35,8 @@ WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status IN ('pe
 
 -- name: view
 -- index: holdfast_instance primary key
-SELECT id, name, program, status, queue, priority, created_at, ended_at, due_at, owner, parent, reason, tags, outcome
+SELECT id, name, program, status, queue, priority, created_at, ended_at, due_at, owner, parent, parent_call, reason, tags,
+       outcome
 FROM holdfast_instance WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids))
 
 -- name: history

@@ -1,0 +1,115 @@
+"""A fork's calls begin anew: it waits for nothing that was asked for by the instance it comes from."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from holdfast import App, Status, Workflow, action, workflow
+from holdfast.errors import InstanceNotFound
+from holdfast.model.instance import InstanceFilter
+
+ran: list[str] = []
+
+
+@action(name="forks:render", queue="gpu")
+async def render(what: str) -> str:
+    ran.append(what)
+    return f"{what} rendered"
+
+
+@workflow
+class Kid(Workflow):
+    async def run(self, n: int) -> int:
+        return n * await self.receive("go")
+
+
+@workflow
+class Parent(Workflow):
+    async def run(self, n: int) -> int:
+        return 1 + await Kid().run(n)
+
+
+@workflow
+class Starter(Workflow):
+    async def run(self) -> str:
+        child = await Kid().start(4)
+        try:
+            return f"{child.id} gave {await child.result()}"
+        except InstanceNotFound:
+            return "gone"
+
+
+@workflow
+class Film(Workflow):
+    async def run(self, name: str) -> str:
+        return await render(name)
+
+
+async def steps(handle: Any, count: int) -> None:
+    async with asyncio.timeout(20):
+        while len(await handle.history()) < count:
+            await asyncio.sleep(0.002)
+
+
+async def test_a_running_child_is_started_anew_for_the_fork(app):
+    parent = await Parent().start(3, id="one")
+    await steps(parent, 2)
+    fork = app.handle(await app.fork("one", at=1, new_id="two"))
+    number = (await children_of(app, "two"))[0].rpartition(".")[2]
+    await app.handle(f"two.{number}").send("go", 5)
+    assert await fork.result(timeout=20) == 16
+    assert await parent.status() is Status.PENDING
+    await app.handle(f"one.{number}").send("go", 2)
+    assert await parent.result(timeout=20) == 7
+
+
+async def test_a_child_that_has_ended_since_is_run_again_for_the_fork(app):
+    parent = await Parent().start(3, id="one")
+    await steps(parent, 2)
+    (child,) = await children_of(app, "one")
+    await app.handle(child).send("go", 2)
+    assert await parent.result(timeout=20) == 7
+    fork = app.handle(await app.fork("one", at=1, new_id="two"))
+    await steps(fork, 2)
+    (again,) = await children_of(app, "two")
+    await app.handle(again).send("go", 3)
+    assert await fork.result(timeout=20) == 10
+
+
+async def test_a_child_that_was_only_started_is_the_forks_as_well(app):
+    parent = await Starter().start(id="one")
+    await steps(parent, 2)
+    fork = app.handle(await app.fork("one", at=1, new_id="two"))
+    (child,) = await children_of(app, "one")
+    await app.handle(child).send("go", 2)
+    assert await parent.result(timeout=20) == f"{child} gave 8"
+    assert await fork.result(timeout=20) == f"{child} gave 8"
+    later = app.handle(await app.fork("one", at=1))
+    assert await later.result(timeout=20) == f"{child} gave 8"
+    await app.store.delete([child])
+    latest = app.handle(await app.fork("one", at=1))
+    assert await latest.result(timeout=20) == "gone"
+
+
+async def test_a_call_handed_to_other_workers_is_handed_to_them_again(url):
+    ran.clear()
+    here = App("test", url=url, queues="default", lease_seconds=2.0)
+    there = App("test", url=url, queues="gpu", lease_seconds=2.0)
+    async with there, here:
+        await here.start_worker().ready.wait()
+        film = await here.launch(Film().start("lamp", id="film"))
+        await steps(film, 2)
+        fork = here.handle(await here.fork("film", at=1))
+        await steps(fork, 2)
+        await there.start_worker().ready.wait()
+        assert await film.result(timeout=20) == "lamp rendered"
+        assert await fork.result(timeout=20) == "lamp rendered"
+        assert ran == ["lamp", "lamp"]
+
+
+async def children_of(app: Any, parent: str) -> list[str]:
+    async with asyncio.timeout(20):
+        while not (found := await app.store.find(InstanceFilter(parent=parent))):
+            await asyncio.sleep(0.002)
+    return [view.id for view in found]
