@@ -196,7 +196,7 @@ class Worker:
         await asyncio.gather(*work, return_exceptions=True)
         owner.abandon_all()
         self._finished_before += owner.executor.finished
-        owner.executor.close()
+        await owner.executor.close()
         self.owner = None
         await heart.stop()
         try:
