@@ -95,6 +95,7 @@ class Worker:
 
         def beat(news: Beat) -> None:
             owner.other_workers = max(0, news.workers - 1)
+            owner.ask_for_taken()
 
         heart = Heartbeat(
             id,
