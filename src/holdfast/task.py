@@ -134,8 +134,9 @@ def action(
 ) -> Any:
     """Make a function, sync or async, an action: something a workflow can await, run by whichever worker has room.
 
-    By default an exception is final and a timeout (5 minutes) is tried again. Sync functions run in threads, or in
-    processes with `pool="process"`. Raises ConfigurationError for a definition that cannot work.
+    By default an exception is final and a timeout (5 minutes) is tried again. Sync functions run in threads, or with
+    `pool="process"` in processes, which a timeout ends; a thread runs on. Raises ConfigurationError for a definition
+    that cannot work.
 
         @action(retry=RetryPolicy(attempts=3), timeout=timedelta(seconds=30))
         async def charge(card: str, cents: int) -> str: ...

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from holdfast import App
 
 SHOP = """
 import asyncio
+import pathlib
 from holdfast import App, Workflow, action, workflow
 
 app = App("shop", lease_seconds=2.0)
@@ -35,6 +37,39 @@ class Order(Workflow):
         cents = await price(item)
         answer = await self.receive("confirm", timeout=3600)
         return cents * count if answer else 0
+
+def say_hanging() -> None:
+    print("hanging")
+    pathlib.Path("hanging").touch()
+
+@action
+def hang() -> None:
+    import time
+    say_hanging()
+    time.sleep(600)
+
+@action
+async def hang_beside() -> None:
+    await asyncio.to_thread(hang.__wrapped__)
+
+@action
+async def refuse() -> None:
+    say_hanging()
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            pass
+
+@workflow
+class Hangs(Workflow):
+    async def run(self, how: str) -> None:
+        if how == "thread":
+            await hang()
+        elif how == "beside":
+            await hang_beside()
+        else:
+            await refuse()
 
 @workflow
 class Pids(Workflow):
@@ -159,3 +194,42 @@ async def test_a_killed_process_is_replaced_and_a_stop_ends_all(shell: Shell):
         assert worker.returncode == 0
         # Those that ended in order gave up their leases; the killed one's lease ends by itself.
         assert {view.pid for view in await app.store.workers(now=app.clock.now())} <= {first}
+
+
+@pytest.mark.parametrize("how", ["thread", "beside", "refuse"])
+async def test_a_worker_ends_after_the_drain_whatever_its_actions_do(shell: Shell, how: str):
+    shell.env["HOLDFAST_DRAIN_SECONDS"] = "0.2"
+    async with hanging(shell, how) as worker:
+        worker.terminate()
+        output, errors = await asyncio.wait_for(worker.communicate(), 20)
+        assert worker.returncode == 0, errors.decode()
+        assert "worker stopped" in errors.decode()
+        # What was printed and not yet written is there, too.
+        assert output.decode() == "hanging\n"
+
+
+async def test_a_second_signal_ends_a_worker_at_once(shell: Shell):
+    async with hanging(shell, "thread") as worker:
+        worker.terminate()
+        async with asyncio.timeout(20):
+            while b"worker drains" not in await worker.stderr.readline():
+                pass
+            worker.terminate()
+            output, errors = await worker.communicate()
+        assert (worker.returncode, output) == (0, b"hanging\n"), errors.decode()
+
+
+@asynccontextmanager
+async def hanging(shell: Shell, how: str):
+    """A worker that runs an action which does not end."""
+    worker = await shell.start("worker", "shop:app", "--processes", "1")
+    try:
+        await shell("workflows", "start", "shop:Hangs", f'how="{how}"', "--app", "shop")
+        async with asyncio.timeout(20):
+            while not (shell.folder / "hanging").exists():
+                await asyncio.sleep(0.02)
+        yield worker
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.communicate()

@@ -40,7 +40,7 @@ class Fleet:
             **os.environ,
             "HOLDFAST_DATABASE_URL": self.url,
             "AUDIT_FILE": str(self.audit),
-            "PYTHONPATH": str(HERE.parent.parent),
+            "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]),
         }
         if crash_point:
             env["CRASH_POINT"] = crash_point

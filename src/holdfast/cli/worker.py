@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -15,8 +18,13 @@ import click
 from holdfast.app import App
 from holdfast.cli.common import find_app
 from holdfast.cli.supervisor import Supervisor
-from holdfast.logs import configure_logging
+from holdfast.logs import configure_logging, get_logger
 from holdfast.runtime.worker import Worker
+
+log = get_logger("holdfast.worker")
+
+LEAVE_WITHIN = 2.0
+"""Seconds that user code's own threads and tasks have to end, once the worker has handed over and closed everything."""
 
 
 @click.command()
@@ -89,7 +97,18 @@ async def serve(app: App, *, supervised: bool = False) -> int:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
         await app.close()
+        threading.Thread(target=_leave, args=(asked > 0,), name="holdfast-leave", daemon=True).start()
     return 0
+
+
+def _leave(asked: bool) -> None:
+    """End this process although user code does not: the interpreter would wait for its threads and tasks for ever."""
+    time.sleep(LEAVE_WITHIN)
+    log.warning("process left", reason="threads or tasks of actions still ran")
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0 if asked else 1)
 
 
 async def _tell(made: Worker, limit: int | None) -> None:

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import importlib
 import inspect
-import multiprocessing
+import math
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor as Pool
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from holdfast.codec import PRIMITIVES, Tree, decode, encode, encode_exception
 from holdfast.errors import ActionTimeout, CodecError, ProgramError
 from holdfast.inject import provided
+from holdfast.logs import get_logger
 from holdfast.retry import DEFAULT_TIMEOUT
+from holdfast.runtime import processes, threads
+from holdfast.runtime.processes import Processes, ProcessLost, RemoteCall
+from holdfast.runtime.threads import Threads
 from holdfast.task import ACTIONS, Action
+
+log = get_logger("holdfast.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +77,38 @@ class Deadlines:
     def __init__(self, running: set[Attempt]) -> None:
         self._running = running
         self._heap: list[tuple[float, int, Attempt]] = []
+        self._moved: dict[Attempt, float] = {}
+        """Of attempts whose time did not begin with them: the moment that counts, among several in the heap."""
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
-    def add(self, attempt: Attempt) -> None:
-        """Watch an attempt that begins now."""
+    def add(self, attempt: Attempt) -> float:
+        """Watch an attempt whose time begins now; the moment at which it ends."""
         if len(self._heap) > 1000 + 4 * len(self._running):
             # Attempts that ended in time are left in the heap until there are too many of them.
             self._heap = [entry for entry in self._heap if entry[2] in self._running]
             heapq.heapify(self._heap)
+            self._moved = {each: at for each, at in self._moved.items() if each in self._running}
         self._count += 1
         at = self._loop.time() + attempt.timeout
         heapq.heappush(self._heap, (at, self._count, attempt))
         if self._timer is None or at < self._timer.when():
             self._arm()
+        return at
+
+    def hold(self, attempt: Attempt) -> None:
+        """Its time has not begun yet."""
+        self._moved[attempt] = math.inf
+
+    def begin(self, attempt: Attempt) -> None:
+        """Its time begins now, after a hold."""
+        self._moved[attempt] = self.add(attempt)
 
     def close(self) -> None:
         """Watch no more."""
         self._heap.clear()
+        self._moved.clear()
         self._arm()
 
     def _arm(self) -> None:
@@ -103,8 +119,10 @@ class Deadlines:
     def _ring(self) -> None:
         now = self._loop.time()
         while self._heap and self._heap[0][0] <= now:
-            attempt = heapq.heappop(self._heap)[2]
-            if attempt in self._running and attempt.task is not None:
+            at, _, attempt = heapq.heappop(self._heap)
+            if attempt not in self._running:
+                self._moved.pop(attempt, None)
+            elif attempt.task is not None and self._moved.get(attempt, at) == at:
                 attempt.expired = True
                 attempt.task.cancel()
         self._timer = None
@@ -112,17 +130,21 @@ class Deadlines:
 
 
 class Executor:
-    """Runs attempts, `concurrency` at a time; the others wait in order."""
+    """Runs attempts, as many as there is `room` for; the others wait in order."""
 
     def __init__(self, *, concurrency: int, stub: Callable[[str], Callable[..., Any] | None] | None = None) -> None:
         self.concurrency = concurrency
+        self.room = concurrency
+        """How many attempts run at once: `concurrency`, less what too many stuck threads take away."""
+        self.freed: Callable[[], None] | None = None
+        """Called whenever something could begin at once, for whoever waits for that."""
         self.running: set[Attempt] = set()
         self.waiting: deque[Attempt] = deque()
         self.finished = 0
         self._closed = False
         self._stub = stub
-        self._threads: ThreadPoolExecutor | None = None
-        self._processes: ProcessPoolExecutor | None = None
+        self._threads = Threads(self._stuck_changed)
+        self._processes: Processes | None = None
         self._deadlines = Deadlines(self.running)
         self._idle = asyncio.Event()
         self._idle.set()
@@ -140,7 +162,7 @@ class Executor:
         """Run it as soon as there is room. Its report is called from the event loop, once, unless it is dropped."""
         if self._closed:
             return
-        if len(self.running) < self.concurrency:
+        if len(self.running) < self.room:
             self._begin(attempt)
         else:
             self.waiting.append(attempt)
@@ -161,19 +183,17 @@ class Executor:
         """Return once nothing runs."""
         await self._idle.wait()
 
-    def close(self) -> None:
-        """Stop everything. Threads that run user code end with it."""
+    async def close(self) -> None:
+        """Stop everything; returns when no process runs user code any more. Threads that do are left to themselves."""
         self._closed = True
+        self.freed = None
         self.waiting.clear()
         self._deadlines.close()
         for attempt in list(self.running):
             self.drop(attempt)
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         if self._processes is not None:
-            for process in list((self._processes._processes or {}).values()):
-                process.terminate()
-            self._processes.shutdown(wait=False, cancel_futures=True)
+            await self._processes.close()
 
     def _begin(self, attempt: Attempt) -> None:
         self.running.add(attempt)
@@ -194,10 +214,29 @@ class Executor:
             outcome = task.result() if error is None else _raised(error)
         if outcome is not None:
             attempt.report(outcome)
-        while self.waiting and len(self.running) < self.concurrency:
-            self._begin(self.waiting.popleft())
+        if self.waiting or self.freed is not None:
+            self._fill()
         if not self.running:
             self._idle.set()
+
+    def _fill(self) -> None:
+        """Begin what waits, as far as there is room; tell whoever waits for more room than that needs."""
+        while self.waiting and len(self.running) < self.room:
+            self._begin(self.waiting.popleft())
+        if self.freed is not None and len(self.running) < self.room:
+            self.freed()
+
+    def _stuck_changed(self) -> None:
+        """A thread got stuck, or free again. As many as `concurrency` are replaced, further ones take room."""
+        if self._closed:
+            return
+        stuck = self._threads.stuck
+        before, self.room = self.room, max(0, min(self.concurrency, 2 * self.concurrency - len(stuck)))
+        if self.room < before:
+            names = sorted({attempt.name for attempt in stuck if isinstance(attempt, Attempt)})
+            hint = "they ran out of time or were cancelled, and go on; give what they call a timeout of its own"
+            log.warning("stuck threads take room", actions=names, threads=len(stuck), room=self.room, hint=hint)
+        self._fill()
 
     async def _outcome(self, attempt: Attempt) -> Gave | Raised | None:
         """What became of it; None if it was cancelled from here."""
@@ -209,13 +248,9 @@ class Executor:
                     raise
                 # Nobody here cancelled it: the action did so itself.
                 return _raised(error)
-            timeout = ActionTimeout(f"action {attempt.name} ran longer than its {attempt.timeout:g} seconds")
-            return Raised(timeout, encode_exception(timeout))
-        except BrokenProcessPool as error:
-            lost = ActionTimeout(f"the process that ran action {attempt.name} died")
-            lost.__cause__ = error
-            self._processes = None
-            return Raised(lost, encode_exception(lost))
+            return _timed_out(self._too_long(attempt))
+        except ProcessLost as error:
+            return _timed_out(f"the process that ran action {attempt.name} {error}")
         except BaseException as error:  # noqa: BLE001 - this is where user code runs
             return _raised(error)
         try:
@@ -240,30 +275,23 @@ class Executor:
             if action.is_async:
                 return await action.function(*args, **injected, **kwargs)
             if action.pool == "process":
-                call = (action.name, action.function.__module__, list(args), {**injected, **kwargs})
-                return await self._in_pool(self._process_pool(), _in_process, *call)
-            return await self._in_thread(action, args, {**injected, **kwargs})
+                return await self._in_process(attempt, action, args, {**injected, **kwargs})
+            call = partial(copy_context().run, action.function, *args, **{**injected, **kwargs})
+            result = await self._threads.run(attempt, call)
+            return await result if inspect.isawaitable(result) else result
 
-    async def _in_thread(self, action: Action[Any, Any], args: Any, kwargs: Any) -> Any:
-        context = copy_context()
-        return await self._in_pool(self._thread_pool(), context.run, _plainly, action.function, args, kwargs)
+    async def _in_process(self, attempt: Attempt, action: Action[Any, Any], args: Any, kwargs: Any) -> Any:
+        self._processes = self._processes or Processes()
+        # To start a process may take longer than the action may.
+        self._deadlines.hold(attempt)
+        call = RemoteCall(action=action.name, module=action.function.__module__, args=args, kwargs=kwargs)
+        return await self._processes.run(call, begins=lambda: self._deadlines.begin(attempt))
 
-    @staticmethod
-    async def _in_pool(pool: Pool, function: Callable[..., Any], *args: Any) -> Any:
-        result = await asyncio.get_running_loop().run_in_executor(pool, function, *args)
-        return await result if inspect.isawaitable(result) else result
-
-    def _thread_pool(self) -> ThreadPoolExecutor:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self.concurrency, thread_name_prefix="holdfast-action")
-        return self._threads
-
-    def _process_pool(self) -> ProcessPoolExecutor:
-        if self._processes is None:
-            # A forked child would inherit the loop, its connections and its locks.
-            context = multiprocessing.get_context("spawn")
-            self._processes = ProcessPoolExecutor(self.concurrency, mp_context=context)
-        return self._processes
+    def _too_long(self, attempt: Attempt) -> str:
+        message = f"action {attempt.name} ran longer than its {attempt.timeout:g} seconds"
+        if attempt in self._threads.stuck:
+            return f"{message}; its thread goes on, for a thread cannot be stopped"
+        return message
 
 
 def _arguments(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -276,10 +304,15 @@ def _arguments(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return tuple(args), kwargs
 
 
+def _timed_out(message: str) -> Raised:
+    error = ActionTimeout(message)
+    return Raised(error, encode_exception(error))
+
+
 def _raised(error: BaseException) -> Raised:
     trace = error.__traceback__
-    # Leave out the frames of this file: a person looks for their own.
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    # Leave out the frames that lead to user code: a person looks for their own.
+    while trace is not None and trace.tb_frame.f_code.co_filename in _OUR_FILES:
         trace = trace.tb_next
     error.__traceback__ = trace
     tree = encode_exception(error)
@@ -287,18 +320,8 @@ def _raised(error: BaseException) -> Raised:
     return Raised(error, tree)
 
 
-def _plainly(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return function(*args, **kwargs)
-
-
-def _in_process(name: str, module: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    if module == "__main__":
-        # A spawned process has the parent's main module under another name.
-        name = name.replace("__main__:", "__mp_main__:", 1) if name not in ACTIONS else name
-    else:
-        importlib.import_module(module)
-    return ACTIONS[name].function(*args, **kwargs)
-
-
 def _nobody(outcome: Gave | Raised) -> None:
     """Takes the report of a dropped attempt."""
+
+
+_OUR_FILES = (__file__, threads.__file__, processes.__file__)

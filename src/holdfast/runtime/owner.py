@@ -128,6 +128,7 @@ class Owner:
         self._spent: set[tuple[InstanceId, str]] = set()
         """Inbox rows consumed since the inbox was last asked for: the answer may still hold them."""
         self._reading = False
+        self._asking: asyncio.Future[None] | None = None
         self._write = asyncio.Event()
         self._look = asyncio.Event()
         """There may be something to claim."""
@@ -183,8 +184,8 @@ class Owner:
             self._look.clear()
             room = self.settings.max_instances - len(self.residents)
             call_room = self._call_room()
-            if room < min(COMMIT_LIMIT, self.settings.max_instances) // 4 + 1 and call_room == 0:
-                await self._look.wait()
+            if self._is_full(room) and call_room == 0:
+                await self._until_room(poll)
                 continue
             claims = await self._patiently(
                 lambda room=room, call_room=call_room: self.store.claim(
@@ -216,6 +217,24 @@ class Owner:
                 await self._patiently(lambda: self.store.idle(self.worker, False))
                 listening_idle = False
             await self._nap(nap, claims.next_due)
+
+    def _is_full(self, room: int) -> bool:
+        # A claim for a few is not worth its statement, and what nothing here can run is better left to others.
+        return room < min(COMMIT_LIMIT, self.settings.max_instances) // 4 + 1 or self.executor.room == 0
+
+    async def _until_room(self, poll: float) -> None:
+        """Wait until an instance has left or an action has ended. Claims nothing meanwhile."""
+        self.executor.freed = self.look
+        try:
+            if not self.store.traits.notifies:
+                # What other processes write into the inboxes of its instances is seen by looking only.
+                await self._nap(poll, None)
+                return
+            self._napping = True
+            await self._look.wait()
+        finally:
+            self.executor.freed = None
+            self._napping = False
 
     async def _nap(self, nap: float, next_due: float | None) -> None:
         """Wait until something may have changed: told so, a moment has come, or another process has written."""
@@ -250,7 +269,7 @@ class Owner:
                 cancel()
 
     def _call_room(self) -> int:
-        room = max(0, self.executor.concurrency - self.executor.load)
+        room = max(0, self.executor.room - self.executor.load)
         return room if self.settings.batch_size is None else min(room, self.settings.batch_size)
 
     async def _adopt(self, claimed: Sequence[Claimed]) -> None:
@@ -378,6 +397,7 @@ class Owner:
     def _abandon(self, resident: Resident, reason: str) -> None:
         self._forget(resident)
         self._park(resident.id, reason)
+        self._look.set()
 
     def _forget(self, resident: Resident) -> None:
         resident.gone = True
@@ -441,6 +461,25 @@ class Owner:
         self._taken.pop(call.id, None)
         self._settle(call, {"value": outcome.tree} if isinstance(outcome, Gave) else {"error": outcome.tree})
 
+    def ask_for_taken(self) -> None:
+        """Drop the calls of other workers' instances that nobody wants any more. Sends nothing where there are none."""
+        if self._taken and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.ensure_future(self._drop_unwanted())
+
+    async def _drop_unwanted(self) -> None:
+        asked = dict(self._taken)
+        try:
+            wanted = set(await self.store.held_calls(self.worker, sorted(asked)))
+        except StoreUnavailable as error:
+            # The next heartbeat asks again.
+            log.warning("taken calls not asked for", error=str(error))
+            return
+        for id, attempt in asked.items():
+            if id not in wanted and self._taken.get(id) is attempt:
+                del self._taken[id]
+                self.executor.drop(attempt)
+                self._look.set()
+
     def _settle(self, call: SpilledCall, result: dict[str, Any]) -> None:
         delivery = Delivery(
             id=call.id,
@@ -458,7 +497,7 @@ class Owner:
         queue = call.options.queue
         if queue is not None and "*" not in self.queues and queue not in self.queues:
             return True
-        return self.other_workers > 0 and self.executor.load + local >= SPILL_FACTOR * self.executor.concurrency
+        return self.other_workers > 0 and self.executor.load + local >= SPILL_FACTOR * self.executor.room
 
     # --- writing
 
@@ -732,6 +771,7 @@ class Owner:
         if resident.id in committed.lost:
             log.warning("instance lost", instance=resident.id, reason="another worker owns it now")
             self._forget(resident)
+            self._look.set()
             return
         resident.seen.difference_update(commit.consumed)
         self._spent.update((resident.id, id) for id in commit.consumed)
@@ -931,6 +971,8 @@ class Owner:
         """The lease is lost: drop everything in memory. Others go on from what was committed."""
         for resident in list(self.residents.values()):
             self._forget(resident)
+        if self._asking is not None:
+            self._asking.cancel()
         for attempt in self._taken.values():
             self.executor.drop(attempt)
         self._taken.clear()

@@ -95,6 +95,7 @@ class Worker:
 
         def beat(news: Beat) -> None:
             owner.other_workers = max(0, news.workers - 1)
+            owner.ask_for_taken()
 
         heart = Heartbeat(
             id,
@@ -196,7 +197,7 @@ class Worker:
         await asyncio.gather(*work, return_exceptions=True)
         owner.abandon_all()
         self._finished_before += owner.executor.finished
-        owner.executor.close()
+        await owner.executor.close()
         self.owner = None
         await heart.stop()
         try:
