@@ -122,18 +122,18 @@ async def _throughput(app: App, instances: int, runs: int) -> list[float]:
     for _ in range(runs):
         begin = time.perf_counter()
         handles = await app.start_many(Sequence().start(n) for n in range(instances))
-        await _all_ended(app, handles[0].id)
+        await _all_ended(app, handles[-1].id)
         values.append(3 * instances / (time.perf_counter() - begin))
         if await handles[-1].result() != instances + 2:
             raise HoldfastError("a workflow gave a wrong result; the figures mean nothing")
     return values
 
 
-async def _all_ended(app: App, first: str) -> None:
-    """Wait until nothing is pending: a count now and then disturbs less than a wait for each."""
-    await app.handle(first).wait()
+async def _all_ended(app: App, last: str) -> None:
+    """Wait until nothing is pending: for the last that was started, then by a count, which disturbs less than a wait for each."""
+    await app.handle(last).wait()
     while await app.store.count(InstanceFilter(status=Status.PENDING)):
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.002)
 
 
 async def _loop(app: App, turns: int, runs: int) -> list[float]:
@@ -160,13 +160,13 @@ async def _gather(app: App, width: int, runs: int) -> list[float]:
 
 async def _latency(app: App, count: int) -> list[float]:
     """From the call of `run` to its result, one at a time, with the system idle in between."""
-    from holdfast.cli.bench_app import Loop
+    from holdfast.cli.bench_app import Single
 
     values: list[float] = []
     for _ in range(count):
         await asyncio.sleep(0.02)
         begin = time.perf_counter()
-        await Loop().run(1)
+        await Single().run(1)
         values.append((time.perf_counter() - begin) * 1000)
     return values
 
@@ -199,6 +199,6 @@ async def _asleep(app: App, count: int) -> list[float]:
     sample = handles[:: max(1, count // 50)]
     for handle in sample:
         await handle.wait()
-    await _all_ended(app, handles[0].id)
+    await _all_ended(app, handles[-1].id)
     ended = [view.ended_at or 0.0 for view in await app.store.view([handle.id for handle in sample])]
     return [max(0.0, at - begin - wake_in) for at in ended]

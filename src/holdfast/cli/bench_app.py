@@ -35,6 +35,14 @@ class Sequence(Workflow):
 
 
 @workflow
+class Single(Workflow):
+    """One action."""
+
+    async def run(self, n: int) -> int:
+        return await one(n)
+
+
+@workflow
 class Loop(Workflow):
     """As many actions as turns, one after the other, with a state that stays small."""
 

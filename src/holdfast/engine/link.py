@@ -67,6 +67,9 @@ class LinkedProgram:
     """Whether it begins with the call of an action that follows from the arguments alone, so that a repeated beginning
     makes the very same call."""
 
+    receiver: str
+    """What the entry function calls its workflow object: the name of its first parameter, `self` by custom."""
+
     @property
     def entry(self) -> LinkedFunction:
         return self.functions[self.program.entry]
@@ -93,7 +96,8 @@ def link(
         refs = program.refs.get(name, {})
         space.update({label: callers[ref.target] for label, ref in refs.items() if ref.kind == "function"})
     durable = cls({attr: callers[name] for attr, name in program.methods.items()})
-    return LinkedProgram(program, functions, durable, _is_prompt(program))
+    receiver = program.functions[program.entry].params.split(",")[0].strip().rstrip("/").strip()
+    return LinkedProgram(program, functions, durable, _is_prompt(program), receiver)
 
 
 def _resolved(ref: Ref, resolve: Resolver) -> object:

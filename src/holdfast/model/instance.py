@@ -192,6 +192,8 @@ class Claims:
     calls: Sequence[SpilledCall] = ()
     next_due: float | None = None
     """When the next sleeping instance or delayed call becomes due (Unix seconds), as far as is known."""
+    more_calls: bool = False
+    """Spilled calls may be left, for want of room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,7 @@ Turns whatever happens into a value or an error. Knows no instance and no store.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import inspect
-import math
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
@@ -22,6 +20,7 @@ from holdfast.inject import provided
 from holdfast.logs import get_logger
 from holdfast.retry import DEFAULT_TIMEOUT
 from holdfast.runtime import processes, threads
+from holdfast.runtime.deadlines import Deadlines
 from holdfast.runtime.processes import Processes, ProcessLost, RemoteCall
 from holdfast.runtime.threads import Threads
 from holdfast.task import ACTIONS, Action
@@ -71,64 +70,6 @@ class Attempt:
         self.dropped = False
 
 
-class Deadlines:
-    """Ends attempts that run for too long. One timer for all: a timer each would cost more than a short action."""
-
-    def __init__(self, running: set[Attempt]) -> None:
-        self._running = running
-        self._heap: list[tuple[float, int, Attempt]] = []
-        self._moved: dict[Attempt, float] = {}
-        """Of attempts whose time did not begin with them: the moment that counts, among several in the heap."""
-        self._count = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-
-    def add(self, attempt: Attempt) -> float:
-        """Watch an attempt whose time begins now; the moment at which it ends."""
-        if len(self._heap) > 1000 + 4 * len(self._running):
-            # Attempts that ended in time are left in the heap until there are too many of them.
-            self._heap = [entry for entry in self._heap if entry[2] in self._running]
-            heapq.heapify(self._heap)
-            self._moved = {each: at for each, at in self._moved.items() if each in self._running}
-        self._count += 1
-        at = self._loop.time() + attempt.timeout
-        heapq.heappush(self._heap, (at, self._count, attempt))
-        if self._timer is None or at < self._timer.when():
-            self._arm()
-        return at
-
-    def hold(self, attempt: Attempt) -> None:
-        """Its time has not begun yet."""
-        self._moved[attempt] = math.inf
-
-    def begin(self, attempt: Attempt) -> None:
-        """Its time begins now, after a hold."""
-        self._moved[attempt] = self.add(attempt)
-
-    def close(self) -> None:
-        """Watch no more."""
-        self._heap.clear()
-        self._moved.clear()
-        self._arm()
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(self._heap[0][0], self._ring) if self._heap else None
-
-    def _ring(self) -> None:
-        now = self._loop.time()
-        while self._heap and self._heap[0][0] <= now:
-            at, _, attempt = heapq.heappop(self._heap)
-            if attempt not in self._running:
-                self._moved.pop(attempt, None)
-            elif attempt.task is not None and self._moved.get(attempt, at) == at:
-                attempt.expired = True
-                attempt.task.cancel()
-        self._timer = None
-        self._arm()
-
-
 class Executor:
     """Runs attempts, as many as there is `room` for; the others wait in order."""
 
@@ -142,10 +83,11 @@ class Executor:
         self.waiting: deque[Attempt] = deque()
         self.finished = 0
         self._closed = False
+        self._loop = asyncio.get_running_loop()
         self._stub = stub
         self._threads = Threads(self._stuck_changed)
         self._processes: Processes | None = None
-        self._deadlines = Deadlines(self.running)
+        self._deadlines = Deadlines(self.running, self._expire)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -198,9 +140,14 @@ class Executor:
     def _begin(self, attempt: Attempt) -> None:
         self.running.add(attempt)
         self._idle.clear()
-        self._deadlines.add(attempt)
-        attempt.task = asyncio.create_task(self._outcome(attempt))
+        self._deadlines.add(attempt, attempt.timeout)
+        attempt.task = self._loop.create_task(self._outcome(attempt))
         attempt.task.add_done_callback(lambda _: self._ended(attempt))
+
+    def _expire(self, attempt: Attempt) -> None:
+        assert attempt.task is not None
+        attempt.expired = True
+        attempt.task.cancel()
 
     def _ended(self, attempt: Attempt) -> None:
         """Its task has ended, in whichever way, perhaps before its first step."""
@@ -285,7 +232,7 @@ class Executor:
         # To start a process may take longer than the action may.
         self._deadlines.hold(attempt)
         call = RemoteCall(action=action.name, module=action.function.__module__, args=args, kwargs=kwargs)
-        return await self._processes.run(call, begins=lambda: self._deadlines.begin(attempt))
+        return await self._processes.run(call, begins=lambda: self._deadlines.begin(attempt, attempt.timeout))
 
     def _too_long(self, attempt: Attempt) -> str:
         message = f"action {attempt.name} ran longer than its {attempt.timeout:g} seconds"

@@ -12,6 +12,7 @@ import heapq
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, cast
@@ -71,6 +72,10 @@ SPILL_FACTOR = 4
 """A worker keeps so many times its concurrency in calls before it hands further ones to others."""
 
 
+Written = tuple[Resident, Commit, list[Command]]
+"""A resident with what it produced, and the commands that wait for that to be durable."""
+
+
 @dataclass(slots=True)
 class Group:
     """What is written together."""
@@ -78,12 +83,20 @@ class Group:
     settled: list[Settled] = field(default_factory=list[Settled])
     commits: list[Commit] = field(default_factory=list[Commit])
     """Of instances given up: their parks."""
-    written: list[tuple[Resident, Commit, list[Any]]] = field(default_factory=list[tuple[Resident, Commit, list[Any]]])
-    """Residents with what they produced, and the commands that wait for it to be durable."""
+    written: list[Written] = field(default_factory=list[Written])
     held: set[InstanceId] = field(default_factory=set[InstanceId])
 
     def __bool__(self) -> bool:
         return bool(self.settled or self.commits or self.written)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was written, and the store's answer."""
+
+    committed: Committed
+    commits: Sequence[Commit]
+    written: Sequence[Written]
 
 
 class Owner:
@@ -117,13 +130,18 @@ class Owner:
         self._parked = parked
         self._forgetful = forgetful
         """For tests: read every instance back from the store after each commit, as after a crash."""
+        self._hungry = True
+        """The last claim may have left something behind, for want of room."""
+        self._idle = False
+        """Whether the store was told that this worker has nothing to do."""
         self._napping = False
         self._stirred: dict[InstanceId, Resident] = {}
         self._parks: list[Commit] = []
         self._settled: list[Settled] = []
         self._taken: dict[str, Attempt] = {}
         self._coming = Group()
-        self._held: set[InstanceId] = set()
+        self._sending: asyncio.Future[list[Receipt]] | None = None
+        self._held: AbstractSet[InstanceId] = frozenset()
         """Of the group that is being written: their next turn waits for the end of that."""
         self._spent: set[tuple[InstanceId, str]] = set()
         """Inbox rows consumed since the inbox was last asked for: the answer may still hold them."""
@@ -179,23 +197,25 @@ class Owner:
         notifies = self.store.traits.notifies
         poll = self.settings.poll_interval_ms / 1000
         nap = poll
-        listening_idle = False
         while not self.draining:
             self._look.clear()
-            room = self.settings.max_instances - len(self.residents)
+            left = self.settings.max_instances - len(self.residents)
+            room = max(0, min(left, COMMIT_LIMIT))
             call_room = self._call_room()
-            if self._is_full(room) and call_room == 0:
+            if self._is_full(left) and call_room == 0:
                 await self._until_room(poll)
                 continue
             claims = await self._patiently(
                 lambda room=room, call_room=call_room: self.store.claim(
                     self.worker,
                     queues=self.queues,
-                    room=max(0, min(room, COMMIT_LIMIT)),
+                    room=room,
                     call_room=call_room,
                     now=self.clock.now(),
                 )
             )
+            self._hungry = len(claims.instances) >= room
+            self.executor.freed = self.look if claims.more_calls else None
             for call in claims.calls:
                 self._run_taken(call)
             if claims.instances:
@@ -206,16 +226,16 @@ class Owner:
                 if len(claims.instances) >= COMMIT_LIMIT:
                     await asyncio.sleep(0)
                     continue
-            elif not self.residents and not listening_idle:
+            elif not self.residents and not self._idle:
                 # Once more after saying so: what was started before that was not announced.
                 await self._patiently(lambda: self.store.idle(self.worker, True))
-                listening_idle = True
+                self._idle = True
                 continue
             elif not self.residents:
                 nap = min(max(nap * 2, poll), 1.0) if notifies else poll
-            elif listening_idle and len(self.residents) > COMMIT_LIMIT:
+            elif self._idle and len(self.residents) > COMMIT_LIMIT:
                 await self._patiently(lambda: self.store.idle(self.worker, False))
-                listening_idle = False
+                self._idle = False
             await self._nap(nap, claims.next_due)
 
     def _is_full(self, room: int) -> bool:
@@ -503,24 +523,49 @@ class Owner:
 
     async def writing(self) -> None:
         """Commit what instances produce, in groups, for as long as this runs."""
-        while True:
-            await self._write.wait()
-            self._write.clear()
-            self._writing = True
+        try:
             while True:
-                self._gather(COMMIT_LIMIT)
-                group, self._coming = self._coming, Group()
-                if not group:
-                    break
-                await self._write_group(group)
-            self._writing = False
-            self._written.set()
+                await self._write.wait()
+                self._write.clear()
+                self._writing = True
+                await self._write_all()
+                self._writing = False
+                self._written.set()
+        finally:
+            if self._sending is not None:
+                self._sending.cancel()
+                await asyncio.gather(self._sending, return_exceptions=True)
 
-    async def _write_group(self, group: Group) -> None:
-        """Write a group, and meanwhile make the next one of what its instances have nothing to do with."""
-        self._held = {resident.id for resident, _, _ in group.written}
-        sending = asyncio.ensure_future(self._send(group))
-        sending.add_done_callback(lambda _: self._write.set())
+    async def _write_all(self) -> None:
+        """Write until nothing is left. While one group is written, the next one is made."""
+        self._gather(COMMIT_LIMIT)
+        group = self._dispatch()
+        while group is not None:
+            receipts = await self._until_sent(group)
+            # A large group goes first, so that the store has work while this process begins what the last one allows.
+            following = self._dispatch() if len(self._coming.written) >= PORTION else None
+            for receipt in receipts:
+                await self._conclude(receipt)
+            if following is None:
+                self._gather(COMMIT_LIMIT)
+                following = self._dispatch()
+            group = following
+
+    def _dispatch(self) -> Group | None:
+        """Send the group that was made; None where there is none."""
+        group, self._coming = self._coming, Group()
+        if not group:
+            self._sending = None
+            return None
+        self._sending = asyncio.ensure_future(self._send(group))
+        self._sending.add_done_callback(lambda _: self._write.set())
+        return group
+
+    async def _until_sent(self, group: Group) -> list[Receipt]:
+        """What became of the group, and meanwhile the turns of those whom it does not concern."""
+        sending = self._sending
+        assert sending is not None
+        self._held = group.held
         try:
             while not sending.done():
                 await self._write.wait()
@@ -529,11 +574,8 @@ class Owner:
                     self._gather(PORTION)
                     await asyncio.sleep(0)
         finally:
-            self._held = set()
-            if not sending.done():
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
-        sending.result()
+            self._held = frozenset()
+        return sending.result()
 
     def _gather(self, most: int) -> None:
         """Let up to `most` of those to whom something happened take their turn, for the group that comes next."""
@@ -563,14 +605,14 @@ class Owner:
                 coming.held.add(resident.id)
                 coming.written.append((resident, commit, commands))
 
-    async def _send(self, group: Group) -> None:
+    async def _send(self, group: Group) -> list[Receipt]:
         if group.settled:
             self._learn(await self._patiently(lambda: self.store.settle(self.worker, group.settled)))
         # Those given up since they took their turn stay where they were: a park follows, or has come before.
         written = [each for each in group.written if not each[0].gone]
         commits = [*group.commits, *(commit for _, commit, _ in written)]
         if not commits:
-            return
+            return []
         if self._new_programs:
             # A child's program is there before the child is.
             programs, self._new_programs = list(self._new_programs.values()), {}
@@ -585,42 +627,43 @@ class Owner:
             if len(commits) == 1:
                 raise
             log.error("group refused", error=str(error), hint="its instances are written one by one")
-            await self._one_by_one(commits, written)
-        else:
-            for resident, commit, commands in written:
-                self._written_one(resident, commit, commands, committed)
-            for commit in group.commits:
-                self._parked(commit.instance)
-            self._learn(committed)
-            await self._tell_joined(commits, committed)
-        if self._forgetful:
-            await self._read_back([resident for resident, _, _ in written if not resident.gone])
+            return await self._one_by_one(commits, written)
+        return [Receipt(committed, commits, written)]
 
-    async def _one_by_one(
-        self, commits: Sequence[Commit], written: Sequence[tuple[Resident, Commit, list[Any]]]
-    ) -> None:
+    async def _one_by_one(self, commits: Sequence[Commit], written: Sequence[Written]) -> list[Receipt]:
         """Write a refused group instance by instance, and park whichever the store refuses."""
-        owned = {commit.instance: (resident, commands) for resident, commit, commands in written}
+        owned = {commit.instance: (resident, commit, commands) for resident, commit, commands in written}
+        receipts: list[Receipt] = []
         for commit in commits:
+            mine = [owned[commit.instance]] if commit.instance in owned else []
             try:
                 committed = await self._patiently(lambda commit=commit: self.store.commit(self.worker, [commit]))
             except LeaseLost:
                 raise
             except StoreError as error:
-                reason = (
-                    f"the store refuses what it did: {error}".encode("ascii", "replace").decode().replace("\0", "?")
-                )
+                words = f"the store refuses what it did: {error}"
+                reason = words.encode("ascii", "replace").decode().replace("\0", "?")
                 park = Commit(instance=commit.instance, close=Park(reason=reason[:1000]))
-                if commit.instance in owned:
-                    self._forget(owned[commit.instance][0])
-                self._learn(await self._patiently(lambda park=park: self.store.commit(self.worker, [park])))
-                self._parked(commit.instance)
+                for resident, _, _ in mine:
+                    self._forget(resident)
+                committed = await self._patiently(lambda park=park: self.store.commit(self.worker, [park]))
+                receipts.append(Receipt(committed, [park], []))
                 continue
-            if commit.instance in owned:
-                resident, commands = owned[commit.instance]
-                self._written_one(resident, commit, commands, committed)
-            self._learn(committed)
-            await self._tell_joined([commit], committed)
+            receipts.append(Receipt(committed, [commit], mine))
+        return receipts
+
+    async def _conclude(self, receipt: Receipt) -> None:
+        """A group is durable: whoever waits is told, and what it asked for begins."""
+        committed = receipt.committed
+        self._learn(committed)
+        for resident, commit, commands in receipt.written:
+            self._written_one(resident, commit, commands, committed)
+        for commit in receipt.commits:
+            if isinstance(commit.close, Park):
+                self._parked(commit.instance)
+        await self._tell_joined(receipt.commits, committed)
+        if self._forgetful:
+            await self._read_back([resident for resident, _, _ in receipt.written if not resident.gone])
 
     def _produce(self, resident: Resident, now: float) -> Commit | None:
         """Let it take its turn; what it produced, or None if that is nothing."""
@@ -766,7 +809,7 @@ class Owner:
             timer = min(timer or math.inf, now + joining.LOOK_AFTER)
         return Release(due_at=timer)
 
-    def _written_one(self, resident: Resident, commit: Commit, commands: list[Any], committed: Committed) -> None:
+    def _written_one(self, resident: Resident, commit: Commit, commands: list[Command], committed: Committed) -> None:
         """A resident's commit is durable: what it asked for may start."""
         if resident.id in committed.lost:
             log.warning("instance lost", instance=resident.id, reason="another worker owns it now")
@@ -779,11 +822,14 @@ class Owner:
             case Ending() as ending:
                 self._forget(resident)
                 self._ended(resident.id, ending)
-                self._look.set()
+                self._made_room()
                 return
-            case Release() if resident.id not in committed.kept and not resident.claimed_again:
+            case Release(due_at=due_at) if resident.id not in committed.kept and not resident.claimed_again:
                 self._forget(resident)
-                self._look.set()
+                self._made_room()
+                if due_at is not None:
+                    # The next claim tells for how long there is nothing to do.
+                    self._look.set()
                 return
             case Release():
                 # Something arrived before it could be let go, or it was claimed again at once.
@@ -796,12 +842,17 @@ class Owner:
                 if not self._forgetful:
                     self._run(resident, command.call)
             else:
-                attempt = resident.attempts.pop(command.call.id, None)
+                attempt = resident.attempts.pop(cast(DropCall, command).call.id, None)
                 if attempt is not None:
                     self.executor.drop(attempt)
         if commit.starts and resident.children.unknown:
             self._background(self._join(resident))
         self._set_alarm(resident)
+
+    def _made_room(self) -> None:
+        """An instance has left: look for others, if some may be waiting or nobody announces them."""
+        if self._hungry or not (self.residents or self._idle):
+            self._look.set()
 
     async def _read_back(self, residents: Sequence[Resident]) -> None:
         """Take instances from the store again, as if this worker had just come by them."""

@@ -124,9 +124,7 @@ def begin_values(start: Any, program: LinkedProgram) -> tuple[Any, dict[str, Any
     cls: Any = program.cls
     made: Any = object.__new__(cls)
     made.__dict__.update(attributes)
-    # The first parameter is `self`, whatever its author called it.
-    first = program.program.functions[program.program.entry].params.split(",")[0].strip().rstrip("/").strip()
-    return made, {first: made, **arguments}
+    return made, {program.receiver: made, **arguments}
 
 
 def start_payload(attributes: dict[str, Any], arguments: dict[str, Any]) -> bytes:

@@ -134,6 +134,7 @@ class Claiming:
             instances=instances,
             calls=sorted(calls, key=lambda call: (-call.priority, call.due_at)),
             next_due=min((moment for moment in moments if moment is not None), default=None),
+            more_calls=bool(rows[0]["calls"]) and len(calls) >= call_room,
         )
 
     async def _recall(self, line: Line, worker: WorkerId) -> Claims | None:

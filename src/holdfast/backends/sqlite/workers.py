@@ -91,7 +91,8 @@ def claim(session: Session, worker: WorkerId, queues: Sequence[str], room: int, 
             instances = _claim_instances(session, worker, due, room, now)
             calls = _claim_calls(session, worker, due, call_room, now)
     next_due = _next_due(session, wanted, now, full=len(instances) >= room > 0)
-    return Claims(instances=instances, calls=calls, next_due=next_due)
+    more_calls = len(calls) >= call_room and any(head["kind"] != "instance" for head in due)
+    return Claims(instances=instances, calls=calls, next_due=next_due, more_calls=more_calls)
 
 
 def _claim_instances(
