@@ -32,6 +32,8 @@ class StoreTraits:
     """It pushes wake-ups between processes; where it does not, callers poll."""
     embedded: bool
     """It lives in this process's files: a caller without a worker may work itself."""
+    sees_changes: bool = False
+    """`changed` knows whether another process has written, so that callers may ask often; else they look now and then."""
     ephemeral: bool = False
     """It ends with this process."""
 
@@ -155,7 +157,7 @@ class Store(Protocol):
     async def notify(self, channels: Sequence[str]) -> None: ...
 
     async def changed(self) -> bool:
-        """Whether another process has written since the last call; cheap. Always True where that can't be told."""
+        """Whether another process has written since the last call; cheap. Always True where `traits.sees_changes` is not."""
         ...
 
     # --- workers

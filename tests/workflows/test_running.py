@@ -35,6 +35,12 @@ class Loop(Workflow):
 
 
 @workflow
+class Naps(Workflow):
+    async def run(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@workflow
 class Fan(Workflow):
     async def run(self, width: int) -> int:
         return sum(await asyncio.gather(*[add_one(n) for n in range(width)]))
@@ -108,6 +114,21 @@ async def test_an_idle_worker_is_quiet(postgres_url: str):
         begin, before = time.monotonic(), app.store.statements
         await asyncio.sleep(4)
         assert (app.store.statements - before) / (time.monotonic() - begin) <= 2
+
+
+async def test_behind_a_pooler_a_worker_looks_at_its_poll_interval(postgres_url: str):
+    # Such a store neither notifies nor can it tell whether anything has changed.
+    app = App("test", url=f"{postgres_url}{'&' if '?' in postgres_url else '?'}pgbouncer=true", poll_interval_ms=200)
+    async with app:
+        await app.start_worker().ready.wait()
+        assert await Loop().run(1) == 1
+        result = asyncio.ensure_future(Naps().run(3.5))
+        await asyncio.sleep(1)
+        begin, before = time.monotonic(), app.store.statements
+        await asyncio.sleep(2)
+        # The worker and the client that waits look five times a second each.
+        assert (app.store.statements - before) / (time.monotonic() - begin) <= 14
+        assert await result is None
 
 
 async def test_a_wide_gather_is_few_rows(working: App):

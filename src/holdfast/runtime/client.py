@@ -42,6 +42,8 @@ log = get_logger("holdfast.client")
 
 FALLBACK_POLL = 2.0
 """Seconds after which a waiting client looks for itself, in case an announcement was lost."""
+GLANCE = 0.02
+"""Seconds between two questions whether another process has written, to a store that knows."""
 CHECK_LIMIT = 500
 """Instances looked at in one statement."""
 
@@ -215,7 +217,9 @@ class Client:
     async def _watch(self) -> None:
         """Look at what is waited for, when told so and now and then."""
         notifies = self.store.traits.notifies
-        nap = FALLBACK_POLL if notifies else min(self.poll_interval, 0.02)
+        nap = FALLBACK_POLL if notifies else self.poll_interval
+        if not notifies and self.store.traits.sees_changes:
+            nap = min(nap, GLANCE)
         while True:
             ids: list[InstanceId] = []
             try:

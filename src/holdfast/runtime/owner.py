@@ -63,7 +63,7 @@ COMMIT_LIMIT = 500
 EVICT_AFTER = 1.0
 """An instance that waits longer than so many seconds leaves memory."""
 GLANCE = 0.01
-"""Seconds between two looks at whether another process has written, where the store cannot say so; it costs microseconds."""
+"""Seconds between two questions whether another process has written, to a store that knows; each costs microseconds."""
 RECOVERY_LIMIT = 10
 """Takeovers in a row without a step after which an instance is taken for the cause, and parked."""
 PORTION = 50
@@ -258,9 +258,9 @@ class Owner:
 
     async def _nap(self, nap: float, next_due: float | None) -> None:
         """Wait until something may have changed: told so, a moment has come, or another process has written."""
-        notifies = self.store.traits.notifies
+        glances = not self.store.traits.notifies and self.store.traits.sees_changes
         begin = time.monotonic()
-        deadline = begin + (nap if notifies else min(nap, GLANCE))
+        deadline = begin + (min(nap, GLANCE) if glances else nap)
         due: list[Callable[[], None]] = []
         if next_due is not None:
             due.append(self.clock.call_at(next_due, self.look))
@@ -268,7 +268,7 @@ class Owner:
         try:
             while True:
                 left = deadline - time.monotonic()
-                if left <= 0 and (notifies or await self._patiently(self.store.changed)):
+                if left <= 0 and (not glances or await self._patiently(self.store.changed)):
                     if self.residents:
                         self._mail.set()
                     return

@@ -53,7 +53,7 @@ class SqliteStore:
 
     @property
     def traits(self) -> StoreTraits:
-        return StoreTraits(name="sqlite", notifies=False, embedded=True, ephemeral=self._memory)
+        return StoreTraits(name="sqlite", notifies=False, embedded=True, sees_changes=True, ephemeral=self._memory)
 
     @property
     def statements(self) -> int:
