@@ -21,7 +21,6 @@ from holdfast.errors import (
     WorkflowParked,
 )
 from holdfast.ids import InstanceId, uuid7
-from holdfast.logs import get_logger
 from holdfast.model.call import message_key
 from holdfast.model.instance import (
     Delivery,
@@ -34,11 +33,11 @@ from holdfast.model.instance import (
 )
 from holdfast.ports import Store
 from holdfast.registry import Registry
+from holdfast.runtime.patience import patiently
 from holdfast.runtime.resident import entries_of, start_payload
 from holdfast.workflow import Run, Workflow, definition_of
 
 R = TypeVar("R")
-log = get_logger("holdfast.client")
 
 FALLBACK_POLL = 2.0
 """Seconds after which a waiting client looks for itself, in case an announcement was lost."""
@@ -249,13 +248,16 @@ class Client:
             return True
 
     async def _patiently_check(self, ids: list[InstanceId]) -> None:
-        try:
-            await self._check(ids)
-        except StoreError as error:
-            log.warning("store unavailable", error=str(error), retry_in=1.0)
-            await asyncio.sleep(1.0)
-            self._woken.set()
-            self._announced = True
+        async def check() -> None:
+            try:
+                await self._check(ids)
+            except StoreError:
+                # What is announced during an outage is lost, so that all are looked at after it.
+                self._announce("")
+                raise
+
+        # Nobody else would look for those who wait, so that whatever the store says, this goes on.
+        await patiently(check, first=1.0, longest=1.0, trouble=StoreError)
 
     def _announce(self, _: str) -> None:
         self._announced = True
