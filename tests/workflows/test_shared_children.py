@@ -170,7 +170,7 @@ async def test_an_ending_nobody_could_tell_of_is_found_by_looking(app):
     async def dead(*_: object) -> None:
         pass
 
-    owner._tell_joined = dead
+    owner.joiner.tell = dead
     parent = await Runs().start("kid")
     async with asyncio.timeout(20):
         while len(await parent.history()) < 2:

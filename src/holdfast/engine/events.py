@@ -15,7 +15,7 @@ class PendingCall:
     id: int
     name: str
     payload: Any
-    """Encoded arguments: `[args, kwargs]`; of a child: its encoded attributes and arguments."""
+    """Encoded arguments: `[args, kwargs]`; of a child: `[attributes, arguments]`, with which it starts."""
     options: CallOptions = DEFAULT_OPTIONS
     attempt: int = 1
     due_at: float | None = None

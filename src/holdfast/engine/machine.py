@@ -464,7 +464,7 @@ class Machine(Waiting):
         call = PendingCall(
             id,
             item.workflow,
-            {"self": encode({**cast("dict[str, Any]", item.instance.__dict__)}), "args": encode(item.bound)},
+            encode([cast("dict[str, Any]", item.instance.__dict__), item.bound]),
             # The id follows from the parent and the call, so that asking twice starts one.
             child={**item.options, "id": item.id or f"{self.instance}.{id}"},
         )

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from holdfast.codec import decode, dumps, encode, loads
-from holdfast.engine import Change, Command, Entries, LinkedProgram, Machine, Note, Saver, fold, load, read
+from holdfast.codec import Tree, decode, dumps, encode, loads
+from holdfast.engine import Change, Entries, LinkedProgram, Machine, Note, Saver, fold, load, read
 from holdfast.errors import DecodeError
 from holdfast.model.instance import Claimed, Step
 from holdfast.runtime.executor import Attempt
@@ -35,8 +35,6 @@ class Resident:
         self.consumed: list[str] = []
         self.seen: set[str] = set()
         """Inbox rows folded in and not yet known to be deleted."""
-        self.commands: list[Command] = []
-        """What starts once the present commit is written."""
         self.sends = 0
         self.children = Children()
         self.timer: float | None = None
@@ -129,4 +127,9 @@ def begin_values(start: Any, program: LinkedProgram) -> tuple[Any, dict[str, Any
 
 def start_payload(attributes: dict[str, Any], arguments: dict[str, Any]) -> bytes:
     """Row 0 of a journal: the workflow object's attributes and the arguments of `run`."""
-    return dumps({"start": encode([attributes, arguments])})
+    return start_row(encode([attributes, arguments]))
+
+
+def start_row(start: Tree) -> bytes:
+    """Row 0 of a journal, from what `begin_values` reads: the encoded list of attributes and arguments."""
+    return dumps({"start": start})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from holdfast.clock import Clock
@@ -13,11 +13,12 @@ from holdfast.errors import LeaseLost, StoreUnavailable
 from holdfast.ids import InstanceId, WorkerId, uuid7
 from holdfast.logs import get_logger
 from holdfast.model.instance import Ending
-from holdfast.ports import WORK_CHANNEL, Beat, Enlistment, Store, inbox_channel
+from holdfast.ports import WORK_CHANNEL, Enlistment, Store, inbox_channel
 from holdfast.registry import Registry
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.heartbeat import Heartbeat
 from holdfast.runtime.owner import Owner
+from holdfast.runtime.patience import patiently
 from holdfast.settings import Settings
 
 log = get_logger("holdfast.worker")
@@ -93,27 +94,23 @@ class Worker:
             return
         lost = asyncio.Event()
 
-        def beat(news: Beat) -> None:
-            owner.other_workers = max(0, news.workers - 1)
-            owner.ask_for_taken()
-
         heart = Heartbeat(
             id,
             store=self.store,
             clock=self.clock,
             lease=self.settings.lease_seconds,
-            beat=beat,
+            beat=owner.heard,
             lost=lost.set,
         )
         unlisten = [
             await self.store.listen(WORK_CHANNEL, owner.look),
-            await self.store.listen(inbox_channel(id), owner.mail),
+            await self.store.listen(inbox_channel(id), owner.mail.look),
         ]
         heart.start()
         log.info("worker started", worker=id, queues=self.settings.queues, concurrency=executor.concurrency)
         self.ready.set()
         retire = True
-        parts = [owner.claiming(), owner.writing(), owner.reading_mail(), *map(_keep_up, self._services)]
+        parts = [*owner.parts(), *map(_keep_up, self._services)]
         tasks = [asyncio.ensure_future(part) for part in parts]
         work = asyncio.gather(*tasks)
         try:
@@ -135,29 +132,24 @@ class Worker:
 
     async def _enlist(self, id: WorkerId, owner: Owner) -> bool:
         """Take up a lease; False if it was told to stop before the store could be reached."""
-        pause = 0.1
-        while True:
-            try:
-                await self.store.enlist(
-                    Enlistment(
-                        id=id,
-                        host=socket.gethostname(),
-                        pid=os.getpid(),
-                        queues=owner.queues,
-                        lease=self.settings.lease_seconds,
-                        now=self.clock.now(),
-                    )
+
+        def enlist() -> Awaitable[None]:
+            return self.store.enlist(
+                Enlistment(
+                    id=id,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    queues=owner.claiming.queues,
+                    lease=self.settings.lease_seconds,
+                    now=self.clock.now(),
                 )
-                return True
-            except StoreUnavailable as error:
-                log.warning("store unavailable", error=str(error), retry_in=pause)
-                try:
-                    async with asyncio.timeout(pause):
-                        await self._stopping.wait()
-                except TimeoutError:
-                    pause = min(pause * 2, 5.0)
-                else:
-                    return False
+            )
+
+        try:
+            await patiently(enlist, first=0.1, longest=5.0, stopping=self._stopping)
+        except StoreUnavailable:
+            return False
+        return True
 
     async def _until_over(self, work: asyncio.Future[Any], lost: asyncio.Event) -> None:
         """Return when it should stop or has lost its lease; raise what its parts raise."""
@@ -172,9 +164,7 @@ class Worker:
 
     async def _drain(self, owner: Owner) -> None:
         """Start nothing new, let what runs come to its end, and write it down."""
-        owner.draining = True
-        owner.executor.waiting.clear()
-        owner.look()
+        owner.drain()
         if self._at_once.is_set() or self.settings.drain_seconds == 0:
             return
         log.info("worker drains", running=owner.executor.load)

@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import replace
 
 from holdfast.clock import Clock
-from holdfast.codec import dumps
 from holdfast.errors import CompileError, DecodeError, StoreUnavailable
 from holdfast.ids import InstanceId, uuid7
 from holdfast.logs import get_logger
 from holdfast.model.instance import Delivery, DeliveryKind, InstanceView, ScheduleRow, Start, Status
 from holdfast.ports import Store
 from holdfast.registry import Registry
+from holdfast.runtime.resident import start_row
 from holdfast.schedules.spec import Firing, Overlap, Spec, instance_id
 from holdfast.workflow import WORKFLOWS, definition_of
 
@@ -155,7 +155,7 @@ def start_of(schedule: str, spec: Spec, program: str, tick: float, *, due_at: fl
         id=InstanceId(instance_id(schedule, tick)),
         name=spec.workflow,
         program=program,  # type: ignore[arg-type]
-        input=dumps({"start": spec.inputs}),
+        input=start_row(spec.inputs),
         created_at=now,
         due_at=due_at,
         queue=spec.queue,

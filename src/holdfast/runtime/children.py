@@ -1,0 +1,87 @@
+"""Children that others have started: find out which they are, and tell those that joined them of their ends.
+
+Acts as `joining` decides. Starts and cancels nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from holdfast.clock import Clock
+from holdfast.ids import InstanceId
+from holdfast.model.instance import Commit, Committed, Delivery
+from holdfast.ports import Store
+from holdfast.runtime import joining
+from holdfast.runtime.patience import patiently
+from holdfast.runtime.resident import Resident
+
+
+class Joiner:
+    """Brings the outcomes of shared children to parents: `mail` and `look` are called when inboxes got something.
+
+    `stir` is called for a parent once all of its children are known.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        stir: Callable[[Resident], None],
+        mail: Callable[[], None],
+        look: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._stir = stir
+        self._mail = mail
+        self._look = look
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it finds out about somebody's children."""
+        return bool(self._tasks)
+
+    def join(self, resident: Resident) -> None:
+        """Find out which of its children others have started, and see to it that it hears of their ends."""
+        task = asyncio.ensure_future(self._join(resident))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def tell(self, commits: Sequence[Commit], committed: Committed) -> None:
+        """Tell parents that have joined what has ended with these commits."""
+        await self._hand_over(joining.outcomes(commits, committed.waiters, self._clock.now()))
+
+    async def _join(self, resident: Resident) -> None:
+        children, machine = resident.children, resident.machine
+        calls = [machine.calls[id] for id in children.unknown if id in machine.calls]
+        ids = [InstanceId(call.child_id) for call in calls]
+        views = {view.id: view for view in await patiently(lambda: self._store.view(ids))}
+        told: list[Delivery] = []
+        for call, id in zip(calls, ids, strict=True):
+            view = views.get(id)
+            if view is not None and joining.is_own(resident.id, call.id, view):
+                continue
+            error = joining.refusal(resident.id, call, view)
+            if error is None:
+                # First ask to be told, then look: an end in between is seen, or told.
+                word = joining.word_of(resident.id, call.id)
+                (view,) = await patiently(lambda id=id, word=word: self._store.view([id], waiter=word)) or (None,)
+                error = joining.refusal(resident.id, call, view)
+            if error is not None:
+                told.append(joining.refused(resident.id, call, error, self._clock.now()))
+            elif view is not None and view.status.ended:
+                told.append(joining.outcome(resident.id, call.id, view, self._clock.now()))
+            children.joined.add(call.id)
+        children.unknown.difference_update(call.id for call in calls)
+        await self._hand_over(told)
+        # It may sleep now.
+        self._stir(resident)
+
+    async def _hand_over(self, deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            await patiently(lambda: self._store.deliver(deliveries))
+            self._mail()
+            self._look()

@@ -1,0 +1,115 @@
+"""Mail: what arrives in the inboxes of residents, read and folded into their machines. Deletes nothing: commits do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from holdfast.clock import Clock
+from holdfast.codec import decode, loads
+from holdfast.errors import CodecError
+from holdfast.ids import InstanceId, WorkerId
+from holdfast.model.instance import Delivery, DeliveryKind
+from holdfast.ports import Store
+from holdfast.retry import jitter_chance
+from holdfast.runtime.patience import patiently
+from holdfast.runtime.resident import Resident
+
+
+class Mail:
+    """The inbox of one worker. `stir` is called for whom something came, `abandon` for whom it cannot be read."""
+
+    def __init__(
+        self,
+        worker: WorkerId,
+        *,
+        store: Store,
+        clock: Clock,
+        residents: Mapping[InstanceId, Resident],
+        stir: Callable[[Resident], None],
+        abandon: Callable[[Resident, str], None],
+    ) -> None:
+        self._worker = worker
+        self._store = store
+        self._clock = clock
+        self._residents = residents
+        self._stir = stir
+        self._abandon = abandon
+        self._look = asyncio.Event()
+        self._spent: set[tuple[InstanceId, str]] = set()
+        """Inbox rows consumed since the inbox was last asked for: the answer may still hold them."""
+        self._reading = False
+
+    def look(self, _: str = "") -> None:
+        """There may be something in the inbox."""
+        self._look.set()
+
+    def spend(self, resident: Resident, rows: Sequence[str]) -> None:
+        """A commit has consumed these rows."""
+        resident.seen.difference_update(rows)
+        self._spent.update([(resident.id, id) for id in rows])
+
+    @property
+    def busy(self) -> bool:
+        """Whether the inbox is read, or about to be."""
+        return self._reading or self._look.is_set()
+
+    async def read(self) -> None:
+        """Fold in what arrives in inboxes, for as long as this runs."""
+        while True:
+            await self._look.wait()
+            self._look.clear()
+            if not self._residents:
+                continue
+            self._reading = True
+            await self._read_once()
+            self._reading = False
+
+    async def _read_once(self) -> None:
+        self._spent.clear()
+        for row in await patiently(lambda: self._store.take_inbox(self._worker)):
+            resident = self._residents.get(row.instance)
+            if resident is None or row.id in resident.seen or (row.instance, row.id) in self._spent:
+                continue
+            resident.seen.add(row.id)
+            resident.consumed.append(row.id)
+            try:
+                trouble = fold(resident, row, now=self._clock.now(), chance=jitter_chance())
+            except Exception as error:  # noqa: BLE001 - decoding runs what users registered
+                trouble = f"what came for it cannot be read here: {type(error).__name__}: {error}"
+            if trouble is not None:
+                self._abandon(resident, trouble)
+            self._stir(resident)
+
+
+def fold(resident: Resident, row: Delivery, *, now: float, chance: float) -> str | None:
+    """Tell the machine what a row brings; why that is impossible here, if it is."""
+    machine = resident.machine
+    machine.now = max(machine.now, now)
+    match row.kind:
+        case DeliveryKind.CANCEL:
+            # A parent that gives up its call names it: that concerns only the child which this very call started.
+            claimed = resident.claimed
+            if row.key in ("", f"{claimed.parent}:{claimed.parent_call}"):
+                machine.cancel()
+        case DeliveryKind.MESSAGE:
+            machine.message(row.key, loads(row.payload))
+        case DeliveryKind.RESULT:
+            try:
+                return _fold_result(resident, int(row.key), loads(row.payload), chance)
+            except (CodecError, KeyError, ValueError, TypeError) as error:
+                return f"a result for it cannot be read here: {error}"
+    return None
+
+
+def _fold_result(resident: Resident, call: int, result: Any, chance: float) -> str | None:
+    if "missing" in result:
+        reason = f"no action {result['missing']!r} is defined on the worker that took its call"
+        return f"{reason}; import its module there, then retry the instance"
+    if "value" in result:
+        resident.machine.call_done(call, result["value"], decode(result["value"]))
+    else:
+        error = decode(result["error"])
+        resident.machine.call_failed(call, error, result["error"], chance=chance)
+    return None

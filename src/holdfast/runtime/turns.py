@@ -1,0 +1,289 @@
+"""Turns: let an instance go on, and decide what of that is to be written and what is to begin. Does no I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from holdfast.codec import dumps, encode_exception
+from holdfast.engine import Change, DropCall, Ended, Note, PendingCall, Send, StartCall
+from holdfast.errors import EncodeError, HoldfastError
+from holdfast.ids import InstanceId, ProgramHash
+from holdfast.model.instance import (
+    Commit,
+    Delivery,
+    DeliveryKind,
+    Ending,
+    Release,
+    SpilledCall,
+    Start,
+    Status,
+    Step,
+)
+from holdfast.runtime import joining
+from holdfast.runtime.resident import Resident, start_row
+
+EVICT_AFTER = 1.0
+"""An instance that waits longer than so many seconds leaves memory."""
+
+
+Begun = StartCall | DropCall
+"""What of a turn the worker does itself, in memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a turn needs to know of the worker."""
+
+    history_steps: int
+    """How many steps of history are kept."""
+    spills: Callable[[PendingCall, int], bool]
+    """Whether a call goes to other workers, when this turn has begun so many here already."""
+    program_of: Callable[[str], ProgramHash]
+    """The program with which a child of that workflow begins. Raises HoldfastError."""
+
+
+class _Asked:
+    """What the machine has asked for in a turn, sorted by what becomes of it."""
+
+    __slots__ = ("commands", "deliveries", "notes", "recalled", "spilled", "starts")
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+        self.commands: list[Begun] = []
+        """What this worker does itself, once the turn is written."""
+        self.starts: list[Start] = []
+        self.deliveries: list[Delivery] = []
+        self.spilled: list[SpilledCall] = []
+        self.recalled: list[str] = []
+
+
+def take_turn(resident: Resident, now: float, terms: Terms) -> tuple[Commit | None, Sequence[Begun]]:
+    """Let it take its turn: what is to be written, and the commands that wait for that.
+
+    Without a commit nothing is to be written, and the commands, if there are any, begin at once.
+    """
+    machine = resident.machine
+    machine.turn(now)
+    asked = _Asked()
+    _collect(resident, asked, now, terms)
+    first_turn, resident.begun = not resident.begun, True
+    if first_turn and _begins_at_once(resident, asked):
+        # A beginning that follows from row 0 alone needs no row of its own: after a crash it is the same again.
+        machine.notes = asked.notes
+        return None, asked.commands
+    close: Ending | Release | None = None
+    steps: list[Step] = []
+    trim: int | None = None
+    if machine.ended is None:
+        try:
+            change = resident.saver.change()
+        except EncodeError as error:
+            machine.ended = Ended("failed", encode_exception(error))
+        else:
+            if change or asked.notes:
+                steps.append(resident.step(change, asked.notes, now))
+                trim = resident.trim_below(terms.history_steps)
+            if not asked.commands:
+                close = _release(resident, now)
+    if machine.ended is not None:
+        close = _end(resident, machine.ended, asked, now)
+        steps.append(resident.step(_NOTHING, asked.notes, now))
+    consumed, resident.consumed = resident.consumed, []
+    if not (steps or close or consumed):
+        return None, ()
+    commit = Commit(
+        instance=resident.id,
+        steps=steps,
+        close=close,
+        consumed=consumed,
+        starts=asked.starts,
+        deliveries=asked.deliveries,
+        spilled=asked.spilled,
+        recalled=asked.recalled,
+        trim_below=trim,
+    )
+    return commit, asked.commands
+
+
+def _collect(resident: Resident, asked: _Asked, now: float, terms: Terms) -> None:
+    """What the machine asks for, also in the turns it takes because of what became of that."""
+    machine = resident.machine
+    while True:
+        commands, machine.commands = machine.commands, []
+        asked.notes += machine.notes
+        machine.notes = []
+        for command in commands:
+            match command:
+                case StartCall(call):
+                    if call.id in machine.calls:
+                        _start(resident, command, asked, now, terms)
+                case DropCall(call):
+                    _drop(resident, command, asked, now)
+                case Send():
+                    asked.deliveries.append(_sent(resident, command, now))
+                case _:
+                    assert_never(command)
+        if not machine.ready:
+            asked.notes += machine.notes
+            machine.notes = []
+            return
+        # A child that could not be started has failed its call at once.
+        machine.turn(now)
+
+
+def _start(resident: Resident, command: StartCall, asked: _Asked, now: float, terms: Terms) -> None:
+    """A call is made: here, by another worker, or as an instance of its own."""
+    call = command.call
+    if call.child is not None:
+        try:
+            start = _child(resident, call, terms.program_of(call.name), now)
+        except HoldfastError as error:
+            # The parent hears of it where it awaits the child.
+            resident.machine.call_failed(call.id, error, encode_exception(error))
+            return
+        asked.notes.append(("child", {"call": call.id, "name": call.name, "instance": start.id}))
+        asked.starts.append(start)
+        if joining.may_be_anothers(resident.id, call):
+            resident.children.unknown.add(call.id)
+        return
+    asked.notes.append(("call", {"call": call.id, "name": call.name, "args": call.payload, "attempt": call.attempt}))
+    call.spilled = terms.spills(call, len(asked.commands))
+    if call.spilled:
+        resident.machine.touched_calls.add(call.id)
+        asked.spilled.append(_spilled(resident, call, now))
+    else:
+        asked.commands.append(command)
+
+
+def _drop(resident: Resident, command: DropCall, asked: _Asked, now: float) -> None:
+    """A call is given up, wherever it runs."""
+    call = command.call
+    asked.notes.append(("dropped", {"call": call.id, "name": call.name}))
+    if call.child is not None:
+        asked.deliveries.append(_cancel(resident, call, now))
+    elif call.spilled:
+        asked.recalled.append(_attempt_id(resident, call))
+    else:
+        asked.commands.append(command)
+
+
+def _begins_at_once(resident: Resident, asked: _Asked) -> bool:
+    machine = resident.machine
+    if not machine.code.prompt or machine.ended is not None or resident.consumed:
+        return False
+    if asked.starts or asked.spilled or asked.deliveries:
+        return False
+    return len(asked.commands) == 1 and isinstance(asked.commands[0], StartCall)
+
+
+def _release(resident: Resident, now: float) -> Release | None:
+    """Letting go of an instance that only waits, for longer than a moment."""
+    if resident.attempts:
+        return None
+    timer = resident.machine.next_timer
+    if timer is not None and timer - now < EVICT_AFTER:
+        return None
+    if resident.children.unknown:
+        return None
+    if resident.children.joined and resident.children.joined & resident.machine.calls.keys():
+        timer = min(timer or math.inf, now + joining.LOOK_AFTER)
+    return Release(due_at=timer)
+
+
+def _end(resident: Resident, ended: Ended, asked: _Asked, now: float) -> Ending:
+    """It has ended: its parent hears of it, and of what it asked for in this turn, only what nobody waits for remains."""
+    # Children that somebody waited for are pointless now; those that were only started are not.
+    awaited = [call for call in resident.machine.calls.values() if call.child is not None and call.branch >= 0]
+    pointless = {call.child_id for call in awaited}
+    asked.starts = [start for start in asked.starts if start.id not in pointless]
+    asked.spilled, asked.commands = [], []
+    status = _STATUSES[ended.kind]
+    asked.notes.append(("ended", {"status": status.value}))
+    asked.deliveries += _tell_parent(resident, ended, now)
+    asked.deliveries += [_cancel(resident, call, now) for call in awaited]
+    return Ending(status=status, payload=dumps(ended.tree))
+
+
+_NOTHING = Change()
+_STATUSES = {"done": Status.DONE, "failed": Status.FAILED, "cancelled": Status.CANCELLED}
+
+
+def _child(resident: Resident, call: PendingCall, program: ProgramHash, now: float) -> Start:
+    """A child's start; its id follows from the parent and the call, so that asking twice starts one."""
+    options = call.child
+    assert options is not None
+    return Start(
+        id=InstanceId(call.child_id),
+        name=call.name,
+        program=program,
+        input=start_row(call.payload),
+        created_at=now,
+        due_at=now + float(options.get("delay", 0.0)),
+        queue=options.get("queue", resident.claimed.queue),
+        priority=options.get("priority", 0),
+        parent=resident.id,
+        parent_call=str(call.id),
+        tags=options.get("tags", ""),
+    )
+
+
+def _tell_parent(resident: Resident, ended: Ended, now: float) -> list[Delivery]:
+    claimed = resident.claimed
+    if claimed.parent is None or claimed.parent_call is None:
+        return []
+    result = {"value": ended.tree} if ended.kind == "done" else {"error": ended.tree}
+    return [
+        Delivery(
+            id=f"{resident.id}:end",
+            instance=claimed.parent,
+            kind=DeliveryKind.RESULT,
+            key=claimed.parent_call,
+            payload=dumps(result),
+            at=now,
+        )
+    ]
+
+
+def _sent(resident: Resident, command: Send, now: float) -> Delivery:
+    resident.sends += 1
+    return Delivery(
+        id=f"{resident.id}:s{resident.seq}:{resident.sends}",
+        instance=InstanceId(command.instance),
+        kind=DeliveryKind.CANCEL if command.key is None else DeliveryKind.MESSAGE,
+        key=command.key or "",
+        payload=dumps(command.payload),
+        at=now,
+    )
+
+
+def _cancel(resident: Resident, call: PendingCall, now: float) -> Delivery:
+    """What tells a child that this call of it is given up."""
+    id = f"{resident.id}:{call.id}"
+    return Delivery(
+        id=f"{id}:cancel",
+        instance=InstanceId(call.child_id),
+        kind=DeliveryKind.CANCEL,
+        key=id,
+        payload=b"null",
+        at=now,
+    )
+
+
+def _spilled(resident: Resident, call: PendingCall, now: float) -> SpilledCall:
+    return SpilledCall(
+        id=_attempt_id(resident, call),
+        instance=resident.id,
+        call=str(call.id),
+        name=call.name,
+        queue=call.options.queue or resident.claimed.queue,
+        payload=dumps({"args": call.payload, "timeout": call.options.timeout}),
+        due_at=now,
+        attempt=call.attempt,
+    )
+
+
+def _attempt_id(resident: Resident, call: PendingCall) -> str:
+    return f"{resident.id}:{call.id}:{call.attempt}"

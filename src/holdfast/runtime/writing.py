@@ -1,0 +1,283 @@
+"""Writing: what instances produce, committed in groups. One writer a worker; takes no turn itself, begins nothing.
+
+It never waits on a timer to fill a batch: what came in while one commit was under way makes the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from holdfast.clock import Clock
+from holdfast.errors import LeaseLost, StoreError
+from holdfast.ids import InstanceId, WorkerId
+from holdfast.logs import get_logger
+from holdfast.model.instance import Commit, Committed, Park
+from holdfast.ports import Settled, Store
+from holdfast.runtime.patience import patiently
+from holdfast.runtime.resident import Resident
+from holdfast.runtime.turns import Begun
+
+log = get_logger("holdfast.worker")
+
+COMMIT_LIMIT = 500
+"""Instances in one commit: enough to amortise it, few enough that the others need not wait long."""
+PORTION = 50
+"""Turns taken at a stretch while a group is being written, so that its end is noticed in time."""
+
+
+Written = tuple[Resident, Commit, Sequence[Begun]]
+"""A resident with what it produced, and the commands that wait for that to be durable."""
+
+
+@dataclass(slots=True)
+class Group:
+    """What is written together."""
+
+    settled: list[Settled] = field(default_factory=list[Settled])
+    commits: list[Commit] = field(default_factory=list[Commit])
+    """Of instances given up: their parks."""
+    written: list[Written] = field(default_factory=list[Written])
+    held: set[InstanceId] = field(default_factory=set[InstanceId])
+
+    def __bool__(self) -> bool:
+        return bool(self.settled or self.commits or self.written)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was written, and the store's answer."""
+
+    committed: Committed
+    commits: Sequence[Commit]
+    written: Sequence[Written]
+
+
+class Holder(Protocol):
+    """Who holds the residents, as the writer sees it."""
+
+    def turn(self, resident: Resident, now: float) -> Written | None:
+        """Let it take its turn; None if there is nothing to write."""
+        ...
+
+    def abandon(self, resident: Resident, reason: str) -> None:
+        """Let go of it, and park it."""
+        ...
+
+    def forget(self, resident: Resident) -> None:
+        """Let go of it."""
+        ...
+
+    async def prepare(self) -> None:
+        """Store what must be there before the next commit."""
+        ...
+
+    def announce(self, committed: Committed) -> None:
+        """Tell whoever waits for what a commit did."""
+        ...
+
+    async def conclude(self, receipt: Receipt) -> None:
+        """A group is durable: what it asked for begins."""
+        ...
+
+
+class Writer:
+    """Has residents take their turns, and writes what they produce."""
+
+    def __init__(self, worker: WorkerId, holder: Holder, *, store: Store, clock: Clock) -> None:
+        self.commits = 0
+        """How many groups it has sent."""
+        self._worker = worker
+        self._holder = holder
+        self._store = store
+        self._clock = clock
+        self._stirred: dict[InstanceId, Resident] = {}
+        self._parks: list[Commit] = []
+        self._settled: list[Settled] = []
+        self._coming = Group()
+        self._sending: asyncio.Future[list[Receipt]] | None = None
+        self._held: AbstractSet[InstanceId] = frozenset()
+        """Of the group that is being written: their next turn waits for the end of that."""
+        self._wake = asyncio.Event()
+        self._wrote = asyncio.Event()
+        self._writing = False
+
+    # --- what is to be written
+
+    def stir(self, resident: Resident) -> None:
+        """Something happened to it: it takes its turn with the next commit."""
+        if not resident.gone:
+            self._stirred[resident.id] = resident
+            self._wake.set()
+
+    def park(self, id: InstanceId, reason: str) -> None:
+        """An instance is given up."""
+        self._parks.append(Commit(instance=id, close=Park(reason=reason)))
+        self._wake.set()
+
+    def settle(self, settled: Settled) -> None:
+        """A call of another's instance has its outcome."""
+        self._settled.append(settled)
+        self._wake.set()
+
+    def forget(self, id: InstanceId) -> None:
+        """This instance takes no turn any more."""
+        self._stirred.pop(id, None)
+
+    def forget_all(self) -> None:
+        """Write nothing of what came before."""
+        self._stirred.clear()
+        self._settled.clear()
+        self._parks.clear()
+        self._coming = Group()
+
+    def is_stirred(self, id: InstanceId) -> bool:
+        """Whether its turn is to come."""
+        return id in self._stirred
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being written, or waits for that."""
+        return bool(self._writing or self._stirred or self._parks or self._settled or self._coming)
+
+    async def wrote(self) -> None:
+        """Return when, from now on, everything has been written once."""
+        self._wrote.clear()
+        await self._wrote.wait()
+
+    # --- writing it
+
+    async def write(self) -> None:
+        """Commit what instances produce, in groups, for as long as this runs."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                self._writing = True
+                await self._write_all()
+                self._writing = False
+                self._wrote.set()
+        finally:
+            if self._sending is not None:
+                self._sending.cancel()
+                await asyncio.gather(self._sending, return_exceptions=True)
+
+    async def _write_all(self) -> None:
+        """Write until nothing is left. While one group is written, the next one is made."""
+        self._gather(COMMIT_LIMIT)
+        group = self._dispatch()
+        while group is not None:
+            receipts = await self._until_sent(group)
+            # A large group goes first, so that the store has work while this process begins what the last one allows.
+            following = self._dispatch() if len(self._coming.written) >= PORTION else None
+            for receipt in receipts:
+                self._holder.announce(receipt.committed)
+                await self._holder.conclude(receipt)
+            if following is None:
+                self._gather(COMMIT_LIMIT)
+                following = self._dispatch()
+            group = following
+
+    def _gather(self, most: int) -> None:
+        """Let up to `most` of those to whom something happened take their turn, for the group that comes next."""
+        coming = self._coming
+        coming.settled += self._settled
+        self._settled = []
+        coming.commits += self._parks
+        self._parks = []
+        now = self._clock.now()
+        turn, written, held, coming_held = self._holder.turn, coming.written, self._held, coming.held
+        for resident in list(islice(self._stirred.values(), most + len(held) + len(coming_held))):
+            if most == 0 or len(written) >= COMMIT_LIMIT:
+                self._wake.set()
+                return
+            id = resident.id
+            if id in held or id in coming_held:
+                continue
+            most -= 1
+            del self._stirred[id]
+            try:
+                produced = turn(resident, now)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # noqa: BLE001 - one instance's trouble must never be another's
+                self._holder.abandon(resident, f"its turn failed here: {type(error).__name__}: {error}")
+                continue
+            if produced is not None:
+                coming_held.add(id)
+                written.append(produced)
+
+    def _dispatch(self) -> Group | None:
+        """Send the group that was made; None where there is none."""
+        group, self._coming = self._coming, Group()
+        if not group:
+            self._sending = None
+            return None
+        self._sending = asyncio.ensure_future(self._send(group))
+        self._sending.add_done_callback(lambda _: self._wake.set())
+        return group
+
+    async def _until_sent(self, group: Group) -> list[Receipt]:
+        """What became of the group, and meanwhile the turns of those whom it does not concern."""
+        sending = self._sending
+        assert sending is not None
+        self._held = group.held
+        try:
+            while not sending.done():
+                await self._wake.wait()
+                self._wake.clear()
+                if not sending.done():
+                    self._gather(PORTION)
+                    await asyncio.sleep(0)
+        finally:
+            self._held = frozenset()
+        return sending.result()
+
+    async def _send(self, group: Group) -> list[Receipt]:
+        if group.settled:
+            self._holder.announce(await patiently(lambda: self._store.settle(self._worker, group.settled)))
+        # Those given up since they took their turn stay where they were: a park follows, or has come before.
+        written = [each for each in group.written if not each[0].gone]
+        commits = [*group.commits, *(commit for _, commit, _ in written)]
+        if not commits:
+            return []
+        await self._holder.prepare()
+        self.commits += 1
+        try:
+            committed = await self._commit(commits)
+        except LeaseLost:
+            raise
+        except StoreError as error:
+            if len(commits) == 1:
+                raise
+            log.error("group refused", error=str(error), hint="its instances are written one by one")
+            return await self._one_by_one(commits, written)
+        return [Receipt(committed, commits, written)]
+
+    async def _one_by_one(self, commits: Sequence[Commit], written: Sequence[Written]) -> list[Receipt]:
+        """Write a refused group instance by instance, and park whichever the store refuses."""
+        owned = {commit.instance: (resident, commit, commands) for resident, commit, commands in written}
+        receipts: list[Receipt] = []
+        for commit in commits:
+            mine = [owned[commit.instance]] if commit.instance in owned else []
+            try:
+                committed = await self._commit([commit])
+            except LeaseLost:
+                raise
+            except StoreError as error:
+                words = f"the store refuses what it did: {error}"
+                reason = words.encode("ascii", "replace").decode().replace("\0", "?")
+                park = Commit(instance=commit.instance, close=Park(reason=reason[:1000]))
+                for resident, _, _ in mine:
+                    self._holder.forget(resident)
+                receipts.append(Receipt(await self._commit([park]), [park], []))
+                continue
+            receipts.append(Receipt(committed, [commit], mine))
+        return receipts
+
+    async def _commit(self, commits: Sequence[Commit]) -> Committed:
+        return await patiently(lambda: self._store.commit(self._worker, commits))
