@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from holdfast.compiler import lift, liveness, lower
+from holdfast.compiler import handlers, lift, liveness, ways
 from holdfast.compiler.lift import Lifter
-from holdfast.compiler.lower import Finally, Forget, Loop, Lowerer
+from holdfast.compiler.lower import Lowerer
+from holdfast.compiler.ways import Finally, Forget, Loop, Ways
 from holdfast.engine import kit, machine
 from holdfast.engine.frame import Vars
 from holdfast.engine.machine import Machine
@@ -41,12 +42,12 @@ def _like(node: Any, at: ast.AST) -> Any:
 
 @mutant
 def finally_is_skipped_on_return(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Lowerer, "_innermost", lambda self, kind: None)
+    patch.setattr(Ways, "_innermost", lambda self: None)
 
 
 @mutant
 def finally_is_skipped_on_break(patch: pytest.MonkeyPatch) -> None:
-    original = Lowerer._go
+    original = Ways._go
 
     def go(self: Any, way: Any, depth: int) -> None:
         if way.kind == "return":
@@ -59,7 +60,7 @@ def finally_is_skipped_on_break(patch: pytest.MonkeyPatch) -> None:
         original(self, way, depth)
         self.around = around
 
-    patch.setattr(Lowerer, "_go", go)
+    patch.setattr(Ways, "_go", go)
 
 
 @mutant
@@ -110,7 +111,8 @@ def the_else_of_a_loop_runs_after_break(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def the_name_of_an_except_clause_stays_bound(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lower, "_unbind", lambda name, at: _like(ast.Pass(), at))
+    for module in (handlers, ways):
+        patch.setattr(module, "unbind", lambda name, place: _like(ast.Pass(), place))
 
 
 @mutant

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import cast
 
 from holdfast.compiler.blocks import Builder
 from holdfast.compiler.diagnostics import refuse
+from holdfast.compiler.pieces import at, load
 from holdfast.compiler.syntax import comprehension_targets, rebinds, waits
-
-T = TypeVar("T", bound=ast.AST)
 
 
 class Lifter:
@@ -43,7 +42,7 @@ class Lifter:
             case ast.NamedExpr(target, value):
                 lifted = self.lift(value)
                 self.build.assign(target.id, lifted)
-                return _load(target.id, node)
+                return load(target.id, node)
             case ast.ListComp() | ast.SetComp() | ast.DictComp():
                 return self._comprehension(node)
             case ast.GeneratorExp():
@@ -81,10 +80,10 @@ class Lifter:
             case ast.Attribute(value) if self._of_global(value):
                 return node
             case ast.Starred(value):
-                return _at(ast.Starred(self._aside(_at(ast.List([node], ast.Load()), node)), ast.Load()), value)
+                return at(ast.Starred(self._aside(at(ast.List([node], ast.Load()), node)), ast.Load()), value)
             case ast.Slice(lower, upper, step):
                 parts = [part and self.spill(part, later) for part in (lower, upper, step)]
-                return _at(ast.Slice(*parts), node)
+                return at(ast.Slice(*parts), node)
             case _:
                 return self._aside(node)
 
@@ -105,13 +104,13 @@ class Lifter:
     def _aside(self, node: ast.expr) -> ast.expr:
         name = self.build.temp()
         self.build.assign(name, node)
-        return _load(name, node)
+        return load(name, node)
 
     def _await(self, value: ast.expr, node: ast.expr) -> ast.expr:
         waited = self.lift(value)
         name = self.build.temp()
         self.build.wait(waited, name)
-        return _load(name, node)
+        return load(name, node)
 
     def _short_circuit(self, op: ast.boolop, values: list[ast.expr], node: ast.expr) -> ast.expr:
         name = self.build.temp()
@@ -119,7 +118,7 @@ class Lifter:
         for value in values[:-1]:
             self.into(value, name)
             onward = self.build.block()
-            test = _load(name, value)
+            test = load(name, value)
             if isinstance(op, ast.And):
                 self.build.branch(test, onward, end)
             else:
@@ -128,7 +127,7 @@ class Lifter:
         self.into(values[-1], name)
         self.build.jump(end)
         self.build.start(end)
-        return _load(name, node)
+        return load(name, node)
 
     def _choice(self, test: ast.expr, body: ast.expr, orelse: ast.expr, node: ast.expr) -> ast.expr:
         name = self.build.temp()
@@ -140,7 +139,7 @@ class Lifter:
             self.into(value, name)
             self.build.jump(end)
         self.build.start(end)
-        return _load(name, node)
+        return load(name, node)
 
     def _chain(self, node: ast.Compare) -> ast.expr:
         """`a < b < c` evaluates b once, and c only if a < b."""
@@ -153,15 +152,15 @@ class Lifter:
             right = self.lift(operands[i + 1])
             if not final:
                 right = self.spill(right, operands[i + 2 :])
-            self.build.assign(name, _at(ast.Compare(left, [op], [right]), node))
+            self.build.assign(name, at(ast.Compare(left, [op], [right]), node))
             if not final:
                 onward = self.build.block()
-                self.build.branch(_load(name, node), onward, end)
+                self.build.branch(load(name, node), onward, end)
                 self.build.start(onward)
             left = right
         self.build.jump(end)
         self.build.start(end)
-        return _load(name, node)
+        return load(name, node)
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
         """A loop that fills a new collection; the comprehension's own names get names of the compiler's."""
@@ -176,7 +175,7 @@ class Lifter:
         empty = ast.Dict([], []) if isinstance(node, ast.DictComp) else ast.List([], ast.Load())
         if isinstance(node, ast.SetComp):
             empty = ast.Call(ast.Name("_hf_set", ast.Load()), [], [])
-        self.build.assign(result, _at(empty, node))
+        self.build.assign(result, at(empty, node))
         body: list[ast.stmt] = self._fill(renamed, result)
         for generator in reversed(renamed.generators):
             for test in reversed(generator.ifs):
@@ -184,8 +183,8 @@ class Lifter:
             loop = ast.AsyncFor if generator.is_async else ast.For
             body = [loop(generator.target, generator.iter, body, [])]
         for stmt in body:
-            self.statement(_at(stmt, node))
-        return _load(result, node)
+            self.statement(at(stmt, node))
+        return load(result, node)
 
     def _fill(self, node: ast.ListComp | ast.SetComp | ast.DictComp, result: str) -> list[ast.stmt]:
         collection = ast.Name(result, ast.Load())
@@ -210,44 +209,44 @@ class Lifter:
                     spec = self._fstring(cast("ast.JoinedStr", spec).values, spec)
                 else:
                     shown = self.lift(inner)
-                value = _at(ast.FormattedValue(shown, value.conversion, spec), node)
+                value = at(ast.FormattedValue(shown, value.conversion, spec), node)
                 if i < last:
-                    text = self._aside(_at(ast.JoinedStr([value]), node))
-                    value = _at(ast.FormattedValue(text, -1, None), node)
+                    text = self._aside(at(ast.JoinedStr([value]), node))
+                    value = at(ast.FormattedValue(text, -1, None), node)
             parts.append(value)
-        return _at(ast.JoinedStr(parts), node)
+        return at(ast.JoinedStr(parts), node)
 
     def _operands(self, node: ast.expr) -> ast.expr:  # noqa: RET503 - refuse() never returns
         """All other expressions: their operands in Python's order, then the node over what is left of them."""
         match node:
             case ast.BinOp(left, op, right):
                 left, right = self.lift_all([left, right])
-                return _at(ast.BinOp(left, op, right), node)
+                return at(ast.BinOp(left, op, right), node)
             case ast.UnaryOp(op, operand):
-                return _at(ast.UnaryOp(op, self.lift(operand)), node)
+                return at(ast.UnaryOp(op, self.lift(operand)), node)
             case ast.Compare(left, ops, comparators):
                 left, *rest = self.lift_all([left, *comparators])
-                return _at(ast.Compare(left, ops, rest), node)
+                return at(ast.Compare(left, ops, rest), node)
             case ast.Call():
                 return self._call(node)
             case ast.Tuple(elts, context):
-                return _at(ast.Tuple(self.lift_all(elts), context), node)
+                return at(ast.Tuple(self.lift_all(elts), context), node)
             case ast.List(elts, context):
-                return _at(ast.List(self.lift_all(elts), context), node)
+                return at(ast.List(self.lift_all(elts), context), node)
             case ast.Set(elts):
-                return _at(ast.Set(self.lift_all(elts)), node)
+                return at(ast.Set(self.lift_all(elts)), node)
             case ast.Dict():
                 return self._dict(node)
             case ast.Subscript(value, index, context):
                 value, index = self.lift_all([value, index])
-                return _at(ast.Subscript(value, index, context), node)
+                return at(ast.Subscript(value, index, context), node)
             case ast.Slice(lower, upper, step):
                 lifted = iter(self.lift_all([part for part in (lower, upper, step) if part]))
-                return _at(ast.Slice(*[part and next(lifted) for part in (lower, upper, step)]), node)
+                return at(ast.Slice(*[part and next(lifted) for part in (lower, upper, step)]), node)
             case ast.Attribute(value, attr, context):
-                return _at(ast.Attribute(self.lift(value), attr, context), node)
+                return at(ast.Attribute(self.lift(value), attr, context), node)
             case ast.Starred(value, context):
-                return _at(ast.Starred(self.lift(value), context), node)
+                return at(ast.Starred(self.lift(value), context), node)
             case _:
                 refuse(
                     node,
@@ -259,11 +258,11 @@ class Lifter:
 
     def _call(self, node: ast.Call) -> ast.expr:
         func = node.func
-        arguments: list[ast.expr] = [*node.args, *(_at(_Keyword(k), k.value) for k in node.keywords)]
+        arguments: list[ast.expr] = [*node.args, *(at(_Keyword(k), k.value) for k in node.keywords)]
         if isinstance(func, ast.Attribute):
             arguments_wait = any(waits(a) for a in arguments)
             owner = self.lift(func.value)
-            func = _at(ast.Attribute(owner, func.attr, ast.Load()), func)
+            func = at(ast.Attribute(owner, func.attr, ast.Load()), func)
             if arguments_wait:
                 # The method is looked up now, so that a missing one fails before the arguments have effects, and again
                 # for the call: a bound method could not be kept.
@@ -277,7 +276,7 @@ class Lifter:
         lifted = self._lift_arguments(arguments)
         positional = [a for a in lifted if not isinstance(a, _Keyword)]
         keywords = [a.keyword for a in lifted if isinstance(a, _Keyword)]
-        return _at(ast.Call(func, positional, keywords), node)
+        return at(ast.Call(func, positional, keywords), node)
 
     def _lift_arguments(self, arguments: list[ast.expr]) -> list[ast.expr]:
         values = [a.keyword.value if isinstance(a, _Keyword) else a for a in arguments]
@@ -287,10 +286,10 @@ class Lifter:
             lifted = self.lift(value)
             if i < last:
                 if isinstance(argument, _Keyword) and argument.keyword.arg is None:
-                    lifted = _at(ast.Dict([None], [lifted]), value)
+                    lifted = at(ast.Dict([None], [lifted]), value)
                 lifted = self.spill(lifted, values[i + 1 :])
             if isinstance(argument, _Keyword):
-                lifted = _at(_Keyword(ast.keyword(argument.keyword.arg, lifted)), value)
+                lifted = at(_Keyword(ast.keyword(argument.keyword.arg, lifted)), value)
             out.append(lifted)
         return out
 
@@ -309,7 +308,7 @@ class Lifter:
         for key in node.keys:
             keys.append(None if key is None else next(parts))
             values.append(next(parts))
-        return _at(ast.Dict(keys, values), node)
+        return at(ast.Dict(keys, values), node)
 
 
 class _Keyword(ast.expr):
@@ -359,13 +358,5 @@ class _Rename(ast.NodeTransformer):
         return super().visit(node)
 
 
-def _load(name: str, at: ast.AST) -> ast.expr:
-    return _at(ast.Name(name, ast.Load()), at)
-
-
 def _statement(node: ast.expr) -> ast.stmt:
-    return _at(ast.Expr(copy.deepcopy(node)), node)
-
-
-def _at(node: T, at: ast.AST) -> T:
-    return ast.fix_missing_locations(ast.copy_location(node, at))
+    return at(ast.Expr(copy.deepcopy(node)), node)
