@@ -15,6 +15,7 @@ from holdfast.compiler.lift import Lifter
 from holdfast.compiler.lower import Lowerer
 from holdfast.compiler.ways import Finally, Forget, Loop, Ways
 from holdfast.engine import kit, machine
+from holdfast.engine.branch import OnTime
 from holdfast.engine.frame import Vars
 from holdfast.engine.machine import Machine
 from holdfast.engine.state import Saver
@@ -219,12 +220,12 @@ def a_failing_group_leaves_its_tasks_running(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def contexts_of_awaited_errors_are_lost(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(machine, "_chain", lambda error, handled: None)
+    patch.setattr(machine, "chain", lambda error, handled: None)
 
 
 @mutant
 def contexts_of_native_errors_are_lost(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(machine, "_handling", lambda error, block, vars: block(vars))
+    patch.setattr(machine, "handling", lambda error, block, vars: block(vars))
 
 
 @mutant
@@ -270,6 +271,6 @@ def a_cancelled_wait_swallows_the_cancellation(patch: pytest.MonkeyPatch) -> Non
     original = Waiting._cancel_wait
 
     def cancel_wait(self: Any, branch: Any) -> bool:
-        return True if isinstance(branch.wait, machine.OnTime) else original(self, branch)
+        return True if isinstance(branch.wait, OnTime) else original(self, branch)
 
     patch.setattr(Waiting, "_cancel_wait", cancel_wait)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from holdfast.engine.iterate import iterate
-from holdfast.engine.machine import FAR
+from holdfast.engine.timing import FAR
 from holdfast.engine.values import (
     Completed,
     Exit,

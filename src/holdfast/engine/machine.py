@@ -10,19 +10,20 @@ as they do in Python.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
-from holdfast.codec import encode, encode_exception, lineage
-from holdfast.engine.branch import Branch, Frame, OnCall, OnFuture, OnMessage, OnTime
-from holdfast.engine.events import Command, DropCall, Ended, Note, PendingCall, Send, StartCall
+from holdfast.codec import encode, encode_exception
+from holdfast.engine.branch import Branch, Frame, OnFuture, OnMessage
+from holdfast.engine.calling import Calling
+from holdfast.engine.events import Command, Ended, Note, PendingCall, Send
 from holdfast.engine.link import AWAITS, LinkedProgram
 from holdfast.engine.objects import Objects
+from holdfast.engine.raising import at_line, chain, handled_at, handling, strip
+from holdfast.engine.timing import Timing
 from holdfast.engine.values import (
     CURRENT,
-    ChildHandle,
     Exit,
     Future,
     Gathered,
@@ -30,7 +31,6 @@ from holdfast.engine.values import (
     Ready,
     Shielded,
     Sleep,
-    StartedChild,
     Sub,
     Task,
     Tracked,
@@ -38,21 +38,10 @@ from holdfast.engine.values import (
     WaitSet,
 )
 from holdfast.engine.waiting import Waiting
-from holdfast.engine.waiting import __file__ as _waiting_file
-from holdfast.errors import ActionTimeout
 from holdfast.model.call import Call, Child, Receive
-from holdfast.retry import ONE_ATTEMPT, class_lineage, policy_from_tree
-
-FAR = 1e11
-"""A moment in the year 5138, which stands for never."""
-HOPS = 10_000
-"""Turns in a row without any wait, after which `sleep(0)` becomes a real wait, so that a spinning loop is saved too."""
-
-PAUSE = 0.001
-"""How long that wait is, in seconds."""
 
 
-class Machine(Waiting):
+class Machine(Calling, Timing, Waiting):
     """One instance in memory.
 
     `commands` and `notes` collect what the last turn asked for; `ended` is set once the instance has ended.
@@ -116,19 +105,6 @@ class Machine(Waiting):
         finally:
             CURRENT.reset(token)
 
-    @property
-    def next_timer(self) -> float | None:
-        """The moment of the earliest timer (Unix seconds)."""
-        while self.timers and not self._valid(self.timers[0]):
-            heapq.heappop(self.timers)
-        return self.timers[0][0] if self.timers else None
-
-    def moment(self, seconds: float, *, past: bool = False) -> float:
-        """The moment so many seconds from now; one without end is as far as can be written down."""
-        if seconds != seconds:
-            raise ValueError("Invalid delay: NaN (not a number)")
-        return min(self.now + (seconds if past else max(seconds, 0.0)), FAR)
-
     def fresh(self) -> int:
         """An id that was never used in this instance."""
         number = self.next_id
@@ -136,37 +112,6 @@ class Machine(Waiting):
         return number
 
     # --- events
-
-    def call_done(self, id: int, tree: Any, value: Any) -> None:
-        """A call gave `value`, encoded as `tree`."""
-        call = self.calls.pop(id, None)
-        if call is None:
-            return
-        self.notes.append(("done", {"call": id, "name": call.name, "value": tree}))
-        self._answer(call, value, None)
-
-    def call_failed(self, id: int, error: BaseException, tree: Any, *, chance: float = 0.0) -> None:
-        """An attempt of a call ended with `error`; it is repeated or given up as its policy says."""
-        call = self.calls.get(id)
-        if call is None:
-            return
-        timed_out = isinstance(error, ActionTimeout)
-        policy = ONE_ATTEMPT if call.options.retry is None else policy_from_tree(call.options.retry)
-        classes = class_lineage(type(error)) or lineage(tree)
-        delay = None
-        if call.child is None and not isinstance(error, asyncio.CancelledError):
-            delay = policy.next_delay(call.attempt, lineage=classes, timed_out=timed_out, chance=chance)
-        fields: dict[str, Any] = {"call": id, "name": call.name, "attempt": call.attempt, "error": tree}
-        if delay is None:
-            del self.calls[id]
-            self.notes.append(("failed", fields))
-            self._answer(call, None, error)
-            return
-        call.attempt += 1
-        call.due_at = self.now + delay
-        self.notes.append(("retry", {**fields, "at": call.due_at}))
-        self.touched_calls.add(id)
-        self.timer(call.due_at, "retry", call, call.attempt)
 
     def message(self, key: str, tree: Any) -> None:
         """A message came in."""
@@ -226,7 +171,7 @@ class Machine(Waiting):
         try:
             goes_on = self._wait(branch, item)
         except BaseException as error:  # noqa: BLE001 - what cannot be awaited fails its task
-            _strip(error)
+            strip(error)
             self._finish(branch, None, error)
             return
         if goes_on:
@@ -249,7 +194,7 @@ class Machine(Waiting):
         if branch.frames:
             branch.floor = 0 if raised else len(branch.frames) - 1
             late = type(error) is TimeoutError and isinstance(error.__context__, asyncio.CancelledError)
-            _chain(error.__context__ if late else error, _handled(branch))
+            chain(error.__context__ if late else error, handled_at(branch))
         if self._throw(branch, error):
             self._execute(branch)
 
@@ -284,7 +229,7 @@ class Machine(Waiting):
             self._pop(branch)
             if below:
                 # It was thrown into the function that waited, and is thrown into the one that waits for that.
-                _chain(error, _handled(branch))
+                chain(error, handled_at(branch))
         self._finish(branch, None, error)
         return False
 
@@ -298,7 +243,7 @@ class Machine(Waiting):
             blocks, contexts, touches = code.blocks, code.contexts, code.touches
             error: BaseException | None = None
             onward: int | None = None
-            outer = _handled(branch, above=1) if len(branch.frames) > 1 else None
+            outer = handled_at(branch, above=1) if len(branch.frames) > 1 else None
             try:
                 while True:
                     dirty |= touches[block]
@@ -307,7 +252,7 @@ class Machine(Waiting):
                     if handled is None:
                         handled = outer
                     run = blocks[block]
-                    onward = run(vars) if handled is None else _handling(handled, run, vars)
+                    onward = run(vars) if handled is None else handling(handled, run, vars)
                     if onward is None or onward < 0:
                         break
                     block = onward
@@ -317,7 +262,7 @@ class Machine(Waiting):
             if error is None and (raised := code.raises[block]) is not None:
                 error = vars[raised]
             if error is not None:
-                _strip(error)
+                strip(error)
                 if self._throw(branch, error):
                     continue
                 return
@@ -334,10 +279,10 @@ class Machine(Waiting):
                     goes_on = self._wait(branch, value)
                 except BaseException as caught:  # noqa: BLE001 - what cannot be awaited fails at the await
                     error = caught
-                    _strip(error)
+                    strip(error)
                 if error is not None:
-                    _at_line(error, frame, point.line)
-                    _chain(error, _handled(branch))
+                    at_line(error, frame, point.line)
+                    chain(error, handled_at(branch))
                     if self._throw(branch, error):
                         continue
                     return
@@ -409,37 +354,10 @@ class Machine(Waiting):
                 raise TypeError(f"object {type(item).__name__} can't be used in 'await' expression of a workflow")
         return begin(self, branch, item)
 
-    def _wait_call(self, branch: Branch, item: Call) -> bool:
-        call = PendingCall(
-            self.fresh(),
-            item.name,
-            _payload(item.args, item.kwargs),
-            item.options,
-            branch=branch.task.id,
-            arguments=(item.args, item.kwargs),
-        )
-        self.calls[call.id] = call
-        self.touched_calls.add(call.id)
-        branch.wait = OnCall(call)
-        self.touched_branches[branch.task.id] = branch
-        self.commands.append(StartCall(call))
-        return False
-
     def _wait_sub(self, branch: Branch, item: Sub) -> bool:
         frame = Frame(self.fresh(), self.code.functions[item.function], item.bound)
         branch.frames.append(frame)
         return True
-
-    def _wait_sleep(self, branch: Branch, item: Sleep) -> bool:
-        if item.seconds <= 0 and self.hops < HOPS:
-            self.hops += 1
-            self.ready.append(("step", branch, item.result, None))
-            return False
-        at = self.moment(max(item.seconds, PAUSE if item.seconds <= 0 else 0.0))
-        branch.wait = wait = OnTime(at, item.result)
-        self.touched_branches[branch.task.id] = branch
-        wait.serial = self.timer(at, "sleep", branch, wait)
-        return False
 
     def _wait_future(self, branch: Branch, item: Future) -> bool:
         if item.done():
@@ -459,83 +377,9 @@ class Machine(Waiting):
     def _wait_ready(self, branch: Branch, item: Ready) -> bool:
         return self._resume(branch, item.value)
 
-    def _wait_child(self, branch: Branch, item: Child) -> bool:
-        id = self.fresh()
-        call = PendingCall(
-            id,
-            item.workflow,
-            encode([cast("dict[str, Any]", item.instance.__dict__), item.bound]),
-            # The id follows from the parent and the call, so that asking twice starts one.
-            child={**item.options, "id": item.id or f"{self.instance}.{id}"},
-        )
-        self.calls[id] = call
-        self.touched_calls.add(id)
-        self.commands.append(StartCall(call))
-        if item.wait:
-            call.branch = branch.task.id
-            branch.wait = OnCall(call)
-            self.touched_branches[branch.task.id] = branch
-            return False
-        handle = ChildHandle(id, call.child_id)
-        self.track(handle)
-        return self._resume(branch, StartedChild(handle))
-
     def _wait_send(self, branch: Branch, item: Send) -> bool:
         self.commands.append(item)
         return self._resume(branch, None)
-
-    def _slept(self, branch: Branch, wait: OnTime) -> None:
-        if branch.wait is wait:
-            self._go_on(branch, wait.result)
-
-    def _answer(self, call: PendingCall, value: Any, error: BaseException | None) -> None:
-        """Hand a call's outcome to whoever waits for it."""
-        self.touched_calls.add(call.id)
-        branch = self.branches.get(call.branch)
-        if branch is not None and isinstance(branch.wait, OnCall) and branch.wait.call is call:
-            branch.wait = None
-            self.ready.append(("step", branch, value, error, True))
-            return
-        handle = self.objects.get(call.id)
-        if isinstance(handle, ChildHandle) and not handle.done():
-            self._complete(handle, value, error)
-
-    # --- time
-
-    def timer(self, at: float, kind: str, target: Any, mark: Any, *, serial: int | None = None) -> int:
-        """Fire at `at`, unless `mark` no longer stands then. Of two timers the one with the lower serial is first."""
-        serial = self.fresh() if serial is None else serial
-        heapq.heappush(self.timers, (at, serial, kind, target, mark))
-        return serial
-
-    def _valid(self, timer: tuple[float, int, str, Any, Any]) -> bool:
-        _, _, kind, target, mark = timer
-        if kind == "retry":
-            return self.calls.get(target.id) is target and target.attempt == mark and target.due_at is not None
-        if kind == "timeout":
-            return target.state == "entered" and target.deadline == mark
-        return target.wait is mark
-
-    def _fire(self) -> None:
-        while self.timers and self.timers[0][0] <= self.now:
-            timer = heapq.heappop(self.timers)
-            if not self._valid(timer):
-                continue
-            _, _, kind, target, mark = timer
-            if kind == "retry":
-                target.due_at = None
-                self.touched_calls.add(target.id)
-                self.commands.append(StartCall(target))
-            elif kind == "sleep":
-                self.ready.append(("slept", target, mark))
-            else:
-                self.ready.append((kind, target, mark))
-
-    def drop(self, call: PendingCall) -> None:
-        """Nobody wants this call any more."""
-        if self.calls.pop(call.id, None) is not None:
-            self.touched_calls.add(call.id)
-            self.commands.append(DropCall(call))
 
     _turns: ClassVar[dict[str, Callable[..., None]]] = {}
 
@@ -572,72 +416,3 @@ Machine._turns = {
     "message": Machine._message_late,
     "wake_group": Machine._wake_group,
 }
-
-
-def _payload(args: tuple[object, ...], kwargs: dict[str, Any]) -> Any:
-    """Arguments, encoded; the plainest ones are their own encoding, and need no encoder."""
-    if not kwargs:
-        for arg in args:
-            if arg is None or type(arg) is bool:
-                continue
-            if not ((type(arg) is int and -_SAFE < arg < _SAFE) or (type(arg) is str and arg.isascii())):
-                break
-        else:
-            return [list(args), {}]
-    return encode([list(args), kwargs])
-
-
-_SAFE = 2**53
-
-
-def _handling(error: Any, block: Callable[[Any], int | None], vars: Any) -> int | None:
-    """Run a block while `error` is being handled, so that bare `raise` and implicit chaining work as in Python."""
-    if not isinstance(error, BaseException):
-        return block(vars)
-    trace = error.__traceback__
-    try:
-        raise error
-    except BaseException:  # noqa: BLE001 - entered on purpose
-        error.__traceback__ = trace
-        return block(vars)
-
-
-def _handled(branch: Branch, *, above: int = 0) -> Any:
-    """The exception that is being handled where the branch stands, its callers' included; `above` skips frames."""
-    for frame in reversed(branch.frames[max(branch.floor, 0) : len(branch.frames) - above]):
-        context = frame.code.contexts[frame.block]
-        if context is not None and isinstance(error := frame.vars.get(context), BaseException):
-            return error
-    return None
-
-
-def _chain(error: BaseException | None, handled: Any) -> None:
-    """Raised while another is handled, an error has that one as its context. As in Python, no circle is made."""
-    if error is None or not isinstance(handled, BaseException) or handled is error:
-        return
-    inner: BaseException = handled
-    met: set[int] = set()
-    while (above := inner.__context__) is not None and id(above) not in met:
-        if above is error:
-            inner.__context__ = None
-            break
-        met.add(id(above))
-        inner = above
-    error.__context__ = handled
-
-
-_OWN = frozenset((__file__, _waiting_file))
-
-
-def _strip(error: BaseException) -> None:
-    """Leave the machine's own frames out of the traceback."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename in _OWN:
-        trace = trace.tb_next
-    error.__traceback__ = trace
-
-
-def _at_line(error: BaseException, frame: Frame, line: int) -> None:
-    """Say where an await failed that never ran."""
-    if not isinstance(error, asyncio.CancelledError) and error.__traceback__ is None:
-        error.add_note(f'in {frame.code.title}, file "{frame.code.file}", line {line}')

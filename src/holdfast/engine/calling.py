@@ -1,0 +1,121 @@
+"""Calls of actions and children: made, answered, repeated, given up. Part of the machine; runs none of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from holdfast.codec import encode, lineage
+from holdfast.engine.branch import Branch, OnCall
+from holdfast.engine.core import Core
+from holdfast.engine.events import DropCall, PendingCall, StartCall
+from holdfast.engine.values import ChildHandle, StartedChild
+from holdfast.errors import ActionTimeout
+from holdfast.model.call import Call, Child
+from holdfast.retry import ONE_ATTEMPT, class_lineage, policy_from_tree
+
+
+class Calling(Core):
+    """The part of the machine that keeps calls."""
+
+    def call_done(self, id: int, tree: Any, value: Any) -> None:
+        """A call gave `value`, encoded as `tree`."""
+        call = self.calls.pop(id, None)
+        if call is None:
+            return
+        self.notes.append(("done", {"call": id, "name": call.name, "value": tree}))
+        self._answer(call, value, None)
+
+    def call_failed(self, id: int, error: BaseException, tree: Any, *, chance: float = 0.0) -> None:
+        """An attempt of a call ended with `error`; it is repeated or given up as its policy says."""
+        call = self.calls.get(id)
+        if call is None:
+            return
+        timed_out = isinstance(error, ActionTimeout)
+        policy = ONE_ATTEMPT if call.options.retry is None else policy_from_tree(call.options.retry)
+        classes = class_lineage(type(error)) or lineage(tree)
+        delay = None
+        if call.child is None and not isinstance(error, asyncio.CancelledError):
+            delay = policy.next_delay(call.attempt, lineage=classes, timed_out=timed_out, chance=chance)
+        fields: dict[str, Any] = {"call": id, "name": call.name, "attempt": call.attempt, "error": tree}
+        if delay is None:
+            del self.calls[id]
+            self.notes.append(("failed", fields))
+            self._answer(call, None, error)
+            return
+        call.attempt += 1
+        call.due_at = self.now + delay
+        self.notes.append(("retry", {**fields, "at": call.due_at}))
+        self.touched_calls.add(id)
+        self.timer(call.due_at, "retry", call, call.attempt)
+
+    def drop(self, call: PendingCall) -> None:
+        """Nobody wants this call any more."""
+        if self.calls.pop(call.id, None) is not None:
+            self.touched_calls.add(call.id)
+            self.commands.append(DropCall(call))
+
+    def _wait_call(self, branch: Branch, item: Call) -> bool:
+        call = PendingCall(
+            self.fresh(),
+            item.name,
+            _payload(item.args, item.kwargs),
+            item.options,
+            branch=branch.task.id,
+            arguments=(item.args, item.kwargs),
+        )
+        self.calls[call.id] = call
+        self.touched_calls.add(call.id)
+        branch.wait = OnCall(call)
+        self.touched_branches[branch.task.id] = branch
+        self.commands.append(StartCall(call))
+        return False
+
+    def _wait_child(self, branch: Branch, item: Child) -> bool:
+        id = self.fresh()
+        call = PendingCall(
+            id,
+            item.workflow,
+            encode([cast("dict[str, Any]", item.instance.__dict__), item.bound]),
+            # The id follows from the parent and the call, so that asking twice starts one.
+            child={**item.options, "id": item.id or f"{self.instance}.{id}"},
+        )
+        self.calls[id] = call
+        self.touched_calls.add(id)
+        self.commands.append(StartCall(call))
+        if item.wait:
+            call.branch = branch.task.id
+            branch.wait = OnCall(call)
+            self.touched_branches[branch.task.id] = branch
+            return False
+        handle = ChildHandle(id, call.child_id)
+        self.track(handle)
+        return self._resume(branch, StartedChild(handle))
+
+    def _answer(self, call: PendingCall, value: Any, error: BaseException | None) -> None:
+        """Hand a call's outcome to whoever waits for it."""
+        self.touched_calls.add(call.id)
+        branch = self.branches.get(call.branch)
+        if branch is not None and isinstance(branch.wait, OnCall) and branch.wait.call is call:
+            branch.wait = None
+            self.ready.append(("step", branch, value, error, True))
+            return
+        handle = self.objects.get(call.id)
+        if isinstance(handle, ChildHandle) and not handle.done():
+            self._complete(handle, value, error)
+
+
+def _payload(args: tuple[object, ...], kwargs: dict[str, Any]) -> Any:
+    """Arguments, encoded; the plainest ones are their own encoding, and need no encoder."""
+    if not kwargs:
+        for arg in args:
+            if arg is None or type(arg) is bool:
+                continue
+            if not ((type(arg) is int and -_SAFE < arg < _SAFE) or (type(arg) is str and arg.isascii())):
+                break
+        else:
+            return [list(args), {}]
+    return encode([list(args), kwargs])
+
+
+_SAFE = 2**53
