@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import venv
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent / ".bench"
@@ -21,9 +24,7 @@ PEERS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--url", required=True, help="a PostgreSQL database; peers get databases of their own beside it"
-    )
+    parser.add_argument("--url", required=True, help="a PostgreSQL database; each system gets one of its own beside it")
     parser.add_argument("--instances", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", action="store_true", dest="as_json")
@@ -41,8 +42,32 @@ def main() -> None:
     print(f"\nmedians of {asked.runs} runs, {asked.instances} instances of three actions; one worker process each")
 
 
+def database(url: str, name: str) -> str:
+    """A new database for one of the systems, so that none pays for what others left behind."""
+    own = f"bench_{name}"
+
+    async def create() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(f"DROP DATABASE IF EXISTS {own} WITH (FORCE)")
+        await connection.execute(f"CREATE DATABASE {own}")
+        await connection.close()
+
+    asyncio.run(create())
+    return urlunsplit(urlsplit(url)._replace(path=f"/{own}"))
+
+
 def holdfast(url: str, instances: int, runs: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "holdfast", "bench", "--json", "--url", url, "--runs", str(runs)]
+    command = [
+        sys.executable,
+        "-m",
+        "holdfast",
+        "bench",
+        "--json",
+        "--url",
+        database(url, "holdfast"),
+        "--runs",
+        str(runs),
+    ]
     command += ["--instances", str(instances), "--only", "sequence", "--only", "loop", "--only", "latency"]
     figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["figures"]
     found = {(figure["measure"], figure["of"]): figure["median"] for figure in figures}
@@ -58,13 +83,9 @@ def peer(name: str, packages: list[str], program: str, url: str, instances: int,
     if not python.exists():
         venv.create(ENVIRONMENTS / name, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-    database = f"bench_{name}"
-    create = f"import psycopg; c = psycopg.connect({url!r}, autocommit=True); "
-    create += f"c.execute('DROP DATABASE IF EXISTS {database} WITH (FORCE)'); c.execute('CREATE DATABASE {database}')"
-    subprocess.run([python, "-c", create], check=True)
-    own = urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+    own = database(url, name)
     if name == "absurd":
-        subprocess.run([python.parent / "absurdctl", "-d", own, "init"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([python.parent / "absurdctl", "init", "-d", own], check=True, stdout=subprocess.DEVNULL)
     command = [str(python), str(HERE / "peers" / program), own, str(instances), str(runs)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode()
     return json.loads(output.strip().splitlines()[-1])

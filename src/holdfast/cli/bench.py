@@ -23,6 +23,8 @@ from holdfast.model.instance import InstanceFilter, Status
 from holdfast.runtime.client import Handle
 
 CONCURRENCY = 200
+WAKES = 2000
+"""Sleepers that are due each second."""
 
 
 @click.command()
@@ -60,7 +62,7 @@ async def _bench(runs: int, instances: int, asleep: int, only: set[str]) -> dict
         ("gather", "10000 wide", "ms", lambda a: _gather(a, 10_000, runs)),
         ("latency", "one action, idle system", "ms", lambda a: _latency(a, 50 * runs)),
         ("idle", "statements of an idle worker and its lease", "statements/s", _idle),
-        ("asleep", f"{asleep} instances asleep, then woken", "s late (median)", lambda a: _asleep(a, asleep)),
+        ("asleep", f"{asleep} instances asleep, {WAKES} due a second", "s late", lambda a: _asleep(a, asleep)),
     ]
     async with app, _worker(app):
         await _warm(app)
@@ -186,19 +188,17 @@ async def _idle(app: App) -> list[float]:
 
 
 async def _asleep(app: App, count: int) -> list[float]:
-    """How late sleepers wake, all due at one moment after they were all asleep."""
+    """How late sleepers wake of whom `WAKES` are due each second, after all of them were asleep."""
     from holdfast.cli.bench_app import Sleeper
 
-    begin = time.time()
-    wake_in = max(30.0, count / 1000)
+    # By then all of them must have gone to sleep.
+    first = time.time() + max(30.0, count / 1000)
     handles: list[Handle[Any]] = []
     for start in range(0, count, 2000):
-        wave = range(min(2000, count - start))
-        left = wake_in - (time.time() - begin)
-        handles += await app.start_many(Sleeper().start(left) for _ in wave)
-    sample = handles[:: max(1, count // 50)]
-    for handle in sample:
-        await handle.wait()
+        wave = range(start, min(start + 2000, count))
+        handles += await app.start_many(Sleeper().start(first + n / WAKES) for n in wave)
     await _all_ended(app, handles[-1].id)
-    ended = [view.ended_at or 0.0 for view in await app.store.view([handle.id for handle in sample])]
-    return [max(0.0, at - begin - wake_in) for at in ended]
+    step = max(1, count // 200)
+    views = {view.id: view for view in await app.store.view([handle.id for handle in handles[::step]])}
+    due = {handle.id: first + n / WAKES for n, handle in enumerate(handles)}
+    return [max(0.0, (view.ended_at or 0.0) - due[id]) for id, view in views.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from holdfast import App, Workflow, action, workflow
 
@@ -63,8 +64,7 @@ class Gather(Workflow):
 
 @workflow
 class Sleeper(Workflow):
-    """Sleeps until a moment (Unix seconds) and says how late it woke."""
+    """Sleeps until a moment (Unix seconds)."""
 
-    async def run(self, seconds: float) -> float:
-        await asyncio.sleep(seconds)
-        return seconds
+    async def run(self, until: float) -> None:
+        await asyncio.sleep(until - time.time())

@@ -50,6 +50,8 @@ class Objects:
 
     def take_dead(self) -> list[int]:
         """The ids of those that left since the last call."""
+        if not self._dead:
+            return []
         taken = self._dead[:]
         del self._dead[: len(taken)]
         return taken

@@ -103,7 +103,8 @@ class Saver:
         # Objects are held while their entries are compared: none may be collected halfway.
         held = machine.objects.values()
         try:
-            self._forget(self._ended(out), out)
+            if ended := self._ended(out):
+                self._forget(ended, out)
             dirty: dict[str, Any] = {}
             places: dict[str, tuple[str, str, int]] = {}
             for branch in machine.touched_branches.values():
@@ -113,10 +114,11 @@ class Saver:
                     self._forget((f"{key}.value",), out)
                     continue
                 self._put(key, branch_record(branch), out)
-                if isinstance(branch.wait, OnTime) and branch.wait.result is not None:
-                    dirty[f"{key}.value"] = branch.wait.result
-                else:
-                    self._forget((f"{key}.value",), out)
+                slept = f"{key}.value"
+                if type(branch.wait) is OnTime and branch.wait.result is not None:
+                    dirty[slept] = branch.wait.result
+                elif slept in self.simple or slept in self.groups:
+                    self._forget((slept,), out)
                 for frame in branch.frames:
                     if not frame.dirty:
                         continue
@@ -133,19 +135,21 @@ class Saver:
                             dirty[cell] = value
                             places[cell] = (name, frame.code.file, point.line)
                     frame.dirty = set()
-            for thing in list(machine.touched.values()):
+            for thing in machine.touched.values():
                 self._put(f"o{thing.id}", object_record(thing), out)
                 if isinstance(thing, Future) and thing.state == "done":
                     value = thing.error if thing.error is not None else thing.result_value
                     dirty[f"o{thing.id}.value"] = value
             if machine.self_object is not None and vars(machine.self_object):
                 dirty["self"] = vars(machine.self_object)
-            self._save(dirty, places, out)
+            if dirty:
+                self._save(dirty, places, out)
             self._calls_and_messages(out)
             machine.touched.clear()
             machine.touched_branches.clear()
             held.clear()
-            self._forget(self._collected(out), out)
+            if collected := self._collected(out):
+                self._forget(collected, out)
             meta = {"n": machine.next_id, "cancel": machine.cancel_asked, "root": machine.root and machine.root.id}
             self._put("m", meta, out)
         finally:
