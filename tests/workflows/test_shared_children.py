@@ -7,8 +7,9 @@ import contextlib
 from typing import Any
 
 from holdfast import Status, Workflow, workflow
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, StoreUnavailable
 from holdfast.model.instance import InstanceFilter
+from holdfast.testing import workflow_app
 
 
 @workflow
@@ -179,3 +180,25 @@ async def test_an_ending_nobody_could_tell_of_is_found_by_looking(app):
     with contextlib.suppress(TimeoutError):
         await app.handle("kid").wait(timeout=20)
     assert await parent.result(timeout=20) == 6
+
+
+async def test_a_worker_that_ends_looks_for_nobodys_children_any_more():
+    async with workflow_app() as app:
+        await Kid().start(3, id="kid")
+        await running(app, "kid")
+        joiner, look = app.worker.owner.joiner, app.store.view
+
+        async def away(*_: object, **__: object) -> None:
+            raise StoreUnavailable("away")
+
+        app.store.view = away
+        await Runs().start("kid")
+        async with asyncio.timeout(20):
+            while not joiner.busy:
+                await asyncio.sleep(0.002)
+        app.worker.stop(at_once=True)
+        async with asyncio.timeout(20):
+            while app.worker.owner is not None:
+                await asyncio.sleep(0.002)
+        app.store.view = look
+        assert not joiner.busy

@@ -50,6 +50,11 @@ class Joiner:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def stop(self) -> None:
+        """Find out nothing more: whoever takes the parents over does."""
+        for task in self._tasks:
+            task.cancel()
+
     async def tell(self, commits: Sequence[Commit], committed: Committed) -> None:
         """Tell parents that have joined what has ended with these commits."""
         await self._hand_over(joining.outcomes(commits, committed.waiters, self._clock.now()))

@@ -341,5 +341,6 @@ class Owner:
         for resident in list(self.residents.values()):
             self.forget(resident)
         self.taken.drop_all()
+        self.joiner.stop()
         self.writer.forget_all()
         self._alarms.clear()

@@ -197,8 +197,9 @@ def _end(resident: Resident, ended: Ended, asked: _Asked, now: float) -> Ending:
     """It has ended: its parent hears of it, and of what it asked for in this turn, only what nobody waits for remains."""
     # Children that somebody waited for are pointless now; those that were only started are not.
     awaited = [call for call in resident.machine.calls.values() if call.child is not None and call.branch >= 0]
-    pointless = {call.child_id for call in awaited}
-    asked.starts = [start for start in asked.starts if start.id not in pointless]
+    if awaited:
+        pointless = {call.child_id for call in awaited}
+        asked.starts = [start for start in asked.starts if start.id not in pointless]
     asked.spilled, asked.commands = [], []
     status = _STATUSES[ended.kind]
     asked.notes.append(("ended", {"status": status.value}))
