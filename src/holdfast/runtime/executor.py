@@ -245,7 +245,7 @@ def _arguments(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments: as they are where they cannot change, else copies, as if they had come from far away."""
     if attempt.arguments is not None:
         args, kwargs = attempt.arguments
-        if all(type(a) in PRIMITIVES for a in args) and all(type(a) in PRIMITIVES for a in kwargs.values()):
+        if PRIMITIVES.issuperset(map(type, args)) and PRIMITIVES.issuperset(map(type, kwargs.values())):
             return args, kwargs
     args, kwargs = decode(attempt.payload)
     return tuple(args), kwargs
