@@ -8,7 +8,7 @@ Variables that share mutable objects are one entry, `=<key>`, so that two names 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 from holdfast.codec import Decoder, Encoder, dumps, loads, raw
@@ -27,13 +27,15 @@ _SIMPLE = frozenset((type(None), bool, float, str))
 _MISSING = object()
 
 
-@dataclass(slots=True)
 class Change:
     """What a save writes: new entries, keys that are gone, and cuts of entries that were there before."""
 
-    put: Entries = field(default_factory=dict[str, Any])
-    gone: dict[str, None] = field(default_factory=dict[str, None])
-    cuts: Entries = field(default_factory=dict[str, Any])
+    __slots__ = ("cuts", "gone", "put")
+
+    def __init__(self) -> None:
+        self.put: Entries = {}
+        self.gone: dict[str, None] = {}
+        self.cuts: Entries = {}
 
     def __bool__(self) -> bool:
         return bool(self.put or self.gone or self.cuts)

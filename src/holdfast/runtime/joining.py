@@ -7,7 +7,6 @@ word and delivers the outcome. Should it die before that, the parent finds the e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -23,14 +22,16 @@ LOOK_AFTER = 30.0
 _WORD = "hf_i_"
 
 
-@dataclass(slots=True)
 class Children:
     """What is known of one instance's calls of children under ids that others may have used before."""
 
-    unknown: set[int] = field(default_factory=set[int])
-    """Calls of which it is not known yet who started the child. Nobody sleeps on them: they would never be told."""
-    joined: set[int] = field(default_factory=set[int])
-    """Calls whose child another has started."""
+    __slots__ = ("joined", "unknown")
+
+    def __init__(self) -> None:
+        self.unknown: set[int] = set()
+        """Calls of which it is not known yet who started the child. Nobody sleeps on them: they would never be told."""
+        self.joined: set[int] = set()
+        """Calls whose child another has started."""
 
 
 def may_be_anothers(instance: InstanceId, call: PendingCall) -> bool:
