@@ -1,5 +1,8 @@
 """A real PostgreSQL for tests: the one in HOLDFAST_TEST_POSTGRES_URL, or one started here for all of them.
 
+HOLDFAST_TEST_PGBOUNCER names a PgBouncer before that server as `host:port`, with pools by transaction and any database;
+then the stores under test connect through it.
+
 Every test gets a database of its own, copied from a template in which the schema is installed already.
 """
 
@@ -24,6 +27,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 VARIABLE = "HOLDFAST_TEST_POSTGRES_URL"
+POOLER = "HOLDFAST_TEST_PGBOUNCER"
 
 _numbers = itertools.count()
 
@@ -36,7 +40,11 @@ class Postgres:
     template: str
 
     def url(self, database: str) -> str:
-        return urlunsplit(urlsplit(self.admin)._replace(path=f"/{database}"))
+        parts = urlsplit(self.admin)._replace(path=f"/{database}")
+        if pooler := os.environ.get(POOLER):
+            user, at, _ = parts.netloc.rpartition("@")
+            parts = parts._replace(netloc=f"{user}{at}{pooler}", query="pgbouncer=true")
+        return urlunsplit(parts)
 
     @contextlib.asynccontextmanager
     async def database(self) -> AsyncIterator[str]:

@@ -27,7 +27,7 @@ from holdfast.workflow import LAUNCHERS, Launcher, Run, Workflow, enter_launcher
 log = get_logger("holdfast")
 
 
-START_BATCH = 1000
+START_BATCH = 500
 """Instances started in one statement."""
 
 

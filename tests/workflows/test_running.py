@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from textwrap import dedent
 
@@ -200,7 +201,8 @@ async def overwrite(app: App, id: str, payload: bytes) -> None:
     if app.store.traits.name == "sqlite":
         import sqlite3
 
-        with sqlite3.connect(app.settings.database_url.removeprefix("sqlite:///")) as connection:
+        file = app.settings.database_url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(file)) as connection, connection:
             connection.execute("UPDATE holdfast_journal SET payload = ? WHERE instance = ?", (payload, id))
     else:
         import asyncpg

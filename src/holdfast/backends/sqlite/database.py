@@ -55,6 +55,10 @@ class Session:
         self.statements += 1
         return self._connection.execute(sql, parameters or {})
 
+    def version(self) -> int:
+        """A number that changes whenever another connection has written. Read from memory, so it counts for nothing."""
+        return self._connection.execute("PRAGMA data_version").fetchone()[0]
+
     @contextmanager
     def writing(self) -> Generator[None]:
         """A transaction that holds the write lock from its start: what it reads stays true until it ends."""

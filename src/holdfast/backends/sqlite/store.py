@@ -147,7 +147,7 @@ class SqliteStore:
     async def changed(self) -> bool:
         if self._memory:
             return False
-        before, self._data_version = self._data_version, await self._do(_data_version)
+        before, self._data_version = self._data_version, await self._do(Session.version)
         return before != self._data_version
 
     # --- workers
@@ -238,10 +238,6 @@ class SqliteStore:
             place, dropped = await self._do(upkeep.sweep_history, history_before, place, batch)
             steps += dropped
         return Swept(instances=instances, steps=steps)
-
-
-def _data_version(session: Session) -> int:
-    return session.text("PRAGMA data_version").fetchone()[0]
 
 
 def _parse(url: str) -> tuple[str, str]:
