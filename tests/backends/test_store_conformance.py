@@ -740,3 +740,63 @@ async def test_enlisting_again_after_an_unclear_answer_is_harmless(store: Any) -
     await enlist(store, "w", now=NOW + 2)
     assert [(each.id, each.owned) for each in await store.workers(now=NOW)] == [("w", 1)]
     assert (await look(store, "a")).owner == WorkerId("w")
+
+
+# --- the number of a claim
+
+
+async def test_a_release_that_is_repeated_after_a_new_claim_by_the_same_worker_changes_nothing(store: Any) -> None:
+    await enlist(store, "w")
+    await store.start([start("a")])
+    (first,) = (await claim(store, "w")).instances
+    release = commit("a", close=asleep(NOW), claim=first.claim)
+    await store.commit("w", [release])
+    (second,) = (await claim(store, "w")).instances
+    assert second.claim == first.claim + 1
+    # The answer to the release had got lost.
+    committed = await store.commit("w", [release])
+    assert committed.lost == {"a"}
+    assert committed.kept == frozenset()
+    assert (await look(store, "a")).owner == "w"
+    committed = await store.commit("w", [commit("a", step(1), close=ending(), claim=second.claim)])
+    assert committed.lost == frozenset()
+    assert (await look(store, "a")).status is Status.DONE
+
+
+async def test_an_ending_under_an_old_claim_is_lost_and_tells_nobody(store: Any) -> None:
+    await enlist(store, "w")
+    await store.start([start("a", waiter="someone")])
+    (first,) = (await claim(store, "w")).instances
+    await store.commit("w", [commit("a", step(1), close=asleep(NOW), claim=first.claim)])
+    (second,) = (await claim(store, "w")).instances
+    committed = await store.commit("w", [commit("a", step(2), close=ending(), claim=first.claim)])
+    assert committed.lost == {"a"}
+    assert list(committed.waiters) == []
+    assert (await look(store, "a")).status is Status.PENDING
+    committed = await store.commit("w", [commit("a", step(2), close=ending(), claim=second.claim)])
+    assert list(committed.waiters) == [("someone", "a")]
+
+
+async def test_a_repeated_ending_is_not_taken_for_a_lost_one(store: Any) -> None:
+    await enlist(store, "w")
+    await store.start([start("a", waiter="someone")])
+    (mine,) = (await claim(store, "w")).instances
+    end = commit("a", step(1), close=ending(), claim=mine.claim)
+    first = await store.commit("w", [end])
+    again = await store.commit("w", [end])
+    assert again.lost == first.lost == frozenset()
+    assert list(again.waiters) == list(first.waiters) == [("someone", "a")]
+
+
+async def test_parents_that_wait_are_never_displaced_by_others(store: Any) -> None:
+    await enlist(store, "w")
+    await store.start([start("a")])
+    parents = [f"hf_i_parent{n}/1" for n in range(80)]
+    for n, parent in enumerate(parents):
+        await store.view([InstanceId("a")], waiter=parent)
+        await store.view([InstanceId("a")], waiter=f"hf_c_client{n}")
+    await claim(store, "w")
+    told = {channel for channel, _ in (await store.commit("w", [commit("a", step(1), close=ending())])).waiters}
+    assert told >= set(parents)
+    assert "hf_c_client79" in told
+    assert "hf_c_client0" not in told

@@ -128,6 +128,7 @@ def as_claimed(row: Row, steps: Sequence[Step]) -> Claimed:
         parent=row["parent"],
         parent_call=row["parent_call"],
         recoveries=row["recoveries"],
+        claim=row["claims"],
         steps=steps,
     )
 

@@ -150,6 +150,8 @@ class Commit(NamedTuple):
     """Ids of spilled calls nobody wants any more."""
     trim_below: int | None = None
     """Journal rows with a lower seq are no longer needed for recovery or retention and may be deleted."""
+    claim: int | None = None
+    """The `Claimed.claim` under which this was produced: a later one, though by the same worker, refuses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +167,7 @@ class Committed:
     started: bool = False
     """Whether new claimable work came into being (children, spilled calls, deliveries to unowned instances)."""
     lost: frozenset[InstanceId] = frozenset()
-    """Instances this worker does not own any more: nothing of their commits was written."""
+    """Instances this worker does not own any more, or owns by a later claim: nothing of their commits was written."""
 
 
 class Claimed(NamedTuple):
@@ -180,6 +182,8 @@ class Claimed(NamedTuple):
     parent_call: str | None
     recoveries: int
     """How often in a row it was taken over from a lost worker, without a step in between."""
+    claim: int = 0
+    """The number of this claim among all of this instance."""
     steps: Sequence[Step] = ()
     """From the latest full row on, in order; the last one is where it stands."""
 

@@ -29,6 +29,7 @@ class Change:
     base_seq: int | None = None
     base_at: float | None = None
     told_at: float | None = None
+    claim: int | None = None
 
 
 @dataclass(slots=True)
@@ -108,6 +109,7 @@ def _changes(commits: Sequence[Commit]) -> dict[InstanceId, Change]:
             continue
         change = changes.setdefault(each.instance, Change(id=each.instance))
         change.mine = True
+        change.claim = each.claim
         if base is not None:
             change.base_seq, change.base_at = base.seq, base.at
         match each.close:
@@ -161,6 +163,7 @@ def _change_columns(changes: Iterable[Change]) -> dict[str, Any]:
         "base_seqs": [each.base_seq for each in rows],
         "base_ats": [each.base_at for each in rows],
         "told_ats": [each.told_at for each in rows],
+        "claims": [each.claim for each in rows],
     }
 
 

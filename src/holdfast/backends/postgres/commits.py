@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holdfast.backends.postgres.batch import Batch, assemble
+from holdfast.backends.postgres.batch import Batch, Change, assemble
 from holdfast.backends.postgres.clients import delivery_columns, owners_of, told_columns, woken_among
 from holdfast.backends.postgres.line import Line
 from holdfast.backends.postgres.workers import lost
@@ -28,7 +28,11 @@ async def commit(line: Line, worker: WorkerId, commits: Sequence[Commit]) -> Com
         waiters=waiters,
         owners=sorted(owners_of(told)),
         started=woken_among(told) or any(each.starts or each.spilled for each in commits),
-        lost=frozenset(InstanceId(id) for id, row in doubtful.items() if not row["applied"] and row["owner"] != worker),
+        lost=frozenset(
+            InstanceId(id)
+            for id, row in doubtful.items()
+            if not row["applied"] and not _holds(worker, batch.changes[InstanceId(id)], row)
+        ),
     )
 
 
@@ -54,11 +58,16 @@ def _closed(
         row = doubtful.get(id) or changed.get(id)
         if row is None or not change.mine:
             continue
-        if change.close == "release" and row["owner"] == worker:
+        if change.close == "release" and _holds(worker, change, row):
             kept.add(id)
-        if change.close == "end":
+        if change.close == "end" and (row["applied"] if id in doubtful else row["own"]):
             waiters += [(channel, id) for channel in split_waiters(row["waiter"])]
     return kept, waiters
+
+
+def _holds(worker: WorkerId, change: Change, row: Row) -> bool:
+    """Whether the worker owns it still, by the claim that the change names."""
+    return row["owner"] == worker and change.claim in (None, row["claims"])
 
 
 async def settle(line: Line, worker: WorkerId, settled: Sequence[Settled]) -> Committed:

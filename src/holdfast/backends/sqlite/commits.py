@@ -40,7 +40,15 @@ def _applied(session: Session, commits: Sequence[Commit]) -> frozenset[InstanceI
 def _write(session: Session, worker: WorkerId, commits: Sequence[Commit], applied: frozenset[InstanceId]) -> Committed:
     require_lease(session, worker)
     standing = {row["id"]: row for row in session.all("standing", ids=as_json(each.instance for each in commits))}
-    owned = {id for id, row in standing.items() if row["owner"] == worker}
+    owned = {
+        each.instance
+        for each in commits
+        if (row := standing.get(each.instance)) is not None
+        and row["owner"] == worker
+        and each.claim in (None, row["claims"])
+    }
+    # An earlier try may have applied those whose instances have left since.
+    applied |= _applied(session, [each for each in commits if each.instance not in owned])
     fresh = [each for each in commits if each.instance in owned and each.instance not in applied]
 
     _append_steps(session, fresh)
@@ -55,8 +63,8 @@ def _write(session: Session, worker: WorkerId, commits: Sequence[Commit], applie
     taken = put_deliveries(session, [delivery for each in fresh for delivery in each.deliveries])
     _release(session, fresh)
     return Committed(
-        kept=_kept(session, worker, commits),
-        waiters=_waiters(commits, standing),
+        kept=_kept(session, worker, [each for each in commits if each.instance in owned]),
+        waiters=_waiters([each for each in commits if each.instance in owned | applied], standing),
         owners=sorted(taken.owners),
         started=bool(started) or spilled or taken.woken,
         lost=frozenset({each.instance for each in commits} - owned - applied),

@@ -48,7 +48,12 @@ claimed AS (
               i.parent, i.parent_call, i.recoveries
 )
 SELECT c.*, j.at, j.payload,
-       EXISTS (SELECT FROM holdfast_call WHERE shard = :shard AND owner IS NULL) AS calls,
+       CASE
+           WHEN :any_queue::bool THEN EXISTS (SELECT FROM holdfast_call WHERE shard = :shard AND owner IS NULL)
+           ELSE EXISTS (
+               SELECT FROM holdfast_call WHERE shard = :shard AND owner IS NULL AND queue = ANY(:queues::text[])
+           )
+       END AS calls,
        (
            SELECT min(n.due_at)
            FROM lane l CROSS JOIN LATERAL (
@@ -68,7 +73,7 @@ LEFT JOIN LATERAL (
 
 -- name: claimed_under
 -- index: holdfast_instance_owner
-SELECT id, name, program, queue, priority, due_at, base_seq, base_at, created_at, parent, parent_call, recoveries
+SELECT id, name, program, queue, priority, due_at, base_seq, base_at, claims, created_at, parent, parent_call, recoveries
 FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text AND ticket = ANY(:tickets::int8[])
 
 -- name: claimed_steps

@@ -60,6 +60,7 @@ RETURNING i.id, i.owner, i.status, EXISTS (SELECT FROM holdfast_lease WHERE shar
 
 -- name: await_ending
 -- index: holdfast_instance primary key
+-- Channels of clients, who look now and then anyway, make room for others; parents that have joined (hf_i_) never do.
 WITH target AS (
     SELECT shard, id FROM holdfast_instance
     WHERE shard = :shard AND id = ANY(:ids::text[]) AND status IN ('pending', 'parked')
@@ -68,7 +69,11 @@ WITH target AS (
 )
 UPDATE holdfast_instance i
 SET waiter = CASE
-        WHEN i.waiter IS NULL OR length(i.waiter) > 1000 THEN :waiter::text ELSE i.waiter || ' ' || :waiter::text
+        WHEN i.waiter IS NULL THEN :waiter::text
+        WHEN length(i.waiter) <= 1000 THEN i.waiter || ' ' || :waiter::text
+        ELSE concat_ws(' ', (
+            SELECT string_agg(w, ' ') FROM unnest(string_to_array(i.waiter, ' ')) w WHERE starts_with(w, 'hf_i_')
+        ), :waiter::text)
     END
 FROM target t WHERE i.shard = ANY(ARRAY[t.shard]) AND i.id = t.id
 

@@ -16,13 +16,15 @@ WITH lease AS (
 -- snapshot has all that was ever delivered.
 , locked AS (
     SELECT :shard AS shard, c.*, i.owner, i.standing, i.signals,
+           c.mine AND i.owner = :worker::text AND coalesce(c.claim, i.claims) = i.claims AS held,
            (SELECT v.signals FROM holdfast_instance v WHERE v.shard = :shard AND v.id = c.id) AS signals_seen
     FROM unnest(
         :ids::text[], :mine::bool[], :stepped::bool[], :closes::text[], :statuses::text[], :outcomes::bytea[],
-        :reasons::text[], :moments::float8[], :base_seqs::int[], :base_ats::float8[], :told_ats::float8[]
-    ) AS c (id, mine, stepped, close, status, outcome, reason, moment, base_seq, base_at, told_at)
+        :reasons::text[], :moments::float8[], :base_seqs::int[], :base_ats::float8[], :told_ats::float8[],
+        :claims::int[]
+    ) AS c (id, mine, stepped, close, status, outcome, reason, moment, base_seq, base_at, told_at, claim)
     CROSS JOIN LATERAL (
-        SELECT i.owner, i.status AS standing, i.signals FROM holdfast_instance i
+        SELECT i.owner, i.claims, i.status AS standing, i.signals FROM holdfast_instance i
         WHERE i.shard = :shard AND i.id = c.id
         FOR NO KEY UPDATE
     ) i
@@ -54,7 +56,7 @@ WITH lease AS (
         :step_locked::bool[]
     ) AS s (instance, seq, at, "full", payload, locked)
     WHERE EXISTS (SELECT FROM lease)
-      AND (NOT s.locked OR s.instance IN (SELECT id FROM locked WHERE mine AND owner = :worker::text))
+      AND (NOT s.locked OR s.instance IN (SELECT id FROM locked WHERE held))
     ON CONFLICT DO NOTHING
     RETURNING instance
 )
@@ -65,9 +67,7 @@ WITH lease AS (
 -- `unread`: something is in its inbox that this commit does not consume, so it does not let go.
 , judged AS MATERIALIZED (
     SELECT l.*,
-           coalesce(
-               l.mine AND l.owner = :worker::text AND (NOT l.stepped OR l.id IN (SELECT instance FROM appended)), false
-           ) AS own,
+           coalesce(l.held AND (NOT l.stepped OR l.id IN (SELECT instance FROM appended)), false) AS own,
            l.told_at IS NOT NULL OR l.signals <> l.signals_seen
                OR l.close = 'release' AND (
                    SELECT true FROM holdfast_inbox b
@@ -108,7 +108,7 @@ changed AS (
     FROM judged j
     WHERE i.shard = ANY(ARRAY[j.shard]) AND i.id = j.id
       AND (j.own OR (j.told_at IS NOT NULL AND i.status IN ('pending', 'parked')))
-    RETURNING i.id, i.owner, i.status, i.waiter, j.own
+    RETURNING i.id, i.owner, i.claims, i.status, i.waiter, j.own
 )
 
 -- name: commit_started
@@ -225,21 +225,23 @@ ended_calls AS (
 )
 
 -- name: commit_answer
-SELECT NULL::text AS id, NULL::text AS owner, NULL::text AS status, NULL::text AS waiter, false AS own FROM lease
+SELECT NULL::text AS id, NULL::text AS owner, NULL::int AS claims, NULL::text AS status, NULL::text AS waiter,
+       false AS own
+FROM lease
 
 -- name: commit_answer_changed
-SELECT c.id, c.owner, c.status, c.waiter, c.own FROM lease LEFT JOIN changed c ON true
+SELECT c.id, c.owner, c.claims, c.status, c.waiter, c.own FROM lease LEFT JOIN changed c ON true
 
 -- name: doubtful
 -- index: holdfast_instance primary key, the primary key of each of the journal's partitions
 -- Of commits that were not applied: whether an earlier try had applied them.
-SELECT u.id, i.owner, i.waiter,
+SELECT u.id, i.owner, i.claims, i.waiter,
        u.seq IS NOT NULL AND EXISTS (
            SELECT FROM holdfast_journal s WHERE s.shard = :shard AND s.instance = u.id AND s.seq = u.seq
        ) AS applied
 FROM unnest(:ids::text[], :seqs::int[]) AS u (id, seq)
 LEFT JOIN LATERAL (
-    SELECT i.owner, i.waiter FROM holdfast_instance i WHERE i.shard = :shard AND i.id = u.id OFFSET 0
+    SELECT i.owner, i.claims, i.waiter FROM holdfast_instance i WHERE i.shard = :shard AND i.id = u.id OFFSET 0
 ) i ON true
 
 -- name: settle

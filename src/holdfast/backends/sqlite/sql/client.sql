@@ -28,8 +28,16 @@ WHERE shard = 0 AND id = ?2 AND owner IS NULL AND status = 'pending'
 
 -- name: await_ending
 -- index: holdfast_instance primary key
+-- Channels of clients, who look now and then anyway, make room for others; parents that have joined (hf_i_) never do.
 UPDATE holdfast_instance
-SET waiter = CASE WHEN waiter IS NULL OR length(waiter) > 1000 THEN :waiter ELSE waiter || ' ' || :waiter END
+SET waiter = CASE
+        WHEN waiter IS NULL THEN :waiter
+        WHEN length(waiter) <= 1000 THEN waiter || ' ' || :waiter
+        ELSE coalesce((
+            SELECT group_concat(value, ' ') FROM json_each('["' || replace(waiter, ' ', '","') || '"]')
+            WHERE substr(value, 1, 5) = 'hf_i_'
+        ) || ' ', '') || :waiter
+    END
 WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status IN ('pending', 'parked')
   AND instr(' ' || coalesce(waiter, '') || ' ', ' ' || :waiter || ' ') = 0
 

@@ -2,7 +2,7 @@
 
 -- name: standing
 -- index: holdfast_instance primary key
-SELECT id, owner, waiter FROM holdfast_instance WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids))
+SELECT id, owner, claims, waiter FROM holdfast_instance WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids))
 
 -- name: has_step
 -- index: holdfast_journal unique (shard, instance, seq)

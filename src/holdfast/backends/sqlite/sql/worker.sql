@@ -102,7 +102,7 @@ WHERE rowid IN (
       AND queue = :queue AND priority = :priority AND due_at <= :now
     ORDER BY due_at LIMIT :room
 )
-RETURNING id, name, program, queue, due_at, base_seq, created_at, parent, parent_call, recoveries
+RETURNING id, name, program, queue, due_at, base_seq, claims, created_at, parent, parent_call, recoveries
 
 -- name: claimed_steps
 -- index: holdfast_instance primary key, holdfast_journal unique (shard, instance, seq)
