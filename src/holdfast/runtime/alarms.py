@@ -1,4 +1,4 @@
-"""Alarms: residents whose earliest timer has come are stirred. One call of the clock for all of them."""
+"""Alarms: residents are rung for when their earliest timer has come. One call of the clock for all of them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from holdfast.runtime.resident import Resident
 
 
 class Alarms:
-    """The moments at which residents go on by themselves; `stir` is called for each whose moment has come."""
+    """The moments at which residents go on by themselves; `ring` is called for each whose moment has come."""
 
     def __init__(
-        self, residents: Mapping[InstanceId, Resident], *, clock: Clock, stir: Callable[[Resident], None]
+        self, residents: Mapping[InstanceId, Resident], *, clock: Clock, ring: Callable[[Resident], None]
     ) -> None:
         self._residents = residents
         self._clock = clock
-        self._stir = stir
+        self._ring_for = ring
         self._alarms: list[tuple[float, int, InstanceId]] = []
         self._count = 0
         self._at: float | None = None
         self._cancel: Callable[[], None] | None = None
 
     def set(self, resident: Resident) -> None:
-        """Ring for it at its earliest timer."""
-        at = resident.machine.next_timer
+        """Ring for it at its earliest timer, or when it is to look after its children."""
+        at, look_at = resident.machine.next_timer, resident.children.look_at
+        if look_at is not None and (at is None or look_at < at):
+            at = look_at
         if at is None or at == resident.timer or resident.gone:
             return
         resident.timer = at
@@ -59,5 +61,5 @@ class Alarms:
             resident = self._residents.get(id)
             if resident is not None and resident.timer == at:
                 resident.timer = None
-                self._stir(resident)
+                self._ring_for(resident)
         self._arm()

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from holdfast.clock import Clock
+from holdfast.errors import StoreError
 from holdfast.ids import InstanceId
 from holdfast.model.instance import Commit, Committed, Delivery
 from holdfast.ports import Store
@@ -20,7 +21,7 @@ from holdfast.runtime.resident import Resident
 class Joiner:
     """Brings the outcomes of shared children to parents: `mail` and `look` are called when inboxes got something.
 
-    `stir` is called for a parent once all of its children are known.
+    `stir` is called for a parent once all of its children are known, `abandon` where that cannot be found out.
     """
 
     def __init__(
@@ -29,12 +30,14 @@ class Joiner:
         store: Store,
         clock: Clock,
         stir: Callable[[Resident], None],
+        abandon: Callable[[Resident, str], None],
         mail: Callable[[], None],
         look: Callable[[], None],
     ) -> None:
         self._store = store
         self._clock = clock
         self._stir = stir
+        self._abandon = abandon
         self._mail = mail
         self._look = look
         self._tasks: set[asyncio.Future[None]] = set()
@@ -44,9 +47,16 @@ class Joiner:
         """Whether it finds out about somebody's children."""
         return bool(self._tasks)
 
-    def join(self, resident: Resident) -> None:
-        """Find out which of its children others have started, and see to it that it hears of their ends."""
-        task = asyncio.ensure_future(self._join(resident))
+    def look_after(self, resident: Resident) -> None:
+        """Look again at the children that others have started, where it is time: whoever was to tell may be gone."""
+        children = resident.children
+        if children.look_at is not None and children.look_at <= self._clock.now():
+            children.look_at = None
+            self.join(resident, sorted(children.joined & resident.machine.calls.keys()))
+
+    def join(self, resident: Resident, calls: Sequence[int]) -> None:
+        """Find out whether others have started the children of these calls, and see to it that it hears of their ends."""
+        task = asyncio.ensure_future(self._join(resident, calls))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -59,9 +69,15 @@ class Joiner:
         """Tell parents that have joined what has ended with these commits."""
         await self._hand_over(joining.outcomes(commits, committed.waiters, self._clock.now()))
 
-    async def _join(self, resident: Resident) -> None:
+    async def _join(self, resident: Resident, calls: Sequence[int]) -> None:
+        try:
+            await self._find_out(resident, calls)
+        except StoreError as error:
+            self._abandon(resident, f"its children cannot be looked for: {error}")
+
+    async def _find_out(self, resident: Resident, asked: Sequence[int]) -> None:
         children, machine = resident.children, resident.machine
-        calls = [machine.calls[id] for id in children.unknown if id in machine.calls]
+        calls = [machine.calls[id] for id in asked if id in machine.calls]
         ids = [InstanceId(call.child_id) for call in calls]
         views = {view.id: view for view in await patiently(lambda: self._store.view(ids))}
         told: list[Delivery] = []
@@ -80,8 +96,10 @@ class Joiner:
             elif view is not None and view.status.ended:
                 told.append(joining.outcome(resident.id, call.id, view, self._clock.now()))
             children.joined.add(call.id)
-        children.unknown.difference_update(call.id for call in calls)
         await self._hand_over(told)
+        children.unknown.difference_update(asked)
+        children.joined &= machine.calls.keys()
+        children.look_at = self._clock.now() + joining.LOOK_AFTER if children.joined else None
         # It may sleep now.
         self._stir(resident)
 

@@ -16,6 +16,8 @@ from holdfast.settings import Settings
 
 CLAIM_LIMIT = 500
 """Instances in one claim: as many as are written together, so that claims and commits take turns."""
+FULL_POLL = 1.0
+"""Seconds between two looks into the inboxes by a worker that is full, and is told of what comes."""
 GLANCE = 0.01
 """Seconds between two questions whether another process has written, to a store that knows; each costs microseconds."""
 
@@ -141,16 +143,13 @@ class Claiming:
     async def _until_room(self) -> None:
         """Wait until an instance has left or an action has ended. Claims nothing meanwhile."""
         self._executor.freed = self.look
+        # What it does not ask for now may be there: who leaves makes room for that.
+        self._hungry = True
         try:
-            if not self._notifies:
-                # What other processes write into the inboxes of its instances is seen by looking only.
-                await self._nap(self._poll, None)
-                return
-            self._napping = True
-            await self._look.wait()
+            # What other processes write into the inboxes of its instances may be seen by looking only.
+            await self._nap(FULL_POLL if self._notifies else self._poll, None)
         finally:
             self._executor.freed = None
-            self._napping = False
 
     async def _nap(self, nap: float, next_due: float | None) -> None:
         """Wait until something may have changed: told so, a moment has come, or another process has written."""

@@ -159,12 +159,14 @@ class Executor:
         if not task.cancelled():
             error = task.exception()
             outcome = task.result() if error is None else _raised(error)
-        if outcome is not None:
-            attempt.report(outcome)
-        if self.waiting or self.freed is not None:
-            self._fill()
-        if not self.running:
-            self._idle.set()
+        try:
+            if outcome is not None:
+                attempt.report(outcome)
+        finally:
+            if self.waiting or self.freed is not None:
+                self._fill()
+            if not self.running:
+                self._idle.set()
 
     def _fill(self) -> None:
         """Begin what waits, as far as there is room; tell whoever waits for more room than that needs."""

@@ -25,13 +25,15 @@ _WORD = "hf_i_"
 class Children:
     """What is known of one instance's calls of children under ids that others may have used before."""
 
-    __slots__ = ("joined", "unknown")
+    __slots__ = ("joined", "look_at", "unknown")
 
     def __init__(self) -> None:
         self.unknown: set[int] = set()
         """Calls of which it is not known yet who started the child. Nobody sleeps on them: they would never be told."""
         self.joined: set[int] = set()
         """Calls whose child another has started."""
+        self.look_at: float | None = None
+        """When to look at those again, for a parent that stays in memory until then."""
 
 
 def may_be_anothers(instance: InstanceId, call: PendingCall) -> bool:

@@ -88,9 +88,11 @@ class Owner:
             take=self.taken.run,
             mail=self.mail.look,
         )
-        self.joiner = Joiner(store=store, clock=clock, stir=self._stir, mail=self.mail.look, look=self.look)
+        self.joiner = Joiner(
+            store=store, clock=clock, stir=self._stir, abandon=self.abandon, mail=self.mail.look, look=self.look
+        )
         self._announcer = Announcer(worker, store=store, mail=self.mail.look, look=self.look)
-        self._alarms = Alarms(self.residents, clock=clock, stir=self._stir)
+        self._alarms = Alarms(self.residents, clock=clock, ring=self._rung)
         self._programs = Programs(store=store, registry=registry)
         self._terms = Terms(
             history_steps=settings.history_steps, spills=self._spills, program_of=self._programs.of_child
@@ -127,10 +129,9 @@ class Owner:
         for one in claimed:
             if (resident := self.residents.get(one.id)) is not None:
                 # It was released and claimed again before the answer to its release was read.
-                resident.claimed_again = True
-                self.mail.look()
+                resident.reclaimed = one
             elif one.program in broken:
-                self._park(one.id, broken[one.program])
+                self._park(one, broken[one.program])
             else:
                 self._awaken(one, now)
 
@@ -140,16 +141,16 @@ class Owner:
         try:
             resident = awaken(one, program, now=now)
         except (CodecError, ProgramError) as error:
-            self._park(one.id, f"its state cannot be read here: {error}")
+            self._park(one, f"its state cannot be read here: {error}")
             return
         except Exception as error:  # noqa: BLE001 - a damaged row must stop nobody else
-            self._park(one.id, f"its state cannot be read here: {type(error).__name__}: {error}")
+            self._park(one, f"its state cannot be read here: {type(error).__name__}: {error}")
             return
         machine = resident.machine
         if one.recoveries >= RECOVERY_LIMIT:
             names = ", ".join(sorted({call.name for call in machine.calls.values()})) or "its own code"
             self._park(
-                one.id,
+                one,
                 f"{one.recoveries} workers in a row were lost while they ran it ({names}); mend the cause, then retry it",
             )
             return
@@ -169,9 +170,10 @@ class Owner:
                 continue
             if call.id not in resident.attempts:
                 self._run(resident, call)
-        resident.children.unknown = {call.id for call in calls if joining.may_be_anothers(resident.id, call)}
-        if resident.children.unknown:
-            self.joiner.join(resident)
+        others = [call.id for call in calls if joining.may_be_anothers(resident.id, call)]
+        if others:
+            resident.children.unknown.update(others)
+            self.joiner.join(resident, [id for id in others if id not in asked])
 
     # --- turns
 
@@ -185,6 +187,11 @@ class Owner:
         else:
             self._alarms.set(resident)
         return None
+
+    def _rung(self, resident: Resident) -> None:
+        """A moment has come for which it waits."""
+        self.joiner.look_after(resident)
+        self._stir(resident)
 
     def _spills(self, call: PendingCall, local: int) -> bool:
         queue = call.options.queue
@@ -214,6 +221,12 @@ class Owner:
 
     def _written(self, resident: Resident, commit: Commit, commands: Sequence[Begun], committed: Committed) -> None:
         """A resident's commit is durable: what it asked for may start."""
+        if resident.reclaimed is not None:
+            # Whatever became of this: the store has given the instance to this worker anew.
+            self.forget(resident)
+            self._awaken(resident.reclaimed, self._clock.now())
+            self.mail.look()
+            return
         if resident.id in committed.lost:
             log.warning("instance lost", instance=resident.id, reason="another worker owns it now")
             self.forget(resident)
@@ -229,7 +242,7 @@ class Owner:
                 self._ended(resident.id, ending)
                 self.claiming.made_room()
                 return
-            case Release(due_at=due_at) if resident.id not in committed.kept and not resident.claimed_again:
+            case Release(due_at=due_at) if resident.id not in committed.kept:
                 self.forget(resident)
                 self.claiming.made_room()
                 if due_at is not None:
@@ -237,15 +250,16 @@ class Owner:
                     self.look()
                 return
             case Release():
-                # Something arrived before it could be let go, or it was claimed again at once.
-                resident.claimed_again = False
+                # Something arrived before it could be let go.
                 self.mail.look()
         if self._forgetful:
             # Whoever reads it back starts its calls.
             commands = [command for command in commands if not isinstance(command, StartCall)]
         self._begin(resident, commands)
         if commit.starts and resident.children.unknown:
-            self.joiner.join(resident)
+            # Only what is there by now can be looked for.
+            made = {start.parent_call for start in commit.starts}
+            self.joiner.join(resident, [id for id in resident.children.unknown if str(id) in made])
         self._alarms.set(resident)
 
     async def _read_back(self, residents: Sequence[Resident]) -> None:
@@ -306,12 +320,12 @@ class Owner:
     def abandon(self, resident: Resident, reason: str) -> None:
         """Let go of it, and park it: it cannot go on here."""
         self.forget(resident)
-        self._park(resident.id, reason)
+        self._park(resident.claimed, reason)
         self.look()
 
-    def _park(self, id: InstanceId, reason: str) -> None:
-        log.warning("instance parked", instance=id, reason=reason)
-        self.writer.park(id, reason)
+    def _park(self, claimed: Claimed, reason: str) -> None:
+        log.warning("instance parked", instance=claimed.id, reason=reason)
+        self.writer.park(claimed, reason)
 
     def forget(self, resident: Resident) -> None:
         """Let go of it: what it runs is dropped, and what comes for it is not for this worker."""

@@ -39,7 +39,7 @@ class Resident:
         self.children = Children()
         self.timer: float | None = None
         """The moment for which the owner's alarm is set."""
-        self.claimed_again = False
+        self.reclaimed: Claimed | None = None
         """The store gave it to this worker again before its release was known here."""
         self.gone = False
         """It ended, was released or is lost; events for it are dropped."""

@@ -104,6 +104,7 @@ def take_turn(resident: Resident, now: float, terms: Terms) -> tuple[Commit | No
         spilled=asked.spilled,
         recalled=asked.recalled,
         trim_below=trim,
+        claim=resident.claimed.claim,
     )
     return commit, asked.commands
 
@@ -183,12 +184,16 @@ def _release(resident: Resident, now: float) -> Release | None:
     """Letting go of an instance that only waits, for longer than a moment."""
     if resident.attempts:
         return None
-    timer = resident.machine.next_timer
+    machine, children = resident.machine, resident.children
+    timer = machine.next_timer
     if timer is not None and timer - now < EVICT_AFTER:
         return None
-    if resident.children.unknown:
+    if children.unknown:
         return None
-    if resident.children.joined and resident.children.joined & resident.machine.calls.keys():
+    # A worker that drains begins no calls: what has a call to make is left to the next owner as it is, to go on at once.
+    if any(call.child is None and not call.spilled and call.due_at is None for call in machine.calls.values()):
+        return None
+    if children.joined and children.joined & machine.calls.keys():
         timer = min(timer or math.inf, now + joining.LOOK_AFTER)
     return Release(due_at=timer)
 

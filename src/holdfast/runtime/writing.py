@@ -16,7 +16,7 @@ from holdfast.clock import Clock
 from holdfast.errors import LeaseLost, StoreError
 from holdfast.ids import InstanceId, WorkerId
 from holdfast.logs import get_logger
-from holdfast.model.instance import Commit, Committed, Park
+from holdfast.model.instance import Claimed, Commit, Committed, Park
 from holdfast.ports import Settled, Store
 from holdfast.runtime.patience import patiently
 from holdfast.runtime.resident import Resident
@@ -96,12 +96,14 @@ class Writer:
         self._store = store
         self._clock = clock
         self._stirred: dict[InstanceId, Resident] = {}
+        self._later: dict[InstanceId, Resident] = {}
+        """Those whose last turn is not written yet: their next one waits for that."""
         self._parks: list[Commit] = []
         self._settled: list[Settled] = []
         self._coming = Group()
         self._sending: asyncio.Future[list[Receipt]] | None = None
         self._held: AbstractSet[InstanceId] = frozenset()
-        """Of the group that is being written: their next turn waits for the end of that."""
+        """Of the group that is being written."""
         self._wake = asyncio.Event()
         self._wrote = asyncio.Event()
         self._writing = False
@@ -110,13 +112,17 @@ class Writer:
 
     def stir(self, resident: Resident) -> None:
         """Something happened to it: it takes its turn with the next commit."""
-        if not resident.gone:
+        if resident.gone:
+            return
+        if resident.id in self._held or resident.id in self._coming.held:
+            self._later[resident.id] = resident
+        else:
             self._stirred[resident.id] = resident
             self._wake.set()
 
-    def park(self, id: InstanceId, reason: str) -> None:
+    def park(self, claimed: Claimed, reason: str) -> None:
         """An instance is given up."""
-        self._parks.append(Commit(instance=id, close=Park(reason=reason)))
+        self._parks.append(Commit(instance=claimed.id, close=Park(reason=reason), claim=claimed.claim))
         self._wake.set()
 
     def settle(self, settled: Settled) -> None:
@@ -127,22 +133,24 @@ class Writer:
     def forget(self, id: InstanceId) -> None:
         """This instance takes no turn any more."""
         self._stirred.pop(id, None)
+        self._later.pop(id, None)
 
     def forget_all(self) -> None:
         """Write nothing of what came before."""
         self._stirred.clear()
+        self._later.clear()
         self._settled.clear()
         self._parks.clear()
         self._coming = Group()
 
     def is_stirred(self, id: InstanceId) -> bool:
         """Whether its turn is to come."""
-        return id in self._stirred
+        return id in self._stirred or id in self._later
 
     @property
     def busy(self) -> bool:
         """Whether anything is being written, or waits for that."""
-        return bool(self._writing or self._stirred or self._parks or self._settled or self._coming)
+        return bool(self._writing or self._stirred or self._later or self._parks or self._settled or self._coming)
 
     async def wrote(self) -> None:
         """Return when, from now on, everything has been written once."""
@@ -177,10 +185,16 @@ class Writer:
             for receipt in receipts:
                 self._holder.announce(receipt.committed)
                 await self._holder.conclude(receipt)
+            self._bring_forward(group)
             if following is None:
                 self._gather(COMMIT_LIMIT)
                 following = self._dispatch()
             group = following
+
+    def _bring_forward(self, group: Group) -> None:
+        """The turns that waited for this group to be written can be taken now."""
+        for id in self._later.keys() & group.held:
+            self.stir(self._later.pop(id))
 
     def _gather(self, most: int) -> None:
         """Let up to `most` of those to whom something happened take their turn, for the group that comes next."""
@@ -190,16 +204,12 @@ class Writer:
         coming.commits += self._parks
         self._parks = []
         now = self._clock.now()
-        turn, written, held, coming_held = self._holder.turn, coming.written, self._held, coming.held
-        for resident in list(islice(self._stirred.values(), most + len(held) + len(coming_held))):
-            if most == 0 or len(written) >= COMMIT_LIMIT:
-                self._wake.set()
-                return
+        turn, written, held, stirred = self._holder.turn, coming.written, coming.held, self._stirred
+        most = min(most, COMMIT_LIMIT - len(written))
+        for resident in list(islice(stirred.values(), most)):
             id = resident.id
-            if id in held or id in coming_held:
+            if stirred.pop(id, None) is not resident:
                 continue
-            most -= 1
-            del self._stirred[id]
             try:
                 produced = turn(resident, now)
             except asyncio.CancelledError:
@@ -208,8 +218,11 @@ class Writer:
                 self._holder.abandon(resident, f"its turn failed here: {type(error).__name__}: {error}")
                 continue
             if produced is not None:
-                coming_held.add(id)
+                held.add(id)
                 written.append(produced)
+        if stirred and len(written) < COMMIT_LIMIT:
+            # There is room for more: in the next portion.
+            self._wake.set()
 
     def _dispatch(self) -> Group | None:
         """Send the group that was made; None where there is none."""
@@ -252,8 +265,6 @@ class Writer:
         except LeaseLost:
             raise
         except StoreError as error:
-            if len(commits) == 1:
-                raise
             log.error("group refused", error=str(error), hint="its instances are written one by one")
             return await self._one_by_one(commits, written)
         return [Receipt(committed, commits, written)]
@@ -271,7 +282,7 @@ class Writer:
             except StoreError as error:
                 words = f"the store refuses what it did: {error}"
                 reason = words.encode("ascii", "replace").decode().replace("\0", "?")
-                park = Commit(instance=commit.instance, close=Park(reason=reason[:1000]))
+                park = Commit(instance=commit.instance, close=Park(reason=reason[:1000]), claim=commit.claim)
                 for resident, _, _ in mine:
                     self._holder.forget(resident)
                 receipts.append(Receipt(await self._commit([park]), [park], []))
