@@ -89,13 +89,13 @@ def expected(name: str) -> list[str]:
 async def audit(app: App, fleet: Fleet, ids: list[str]) -> None:
     """Nothing lost, nothing acknowledged redone, never two owners at once."""
     begun: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    ended: dict[tuple[str, int], float] = {}
+    ended: dict[tuple[str, int], list[float]] = defaultdict(list)
     for line in fleet.audit.read_text().splitlines():
         what, key, pid, at = line.split()
         if what == "begin":
             begun[key].append((int(pid), float(at)))
         else:
-            ended[key, int(pid)] = float(at)
+            ended[key, int(pid)].append(float(at))
     # On a machine too busy to send heartbeats in time a lease may end while its worker lives; the worker says so.
     overtaken = {pid for pid, log in fleet.logs_by_pid().items() if "lease lost" in log}
     for id in ids:
@@ -112,9 +112,11 @@ async def audit(app: App, fleet: Fleet, ids: list[str]) -> None:
             assert key in acknowledged
             for _pid, at in begun[key]:
                 assert at <= acknowledged[key] + 0.05, f"{key} ran again after its outcome was committed"
-            for (first, _), (second, at) in zip(begun[key], begun[key][1:], strict=False):
+            for (first, since), (second, at) in zip(begun[key], begun[key][1:], strict=False):
                 if first != second and first not in overtaken:
-                    over = min(fleet.killed.get(first, at + 1), ended.get((key, first), at + 1))
+                    # Its attempt ended with the first end that it noted from then on: later ones are of later attempts.
+                    ends = [end for end in ended[key, first] if end >= since]
+                    over = min(fleet.killed.get(first, at + 1), *ends, at + 1)
                     assert over <= at, f"{key} ran on {second} while {first} still ran it"
 
 

@@ -140,14 +140,16 @@ async def test_a_wide_gather_is_few_rows(working: App):
 
 async def test_a_wide_fan_out_is_shared_with_other_workers(url: str):
     ran: list[int] = []
-    most = 0
+    running = most = 0
 
     @action
     async def count(n: int) -> int:
-        nonlocal most
+        nonlocal running, most
         ran.append(n)
-        most = max(most, len([t for t in asyncio.all_tasks() if "Executor._attempt" in repr(t)]))
+        running += 1
+        most = max(most, running)
         await asyncio.sleep(0.02)
+        running -= 1
         return n
 
     @workflow
@@ -166,7 +168,8 @@ async def test_a_wide_fan_out_is_shared_with_other_workers(url: str):
         shares = [app.worker.finished_actions for app in apps]
     assert sorted(ran) == list(range(200))
     assert min(shares) > 20, shares
-    assert most <= 8
+    # Four on each of the two.
+    assert 4 < most <= 8
 
 
 async def test_an_unreadable_instance_parks_and_blocks_nobody(url: str):

@@ -125,15 +125,15 @@ async def test_a_worker_that_was_full_takes_calls_as_soon_as_an_action_ends(url:
             await staying.wait()
 
 
-async def test_a_full_worker_asks_for_nothing(postgres_url: str):
+async def test_a_full_worker_asks_for_little(postgres_url: str):
     async with working(postgres_url, max_instances=1, concurrent_per_worker=1) as full:
         (passing,) = await full.client.start([Stays().start()], waiting=False)
         await begun.wait()
-        # Over some seconds, for it is a rate: the lease is renewed three times a second.
+        # Over some seconds, for it is a rate: the lease is renewed three times a second, the inbox looked into once.
         clock = SystemClock()
         begin, before = clock.now(), full.store.statements
         await asyncio.sleep(3)
-        assert (full.store.statements - before) / (clock.now() - begin) <= 3.5
+        assert (full.store.statements - before) / (clock.now() - begin) <= 4.7
         gate.set()
         await passing.cancel()
         await passing.wait()

@@ -104,8 +104,12 @@ class Send(Durable):
 
 
 def message_key(message: Any) -> str:
-    """Under what a message is filed: its name, or its type's `module:qualname`."""
+    """Under what a message is filed: its name, or its type's `module:qualname`. Raises ValueError for an unfit name."""
     if isinstance(message, str):
+        if not message.isprintable() or not 0 < len(message) <= 1000:
+            raise ValueError(
+                f"a message's name is a text of 1 to 1000 characters, none of them for control, not {message!r}"
+            )
         return message
     cls = message if isinstance(message, type) else type(message)
     return f"{cls.__module__}:{cls.__qualname__}"

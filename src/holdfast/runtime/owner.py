@@ -347,7 +347,7 @@ class Owner:
         """Return once nothing runs and everything is written."""
         while self.busy:
             await self.executor.drained()
-            if self.busy:
+            if self.writer.busy:
                 await self.writer.wrote()
 
     def abandon_all(self) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from holdfast.clock import Clock
-from holdfast.codec import dumps, loads
-from holdfast.errors import StoreUnavailable
+from holdfast.codec import dumps, encode_exception, loads
+from holdfast.errors import CodecError, StoreUnavailable
 from holdfast.ids import WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.instance import Delivery, DeliveryKind, SpilledCall
@@ -51,14 +51,14 @@ class Taken:
         if call.name not in ACTIONS and not self._executor.stubbed(call.name):
             self._report(call, {"missing": call.name})
             return
-        payload = loads(call.payload)
-        attempt = Attempt(
-            call.name,
-            payload["args"],
-            None,
-            payload["timeout"],
-            lambda outcome: self._ended(call, outcome),
-        )
+        try:
+            payload = loads(call.payload)
+            args, timeout = payload["args"], payload["timeout"]
+        except (CodecError, KeyError, TypeError) as error:
+            damage = CodecError(f"the call of {call.name} cannot be read: {type(error).__name__}: {error}")
+            self._report(call, {"error": encode_exception(damage)})
+            return
+        attempt = Attempt(call.name, args, None, timeout, lambda outcome: self._ended(call, outcome))
         self._attempts[call.id] = attempt
         self._executor.submit(attempt)
 

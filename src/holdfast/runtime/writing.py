@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
@@ -102,8 +101,8 @@ class Writer:
         self._settled: list[Settled] = []
         self._coming = Group()
         self._sending: asyncio.Future[list[Receipt]] | None = None
-        self._held: AbstractSet[InstanceId] = frozenset()
-        """Of the group that is being written."""
+        self._held: set[InstanceId] = set()
+        """Of the groups that are being written, or were and are not concluded."""
         self._wake = asyncio.Event()
         self._wrote = asyncio.Event()
         self._writing = False
@@ -179,7 +178,7 @@ class Writer:
         self._gather(COMMIT_LIMIT)
         group = self._dispatch()
         while group is not None:
-            receipts = await self._until_sent(group)
+            receipts = await self._until_sent()
             # A large group goes first, so that the store has work while this process begins what the last one allows.
             following = self._dispatch() if len(self._coming.written) >= PORTION else None
             for receipt in receipts:
@@ -193,6 +192,7 @@ class Writer:
 
     def _bring_forward(self, group: Group) -> None:
         """The turns that waited for this group to be written can be taken now."""
+        self._held -= group.held
         for id in self._later.keys() & group.held:
             self.stir(self._later.pop(id))
 
@@ -230,24 +230,21 @@ class Writer:
         if not group:
             self._sending = None
             return None
+        self._held |= group.held
         self._sending = asyncio.ensure_future(self._send(group))
         self._sending.add_done_callback(lambda _: self._wake.set())
         return group
 
-    async def _until_sent(self, group: Group) -> list[Receipt]:
-        """What became of the group, and meanwhile the turns of those whom it does not concern."""
+    async def _until_sent(self) -> list[Receipt]:
+        """What became of the group that was sent, and meanwhile the turns of those whom it does not concern."""
         sending = self._sending
         assert sending is not None
-        self._held = group.held
-        try:
-            while not sending.done():
-                await self._wake.wait()
-                self._wake.clear()
-                if not sending.done():
-                    self._gather(PORTION)
-                    await asyncio.sleep(0)
-        finally:
-            self._held = frozenset()
+        while not sending.done():
+            await self._wake.wait()
+            self._wake.clear()
+            if not sending.done():
+                self._gather(PORTION)
+                await asyncio.sleep(0)
         return sending.result()
 
     async def _send(self, group: Group) -> list[Receipt]:
