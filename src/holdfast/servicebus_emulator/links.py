@@ -70,28 +70,28 @@ class Incoming:
             if transfer.delivery_id is None:
                 raise AmqpError("amqp:not-allowed", "the first transfer of a delivery has no delivery-id")
             self._first = transfer
-        self._parts.append(payload)
         self._size += len(payload)
-        limit = self.session.connection.limits.message_size
-        if self._size > limit and not transfer.aborted:
-            raise AmqpError("amqp:link:message-size-exceeded", f"a message is larger than {limit} bytes")
+        if self._size <= self.session.connection.limits.message_size:
+            self._parts.append(payload)
         if transfer.more and not transfer.aborted:
             return
-        first, parts = self._first, self._parts
+        first, parts, size = self._first, self._parts, self._size
         self._first, self._parts, self._size = None, [], 0
         self._count += 1
         self._credit -= 1
         if self._credit < CREDIT // 2:
             self.begin()
         if not transfer.aborted:
-            self._completed(first, bool(first.settled or transfer.settled), b"".join(parts))
+            self._completed(first, bool(first.settled or transfer.settled), b"".join(parts), size)
 
     def closed(self, *, clean: bool) -> None:
         """The link is gone."""
 
-    def _completed(self, first: Transfer, settled: bool, message: bytes) -> None:
+    def _completed(self, first: Transfer, settled: bool, message: bytes, size: int) -> None:
         """A whole message is there: take it, and say so."""
         try:
+            if size > len(message):
+                raise AmqpError("amqp:link:message-size-exceeded", f"a message of {size} bytes is too large")
             self._take(first, message)
             state: Any = Accepted()
         except AmqpError as error:

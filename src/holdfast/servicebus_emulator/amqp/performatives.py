@@ -266,8 +266,8 @@ def encode_performative(value: Any) -> bytes:
     """The bytes of a performative or composite value. Fields that have their defaults at the end are left out."""
     code, types = _FORMS[type(value)]
     encoded = [_field(field, kind) for field, kind in zip(value, types, strict=True)]
-    # A terminus is read by position without looking how long it is, by one client at least.
-    while encoded and encoded[-1] == b"\x40" and code not in (0x28, 0x29):
+    # Termini and errors are read by position without looking how long they are, by one client at least.
+    while encoded and encoded[-1] == b"\x40" and code not in (0x1D, 0x28, 0x29):
         encoded.pop()
     return bytes((0x00, 0x53, code)) + encode_list(encoded)
 
