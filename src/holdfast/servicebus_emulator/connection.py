@@ -37,6 +37,8 @@ log = get_logger("holdfast.servicebus_emulator")
 
 MECHANISMS = ("MSSBCBS", "ANONYMOUS", "EXTERNAL")
 HIGHEST_CHANNEL = 255
+LAST_WORDS = 1.0
+"""Seconds that a client has to read why it is closed."""
 HIGH_WATER = 1_000_000
 """Bytes that may wait for a slow client before nothing more is handed to it."""
 
@@ -75,6 +77,8 @@ class Connection(asyncio.Protocol):
         self._ended: set[int] = set()
         self._stage = Stage.GREETING
         self._out: list[bytes] = []
+        self._unsent = 0
+        self._choked = False
         self._heard = self._spoke = self.loop.time()
         self._peer_timeout: float | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -93,10 +97,12 @@ class Connection(asyncio.Protocol):
         self._watch = self.loop.call_later(self.limits.idle_timeout / 2, self._look)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
         self._heard = self.loop.time()
         try:
             for frame in self._reader.feed(data):
-                if self._stage is Stage.CLOSED:
+                if self._is_over:
                     return
                 if isinstance(frame, frames.ProtocolHeader):
                     self._greeted(frame.data)
@@ -106,10 +112,18 @@ class Connection(asyncio.Protocol):
             log.info("connection refused", condition=error.condition, reason=error.description)
             self.close(Error(error.condition, error.description))
 
+    @property
+    def _is_over(self) -> bool:
+        return self._stage is Stage.CLOSED
+
     def pause_writing(self) -> None:
-        self.paused = True
+        self._choked = self.paused = True
 
     def resume_writing(self) -> None:
+        self._choked = False
+        self._go_on()
+
+    def _go_on(self) -> None:
         self.paused = False
         for session in list(self._sessions.values()):
             session.resume()
@@ -124,6 +138,9 @@ class Connection(asyncio.Protocol):
         if not self._out:
             self.loop.call_soon(self._flush)
         self._out.append(frame)
+        self._unsent += len(frame)
+        if self._unsent > HIGH_WATER:
+            self.paused = True
 
     def answer(self, frame: bytes) -> None:
         """Send a frame that a test may want to come late."""
@@ -142,6 +159,9 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._spoke = self.loop.time()
             self._transport.write(b"".join(out))
+        unsent, self._unsent = self._unsent, 0
+        if unsent > HIGH_WATER and not self._choked:
+            self._go_on()
 
     # --- the beginning
 
@@ -295,8 +315,11 @@ class Connection(asyncio.Protocol):
     def _hang_up(self) -> None:
         self._stage = Stage.CLOSED
         self._flush()
-        if self._transport is not None:
-            self._transport.close()
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            # Closed at once, with bytes of the client unread, the system would take back what was just said.
+            transport.write_eof()
+            self.loop.call_later(LAST_WORDS, transport.abort)
 
     def _end(self, *, clean: bool) -> None:
         self._stage = Stage.CLOSED
