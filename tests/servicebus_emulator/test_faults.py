@@ -23,6 +23,7 @@ from holdfast.servicebus_emulator.amqp.performatives import (
     Flow,
     Transfer,
 )
+from holdfast.servicebus_emulator.entities.options import NAMES, QueueOptions
 
 COMMAND = [sys.executable, "-m", "holdfast", "servicebus-emulator", "--port", "0"]
 
@@ -221,3 +222,12 @@ def test_a_config_that_cannot_be_read_is_said_in_a_sentence(tmp_path: Path, text
     assert done.returncode == 1
     assert "queues.json" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_page_has_every_option_of_a_queue_with_its_default():
+    page = (Path(__file__).resolve().parents[2] / "docs/howto/servicebus-emulator.md").read_text()
+    defaults = QueueOptions()
+    for name in NAMES:
+        value = getattr(defaults, name.replace("-", "_"))
+        shown = "none" if value is None else json.dumps(value).removesuffix(".0")
+        assert f"| `{name}` | {shown} |" in page

@@ -361,6 +361,22 @@ async def test_random_bytes_kill_nobody(servicebus):
         await deliver(peer, "fuzz", b"x")
 
 
+async def test_a_receiver_must_name_a_source_and_a_sender_a_target(servicebus):
+    async with connected(servicebus.port) as peer:
+        await peer.open()
+        for handle, said in enumerate(
+            [
+                Attach("a", 0, RECEIVER, 0, 0, Target("q"), Target("q")),
+                Attach("b", 1, False, 0, 0, Source("q"), Source("q")),
+                Attach("c", 2, RECEIVER, 0, 0, None, Target("q")),
+                Attach("d", 3, RECEIVER, 0, 0, Source(dynamic=True), Target("q")),
+            ]
+        ):
+            peer.say(said)
+            refused, _ = await peer.hear(Detach)
+            assert (refused.handle, refused.error.condition) == (handle, "amqp:not-implemented")
+
+
 def test_what_a_peer_says_is_what_the_other_hears():
     said = Attach("n", 0, True, source=Source("q"), target=Target("t"))
     assert decode_performative(encode_performative(said))[0] == said

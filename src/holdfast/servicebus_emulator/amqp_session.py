@@ -267,7 +267,8 @@ class AmqpSession:
 
     def _make_link(self, attach: Attach) -> None:
         terminus = attach.source if attach.role == RECEIVER else attach.target
-        if not isinstance(terminus, Source | Target) or terminus.dynamic or not isinstance(terminus.address, str):
+        kind = Source if attach.role == RECEIVER else Target
+        if not isinstance(terminus, kind) or terminus.dynamic or not isinstance(terminus.address, str):
             raise AmqpError("amqp:not-implemented", "only links to and from queues are known here")
         path = terminus.address
         address = parse_address(path)

@@ -78,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._stage = Stage.GREETING
         self._out: list[bytes] = []
         self._unsent = 0
+        self._is_silent = False
         self._choked = False
         self._heard = self._spoke = self.loop.time()
         self._peer_timeout: float | None = None
@@ -134,7 +135,9 @@ class Connection(asyncio.Protocol):
     # --- sending
 
     def send(self, frame: bytes) -> None:
-        """Send a frame, together with all others of this turn of the loop."""
+        """Send a frame, together with all others of this turn of the loop. After the last words, nothing."""
+        if self._is_silent:
+            return
         if not self._out:
             self.loop.call_soon(self._flush)
         self._out.append(frame)
@@ -156,7 +159,7 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if self._transport is not None and not self._transport.is_closing():
+        if out and self._transport is not None and not self._transport.is_closing():
             self._spoke = self.loop.time()
             self._transport.write(b"".join(out))
         unsent, self._unsent = self._unsent, 0
@@ -315,6 +318,7 @@ class Connection(asyncio.Protocol):
     def _hang_up(self) -> None:
         self._stage = Stage.CLOSED
         self._flush()
+        self._is_silent = True
         transport = self._transport
         if transport is not None and not transport.is_closing():
             # Closed at once, with bytes of the client unread, the system would take back what was just said.

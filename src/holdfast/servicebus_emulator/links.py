@@ -71,7 +71,7 @@ class Incoming:
                 raise AmqpError("amqp:not-allowed", "the first transfer of a delivery has no delivery-id")
             self._first = transfer
         self._size += len(payload)
-        if self._size <= self.session.connection.limits.message_size:
+        if payload and self._size <= self.session.connection.limits.message_size:
             self._parts.append(payload)
         if transfer.more and not transfer.aborted:
             return
@@ -116,10 +116,7 @@ class Producer(Incoming):
     def _take(self, first: Transfer, message: bytes) -> None:
         broker = self.session.broker
         messages = sections.data_sections(message) if first.message_format == BATCH_FORMAT else [message]
-        contents = [read_content(each) for each in messages]
-        now = broker.now()
-        for content in contents:
-            self._node.queue.enqueue(content, now)
+        self._node.queue.enqueue(*[read_content(each) for each in messages], now=broker.now())
         broker.touch(self._node)
 
     def _acknowledge(self, delivery_id: int, state: Any) -> None:

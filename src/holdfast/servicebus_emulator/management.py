@@ -67,7 +67,7 @@ def answer(message: bytes, node: Node, broker: Broker, holder: Holder) -> tuple[
             "errorCondition": Symbol(error.condition),
         }
         return _reply(request.id, known, {}), request.reply_to
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         known = {
             "statusCode": Int(400),
             "statusDescription": f"The request cannot be read: {error!r}",
@@ -122,7 +122,7 @@ class _Call:
 
     def schedule(self) -> Body:
         contents = [read_content(each["message"]) for each in self.body["messages"]]
-        return {"sequence-numbers": _longs([self.queue.enqueue(content, self.now) for content in contents])}
+        return {"sequence-numbers": _longs(self.queue.enqueue(*contents, now=self.now))}
 
     def cancel(self) -> Body:
         self.queue.cancel_scheduled(_items(self.body["sequence-numbers"]))

@@ -72,7 +72,7 @@ class Content:
         for _ in range(count // 2):
             key, begin = decode(raw, at)
             end = skip(raw, begin)
-            if key not in added:
+            if not isinstance(key, str) or key not in added:
                 kept.append(raw[at:end])
             at = end
         new = [encode(part) for pair in added.items() for part in pair]
@@ -90,7 +90,7 @@ def read_content(message: bytes) -> Content:
     header, ttl = _PLAIN, None
     if parts.header:
         given = (sections.fields(parts.header) + [None] * 4)[:4]
-        ttl = given[2] / 1000 if given[2] else None
+        ttl = given[2] / 1000 if isinstance(given[2], UInt) and given[2] else None
         durable, priority, living, first = [encode(field) for field in given]
         header = (durable, priority, living, first)
     annotations, count, scheduled_at = _annotations(parts.message_annotations)
@@ -134,7 +134,7 @@ def _annotations(encoded: bytes) -> tuple[bytes, int, float | None]:
         if key == SCHEDULED_TIME:
             value = decode(raw, begin)[0]
             scheduled_at = value / 1000 if isinstance(value, Timestamp) else None
-        if key not in _BROKERS_OWN:
+        if not isinstance(key, str) or key not in _BROKERS_OWN:
             kept.append(raw[at:end])
         at = end
     return b"".join(kept), 2 * len(kept), scheduled_at

@@ -54,14 +54,19 @@ class Queue:
 
     # --- sending
 
-    def enqueue(self, content: Content, now: float) -> int:
-        """Take a message in, at once or when it says; its number. A duplicate gets one too, and is dropped."""
+    def enqueue(self, *contents: Content, now: float) -> list[int]:
+        """Take messages in, all or none, at once or when they say; their numbers. Duplicates get one, and are dropped."""
         if self.is_dead:
             raise NotAllowed("Nobody can send to a dead-letter queue.")
-        session = self._session_of(content)
+        sessions = [self._session_id(content) for content in contents]
+        ids = [self._message_id(content) for content in contents]
+        return [self._enqueue(*each, now) for each in zip(contents, sessions, ids, strict=True)]
+
+    def _enqueue(self, content: Content, session_id: str | None, message_id: bytes | None, now: float) -> int:
+        session = None if session_id is None else self._session(session_id)
         self._last_sequence += 1
         number = self._last_sequence
-        if self.options.duplicate_window is not None and self._is_duplicate(content, now):
+        if message_id is not None and self._is_duplicate(message_id, now):
             return number
         if content.scheduled_at is not None and content.scheduled_at > now:
             entry = Entry(number, content, now, None, session, state=State.SCHEDULED, due=content.scheduled_at)
@@ -73,12 +78,14 @@ class Queue:
 
     def cancel_scheduled(self, sequences: Sequence[int]) -> None:
         """Forget scheduled messages; all of them, or none if one is missing."""
-        for sequence in sequences:
+        found: list[Entry] = []
+        for sequence in dict.fromkeys(sequences):
             entry = self._entries.get(sequence)
             if entry is None or entry.state is not State.SCHEDULED:
                 raise MessageNotFound(sequence)
-        for sequence in sequences:
-            self._forget(self._entries[sequence])
+            found.append(entry)
+        for entry in found:
+            self._forget(entry)
 
     # --- receiving
 
@@ -104,7 +111,7 @@ class Queue:
     ) -> list[Entry]:
         """Deferred messages by number, locked with a new token each; or removed at once if `token` is None."""
         found: list[Entry] = []
-        for sequence in sequences:
+        for sequence in dict.fromkeys(sequences):
             entry = self._entries.get(sequence)
             if entry is None or entry.state is not State.DEFERRED or entry.token or entry.session is not session:
                 raise MessageNotFound(sequence)
@@ -247,7 +254,10 @@ class Queue:
 
     # --- steps of the above
 
-    def _session_of(self, content: Content) -> MessageSession | None:
+    def _message_id(self, content: Content) -> bytes | None:
+        return None if self.options.duplicate_window is None else content.message_id()
+
+    def _session_id(self, content: Content) -> str | None:
         if not self.options.sessions:
             return None
         id = content.session_id()
@@ -256,7 +266,7 @@ class Queue:
                 "The SessionId was not set on a message, and it cannot be sent to the entity. Entities that have "
                 "session support enabled can only receive messages that have the SessionId set to a valid value."
             )
-        return self._session(id)
+        return id
 
     def _session(self, id: str) -> MessageSession:
         session = self.sessions.get(id)
@@ -264,13 +274,10 @@ class Queue:
             session = self.sessions[id] = MessageSession(id)
         return session
 
-    def _is_duplicate(self, content: Content, now: float) -> bool:
+    def _is_duplicate(self, id: bytes, now: float) -> bool:
         window = self.options.duplicate_window or 0.0
         while self._seen and next(iter(self._seen.values())) + window <= now:
             self._seen.popitem(last=False)
-        id = content.message_id()
-        if id is None:
-            return False
         if id in self._seen:
             return True
         self._seen[id] = now
