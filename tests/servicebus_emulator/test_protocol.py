@@ -191,6 +191,25 @@ async def test_no_more_frames_come_than_the_window_has_room_for(servicebus, queu
         assert body(await delivered(peer)) == b"c"
 
 
+async def test_a_message_of_many_frames_stops_where_the_window_ends(servicebus, queue):
+    async with connected(servicebus.port) as peer:
+        await peer.open(max_frame_size=512, window=3)
+        await deliver(peer, queue, bytes(range(200)) * 10)
+        await peer.receiver(queue)
+        peer.say(Flow(0, 3, 1, 10, 1, 0, 1))
+        payload = b""
+        for seen in range(1, 4):
+            transfer, part = await peer.hear(Transfer)
+            payload += part
+        peer.say(Flow(3, 0, 1, 10, echo=True))
+        flow, _ = await peer.hear((Flow, Transfer))
+        assert isinstance(flow, Flow)
+        assert flow.next_outgoing_id == seen
+        peer.say(Flow(3, 10, 1, 10))
+        payload += await delivered(peer)
+        assert body(payload) == bytes(range(200)) * 10
+
+
 async def test_a_slow_client_is_not_sent_all_at_once(servicebus, queue):
     async with connected(servicebus.port) as peer:
         await peer.open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ class AmqpSession:
         self._next_delivery = 0
         self._room = begin.incoming_window
         self._starved = False
+        # Frames of a message that was begun, and for which the client's window has no room yet.
+        self._begun: deque[tuple[Outgoing, bytes]] = deque()
         # Handles that were detached from here: what the client still sends on them is dropped.
         self._detached: set[int] = set()
         self.send(Begin(channel, 0, WINDOW, WINDOW, HIGHEST_HANDLE))
@@ -78,7 +81,7 @@ class AmqpSession:
 
     def has_room(self) -> bool:
         """Whether another message may be sent."""
-        if self._room <= 0 or self.connection.paused:
+        if self._room <= 0 or self._begun or self.connection.paused:
             self._starved = True
             return False
         return True
@@ -108,20 +111,27 @@ class AmqpSession:
         )
         most = self.connection.peer_frame_size - frames.HEADER_SIZE - 64
         if len(message) <= most:
-            self._transfer_frame(fields, 5, message)
+            self._transfer_frame(link, fields, 5, message)
             return
-        self._transfer_frame(fields + b"\x41", 6, message[:most])
+        self._transfer_frame(link, fields + b"\x41", 6, message[:most])
         # Only the first frame of a delivery names it: there are clients that take a second naming for a new one.
         fields = link.encoded_handle + b"\x40\x40\x40\x40"
         for at in range(most, len(message), most):
             more = b"\x41" if at + most < len(message) else b"\x42"
-            self._transfer_frame(fields + more, 6, message[at : at + most])
+            self._transfer_frame(link, fields + more, 6, message[at : at + most])
 
-    def _transfer_frame(self, fields: bytes, count: int, payload: bytes) -> None:
+    def _transfer_frame(self, link: Outgoing, fields: bytes, count: int, payload: bytes) -> None:
+        head = b"\x00\x53\x14\xc0%c%c" % (len(fields) + 1, count)
+        frame = frames.frame(head + fields + payload, channel=self.channel)
+        if self._room > 0:
+            self._send_transfer(frame)
+        else:
+            self._begun.append((link, frame))
+
+    def _send_transfer(self, frame: bytes) -> None:
         self._next_outgoing = (self._next_outgoing + 1) % 2**32
         self._room -= 1
-        head = b"\x00\x53\x14\xc0%c%c" % (len(fields) + 1, count)
-        self.connection.send(frames.frame(head + fields + payload, channel=self.channel))
+        self.connection.send(frame)
 
     def reply(self, address: str, reply_to: str | None, message: bytes) -> None:
         """Send a reply on the link for replies from `address`; the one whose target is `reply_to` if there are more."""
@@ -139,6 +149,8 @@ class AmqpSession:
 
     def resume(self) -> None:
         """There may be room again."""
+        while self._begun and self._room > 0:
+            self._send_transfer(self._begun.popleft()[1])
         if self._starved and self._room > 0 and not self.connection.paused:
             self._starved = False
             for link in list(self.links.values()):
@@ -247,6 +259,8 @@ class AmqpSession:
 
     def _drop(self, link: Incoming | Outgoing) -> None:
         self.links.pop(link.handle, None)
+        if self._begun and self._begun[0][0] is link:
+            self._begun.clear()
         if isinstance(link, Consumer):
             gone = [number for number, (consumer, _) in self._deliveries.items() if consumer is link]
             for number in gone:

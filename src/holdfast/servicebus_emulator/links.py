@@ -77,7 +77,7 @@ class Incoming:
             return
         first, parts, size = self._first, self._parts, self._size
         self._first, self._parts, self._size = None, [], 0
-        self._count += 1
+        self._count = (self._count + 1) % 2**32
         self._credit -= 1
         if self._credit < CREDIT // 2:
             self.begin()
