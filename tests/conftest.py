@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a real PostgreSQL, started once for the session."""
+"""Fixtures for all tests: a real PostgreSQL and a Service Bus emulator, started once for the session."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.servers import Postgres, postgres_server
+from tests.servicebus import ServiceBus, servicebus_emulator
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,17 @@ async def postgres_url(postgres: Postgres) -> AsyncIterator[str]:
     """A database of the test's own, with the schema in it."""
     async with postgres.database() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def servicebus_process() -> Iterator[ServiceBus]:
+    """The emulator of this test process."""
+    with servicebus_emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def servicebus(servicebus_process: ServiceBus) -> Iterator[ServiceBus]:
+    """The emulator, without any fault before and after the test."""
+    yield servicebus_process
+    servicebus_process.heal()

@@ -95,7 +95,7 @@ def test_help_is_shown(path: tuple[str, ...]) -> None:
 
 
 def test_the_page_and_the_command_line_have_the_same_commands() -> None:
-    shown = set(re.findall(r"^#{2,3} `holdfast ([a-z ]+?)`$", CLI.read_text(), flags=re.MULTILINE))
+    shown = set(re.findall(r"^#{2,3} `holdfast ([a-z -]+?)`$", CLI.read_text(), flags=re.MULTILINE))
     assert shown == {" ".join(path) for path in COMMANDS if path}
 
 
@@ -113,7 +113,7 @@ def test_a_command_is_described_with_all_its_options(path: tuple[str, ...]) -> N
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_that_pages_name_exist(page: Path) -> None:
-    for words in re.findall(r"\bholdfast ((?:[a-z]+ )?[a-z]+)\b(?![:.])", "\n".join(_code(page.read_text()))):
+    for words in re.findall(r"\bholdfast ((?:[a-z-]+ )?[a-z-]+)\b(?![:.])", "\n".join(_code(page.read_text()))):
         first, *rest = words.split()
         if first == "import":
             continue

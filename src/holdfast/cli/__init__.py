@@ -11,6 +11,7 @@ from holdfast.cli.common import Group
 from holdfast.cli.demo import demo
 from holdfast.cli.doctor import doctor, workers
 from holdfast.cli.schedules import schedules
+from holdfast.cli.servicebus_emulator import servicebus_emulator
 from holdfast.cli.visualize import visualize
 from holdfast.cli.worker import worker
 from holdfast.cli.workflows import workflows
@@ -25,5 +26,5 @@ def main() -> None:
         sys.path.insert(0, "")
 
 
-for command in (worker, workflows, schedules, workers, doctor, visualize, demo, bench):
+for command in (worker, workflows, schedules, workers, doctor, visualize, demo, bench, servicebus_emulator):
     main.add_command(command)

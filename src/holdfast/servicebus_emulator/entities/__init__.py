@@ -1,0 +1,1 @@
+"""What Service Bus keeps: queues, messages, locks, sessions. Pure: time, tokens and holders are arguments."""

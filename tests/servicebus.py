@@ -1,0 +1,74 @@
+"""A Service Bus for tests: the emulator in a process of its own, with its control channel."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+
+@dataclass
+class ServiceBus:
+    """A running emulator. Queues are declared for each test, by a name of its own."""
+
+    process: subprocess.Popen[str]
+    connection_string: str
+    port: int
+    offset: float = 0.0
+
+    def do(self, verb: str, **order: Any) -> dict[str, Any]:
+        """Have something done; what it said to that."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"do": verb, **order}) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        assert answer.pop("ok"), answer
+        return answer
+
+    def move(self, seconds: float) -> None:
+        """Let time pass for it."""
+        self.offset = self.do("move", seconds=seconds)["offset"]
+
+    def moment(self, seconds: float) -> datetime:
+        """The moment in so many seconds, as it sees time."""
+        return datetime.now(UTC) + timedelta(seconds=self.offset + seconds)
+
+    def counts(self, queue: str) -> dict[str, int]:
+        """How many messages there are, by where they are; only those that are not 0."""
+        return {state: count for state, count in self.do("counts")["queues"][queue].items() if count}
+
+    def heal(self) -> None:
+        """Take all faults back."""
+        self.do("delay", seconds=0)
+        for what in ("settlements", "outcomes", "receipts"):
+            self.do("swallow", what=what, count=0)
+
+
+@contextlib.contextmanager
+def servicebus_emulator(*arguments: str) -> Iterator[ServiceBus]:
+    """An emulator, until the end of the block."""
+    command = [
+        sys.executable,
+        "-m",
+        "holdfast",
+        "servicebus-emulator",
+        "--port",
+        "0",
+        "--json",
+        "--control",
+        *arguments,
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            ready = json.loads(process.stdout.readline())
+            yield ServiceBus(process, ready["connection_string"], ready["port"])
+        finally:
+            process.terminate()
+            process.wait()
