@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -22,6 +23,9 @@ from holdfast.runtime.patience import patiently
 from holdfast.settings import Settings
 
 log = get_logger("holdfast.worker")
+
+LONGEST_PAUSE = 60.0
+"""Seconds until a service that fails again and again is begun anew."""
 
 
 class Worker:
@@ -202,9 +206,14 @@ class Worker:
 
 async def _keep_up(service: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a service for as long as the worker lives; its failure is logged, and never the worker's end."""
+    pause = 1.0
     while True:
+        begin = time.monotonic()
         try:
             await service()
         except Exception as error:
-            log.error("service failed", error=f"{type(error).__name__}: {error}", exc_info=error)
-        await asyncio.sleep(1.0)
+            log.error("service failed", error=f"{type(error).__name__}: {error}", again_in=pause, exc_info=error)
+        if time.monotonic() - begin > LONGEST_PAUSE:
+            pause = 1.0
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
