@@ -12,7 +12,7 @@ import enum
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from pydantic import BaseModel
@@ -36,7 +36,7 @@ _LIBRARIES = frozenset({"asyncio", "holdfast", "pydantic", "pydantic_core", "pyd
 """Packages whose classes are machinery, even where they are data by their form."""
 
 
-_CLASS_MAKERS = frozenset({"typing:NamedTuple", "typing:TypedDict", "pydantic.main:create_model", "types:new_class"})
+_CLASS_MAKERS = frozenset({"typing:NamedTuple", "typing:TypedDict", "types:new_class", "dataclasses:make_dataclass"})
 _ASYNC_DUNDERS = frozenset({"__call__", "__aenter__", "__aexit__"})
 
 
@@ -94,39 +94,34 @@ class Reach:
             return True
         module, _, name = ref.target.partition(":")
         top = module.partition(".")[0]
-        if top in self._own:
-            return True
         if ref.kind == "module":
-            return module == "asyncio" or module in PLAIN_NAMES or self._uses(sys.modules.get(module))
+            listed = top in self._own or module == "asyncio" or module in PLAIN_NAMES
+            return listed or self._uses(sys.modules.get(module))
         if is_plain(module, name) or ref.target in _KIT_OF_HOLDFAST:
             return True
         if not self.may_import(module):
             return False
         found = self._find(ref.target)
-        if _is_exception(found):
-            return True
-        if _makes_classes(found) or top == "holdfast":
+        if _is_machinery(found) or (top == "holdfast" and not _is_exception(found)):
             return False
-        machinery = top in _LIBRARIES or top in sys.stdlib_module_names
-        return self._uses(found) or (not machinery and _is_data(found)) or _is_full_enum(found)
+        if top in self._own or _is_exception(found) or self._uses(found):
+            return True
+        library = top in _LIBRARIES or top in sys.stdlib_module_names
+        return _is_full_enum(found) or (not library and _is_data(found))
 
     def vouches_attribute(self, module: str, name: str) -> bool:
         """Whether a program that holds a module may read this of it."""
         top = module.partition(".")[0]
-        if top in self._own or is_plain(module, name):
-            return True
         found = getattr(sys.modules.get(module), name, None)
-        if found is None:
-            # Reading it says what is missing.
+        if found is None or is_plain(module, name) or f"{module}:{name}" in _KIT_OF_HOLDFAST:
+            # Where there is nothing, reading it says what is missing.
             return True
         if isinstance(found, ModuleType):
             part = found.__name__
             return top not in sys.stdlib_module_names or part in PLAIN_NAMES or self._uses(found)
-        if _is_exception(found):
-            return True
-        if _makes_classes(found) or top in ("asyncio", "holdfast"):
-            return f"{module}:{name}" in _KIT_OF_HOLDFAST
-        return module not in PLAIN_NAMES or self._uses(found) or _is_full_enum(found)
+        if _is_machinery(found) or (top == "holdfast" and not _is_exception(found)):
+            return False
+        return module not in PLAIN_NAMES or _is_exception(found) or _is_full_enum(found) or self._uses(found)
 
     def _uses(self, found: object) -> bool:
         """Whether a loaded module of the user's holds this very object under some name."""
@@ -178,11 +173,16 @@ def _is_full_enum(found: object) -> bool:
     return inspect.isclass(found) and issubclass(found, enum.Enum) and len(found) > 0
 
 
-def _makes_classes(found: object) -> bool:
-    if inspect.isclass(found) and issubclass(found, enum.Enum):
-        return not _is_full_enum(found)
-    named = f"{getattr(found, '__module__', '')}:{getattr(found, '__qualname__', '')}"
-    return (inspect.isclass(found) and issubclass(found, type)) or named in _CLASS_MAKERS
+def _is_machinery(found: object) -> bool:
+    """Whether calling it makes loops, evaluates annotations or makes classes, whoever holds it."""
+    if not isinstance(found, type | FunctionType | BuiltinFunctionType) or _is_exception(found) or found is BaseModel:
+        return False
+    module = getattr(found, "__module__", None) or ""
+    if module.partition(".")[0] in ("asyncio", "pydantic", "pydantic_core"):
+        return True
+    if inspect.isclass(found):
+        return issubclass(found, type) or (issubclass(found, enum.Enum) and not _is_full_enum(found))
+    return f"{module}:{getattr(found, '__qualname__', '')}" in _CLASS_MAKERS
 
 
 def _natives(program: Program) -> Iterator[tuple[Function, Native]]:
