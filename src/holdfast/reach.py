@@ -13,7 +13,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -68,10 +68,18 @@ def check_reach(program: Program, reach: Reach) -> None:
         for _, dotted in module_chains(tree):
             root, *parts = dotted.split(".")
             ref = refs.get(root)
-            if root in function.variables or ref is None or ref.kind != "module" or not parts:
-                continue
-            if ref.target != "asyncio" and not reach.vouches_attribute(ref.target, parts[0]):
-                raise _unknown(program.name, dotted, f"{ref.target}.{parts[0]}")
+            if root not in function.variables and ref is not None and ref.kind == "module" and ref.target != "asyncio":
+                _check_chain(program.name, ref.target, parts, reach)
+
+
+def _check_chain(program: str, module: str, parts: list[str], reach: Reach) -> None:
+    for part in parts:
+        if not reach.vouches_attribute(module, part):
+            raise _unknown(program, f"{module}.{part}", "an attribute")
+        found = getattr(sys.modules.get(module), part, None)
+        if not isinstance(found, ModuleType):
+            return
+        module = found.__name__
 
 
 class Reach:
@@ -182,7 +190,7 @@ def _is_machinery(found: object) -> bool:
         return True
     if inspect.isclass(found):
         return issubclass(found, type) or (issubclass(found, enum.Enum) and not _is_full_enum(found))
-    return f"{module}:{getattr(found, '__qualname__', '')}" in _CLASS_MAKERS
+    return f"{module}:{cast(Any, found).__qualname__}" in _CLASS_MAKERS
 
 
 def _natives(program: Program) -> Iterator[tuple[Function, Native]]:

@@ -107,7 +107,8 @@ class ModuleView:
         if reach is not None and not reach.vouches_attribute(module.__name__, name):
             raise AttributeError(f"nothing here vouches for {dotted}; import it in a module of yours")
         if isinstance(value, ModuleType):
-            if not value.__name__.startswith(module.__name__ + "."):
+            inside = value.__name__.startswith(module.__name__ + ".") or sys.modules.get(dotted) is value
+            if not inside:
                 raise AttributeError(f"{dotted} leads to another module; import {value.__name__} by its own name")
             value = ModuleView(value, reach)
         self.__dict__[name] = value

@@ -424,6 +424,9 @@ def test_a_module_gives_only_plain_names() -> None:
     text = named("module json").text.replace("act(1)", "act.tool.main()")
     with pytest.raises(ProgramError, match=r"json\.tool"):
         Registry().link(replace(named("module json"), text=text, hash=program_hash(text)))
+    text = named("module os").text.replace("act(1)", "act.path.exists('x')")
+    with pytest.raises(ProgramError, match=r"posixpath\.exists"):
+        Registry().link(replace(named("module os"), text=text, hash=program_hash(text)))
     reach = Reach(_object)
     view = ModuleView(json, reach)
     assert view.dumps is json.dumps
