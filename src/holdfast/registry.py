@@ -17,11 +17,12 @@ from holdfast.compiler import LOCAL_OBJECTS
 from holdfast.engine import KIT, DurableAsyncio, LinkedProgram, durable_asyncio, link
 from holdfast.errors import ProgramError
 from holdfast.ids import ProgramHash
+from holdfast.ir.plain import is_accelerator
 from holdfast.ir.program import Program, Ref
 from holdfast.ir.rules import closed, is_closed
 from holdfast.ir.text import parse, program_hash
 from holdfast.model.instance import StoredProgram
-from holdfast.reach import check_reach
+from holdfast.reach import Reach, check_reach, is_compiled_here
 from holdfast.task import ACTIONS
 from holdfast.workflow import WORKFLOWS, Definition, Workflow, durable_class
 
@@ -51,15 +52,19 @@ class Registry:
         found = self._linked.get(stored.hash)
         if found is None:
             program = self.read(stored)
-            if self.signing_key is None:
-                check_reach(program, hash=stored.hash, find=_object)
+            reach: Reach | None = None
+            if self.signing_key is None and not is_compiled_here(program, hash=stored.hash):
+                reach = Reach(_object)
+                check_reach(program, reach)
             for module in program.modules:
                 _import(module)
 
             def durable(methods: dict[str, Callable[..., Any]]) -> type:
                 return durable_class(_workflow_class(program.cls), methods)
 
-            found = self._linked[stored.hash] = link(program, resolve=resolve, cls=durable, kit=KIT)
+            meaning = functools.partial(resolve, reach=reach)
+            linked = link(program, resolve=meaning, cls=durable, kit=KIT, guarded=reach is not None)
+            found = self._linked[stored.hash] = linked
         return found
 
     def read(self, stored: StoredProgram) -> Program:
@@ -83,10 +88,14 @@ class Registry:
 
 
 class ModuleView:
-    """A module as workflow code sees it: its open names, and no way through it to other modules."""
+    """A module as workflow code sees it: its open names, and no way through it to other modules.
 
-    def __init__(self, module: ModuleType) -> None:
+    With a `reach`, only what that vouches for.
+    """
+
+    def __init__(self, module: ModuleType, reach: Reach | None = None) -> None:
         self.__dict__["_hf_module"] = module
+        self.__dict__["_hf_reach"] = reach
 
     def __getattr__(self, name: str) -> Any:
         module: ModuleType = self.__dict__["_hf_module"]
@@ -94,10 +103,14 @@ class ModuleView:
         dotted = f"{module.__name__}.{name}"
         if name.startswith("__") or _private(module.__name__, name) or closed(dotted) or is_closed(value):
             raise AttributeError(f"{dotted} is closed to workflow code; use it in an @action")
+        reach: Reach | None = self.__dict__["_hf_reach"]
+        if reach is not None and not reach.vouches_attribute(module.__name__, name):
+            raise AttributeError(f"nothing here vouches for {dotted}; import it in a module of yours")
         if isinstance(value, ModuleType):
-            if not value.__name__.startswith(module.__name__ + "."):
+            inside = value.__name__.startswith(module.__name__ + ".") or sys.modules.get(dotted) is value
+            if not inside:
                 raise AttributeError(f"{dotted} leads to another module; import {value.__name__} by its own name")
-            value = ModuleView(value)
+            value = ModuleView(value, reach)
         self.__dict__[name] = value
         return value
 
@@ -106,8 +119,11 @@ class ModuleView:
         raise AttributeError(f"workflow code cannot assign to {module.__name__}.{name}")
 
 
-def resolve(ref: Ref) -> object:
-    """The live object a ref stands for. Raises ProgramError where there is none in this process."""
+def resolve(ref: Ref, *, reach: Reach | None = None) -> object:
+    """The live object a ref stands for. Raises ProgramError where there is none in this process.
+
+    With a `reach`, a module gives only what that vouches for.
+    """
     match ref.kind:
         case "action":
             found: object = ACTIONS.get(ref.target)
@@ -117,7 +133,7 @@ def resolve(ref: Ref) -> object:
                 )
             return found
         case "module":
-            return DurableAsyncio if ref.target == "asyncio" else ModuleView(_import(ref.target))
+            return DurableAsyncio if ref.target == "asyncio" else ModuleView(_import(ref.target), reach)
         case "async":
             return durable_asyncio(ref.target)
         case "workflow":
@@ -140,6 +156,9 @@ def _object(target: str) -> object:
             # An object is reached through classes of its own module, never through what that module has imported.
             raise ProgramError(f"{target} leads to something that is closed to workflow code")
     data = _is_class(found) and not issubclass(cast(type, found), io.IOBase | logging.Handler)
+    if module.partition(".")[0] == "asyncio":
+        # Loops, runners and transports are classes too.
+        data = _is_class(found) and issubclass(cast(type, found), BaseException)
     public = getattr(sys.modules.get("holdfast"), name, None) is found
     if (internal and not data and not public) or isinstance(found, functools.partial | MethodType | FrameType):
         raise ProgramError(f"{target} leads to something that is closed to workflow code")
@@ -169,6 +188,7 @@ def _import(module: str) -> ModuleType:
     """Import a module that a program names; only from packages that this process uses anyway."""
     top = module.partition(".")[0]
     hidden = top in sys.stdlib_module_names and any(part.startswith("_") for part in module.split("."))
+    hidden = hidden and not is_accelerator(module)
     found = None if closed(module) or (hidden and module != "__main__") else sys.modules.get(module)
     if found is not None:
         return found

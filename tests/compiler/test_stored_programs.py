@@ -225,5 +225,6 @@ def test_a_module_gives_no_way_through_itself(name: str) -> None:
 
 def test_a_module_gives_what_is_open_in_it() -> None:
     assert ModuleView(os).getcwd is os.getcwd
+    assert ModuleView(os).path.basename is os.path.basename
     with pytest.raises(AttributeError, match="cannot assign"):
         ModuleView(os).environ = {}

@@ -11,6 +11,8 @@ from typing import Any, cast
 
 from holdfast.codec import decode
 from holdfast.engine.frame import Vars
+from holdfast.engine.guard import GuardedRewriter, check_file, check_params
+from holdfast.engine.guarded import GUARD, GUARDED_BUILTINS
 from holdfast.engine.rewrite import FRAME, Rewriter
 from holdfast.errors import ProgramError
 from holdfast.ir.program import Await, Block, Branch, Function, Jump, Native, Next, Program, Raise, Ref, Return
@@ -76,20 +78,32 @@ class LinkedProgram:
 
 
 def link(
-    program: Program, *, resolve: Resolver, cls: Callable[[dict[str, Any]], type], kit: Mapping[str, Any]
+    program: Program,
+    *,
+    resolve: Resolver,
+    cls: Callable[[dict[str, Any]], type],
+    kit: Mapping[str, Any],
+    guarded: bool = False,
 ) -> LinkedProgram:
     """Make `program` runnable. `cls` makes the class from its durable methods, `kit` holds the compiler's own names.
+
+    A `guarded` program reads and sets attributes through checks (`guard.py`).
 
     Raises ProgramError where a check fails or a ref leads nowhere.
     """
     check_program(program)
     spaces = {function.space: dict(kit) for function in program.functions.values()}
     for name, space in spaces.items():
-        space["__builtins__"] = SAFE_BUILTINS
+        space["__builtins__"] = SAFE_BUILTINS | GUARDED_BUILTINS if guarded else SAFE_BUILTINS
         space.update({const: decode(tree) for const, tree in program.consts.get(name, {}).items()})
         refs = program.refs.get(name, {})
         space.update({label: _resolved(ref, resolve) for label, ref in refs.items() if ref.kind != "function"})
-    functions = {name: _function(function, spaces[function.space]) for name, function in program.functions.items()}
+        if guarded:
+            space.update(GUARD)
+    functions = {
+        name: _function(function, spaces[function.space], guarded=guarded)
+        for name, function in program.functions.items()
+    }
     make_sub: Callable[[str, dict[str, Any]], Any] = kit["_hf_sub"]
     callers = {name: _caller(name, function, make_sub) for name, function in functions.items()}
     for name, space in spaces.items():
@@ -154,15 +168,17 @@ def check_program(program: Program) -> None:
                 raise ProgramError(f"program {program.name}: {function.name} jumps to a block that is not there")
 
 
-def _function(function: Function, space: dict[str, Any]) -> LinkedFunction:
+def _function(function: Function, space: dict[str, Any], *, guarded: bool) -> LinkedFunction:
     variables = frozenset(function.variables)
+    if guarded:
+        check_file(function.file)
     module = ast.Module([], [])
     touches: list[frozenset[str]] = []
     for index, block in enumerate(function.blocks):
-        body, names = _block(block, variables)
+        body, names = _block(block, GuardedRewriter(variables) if guarded else Rewriter(variables))
         touches.append(names)
         module.body.append(_define(f"b{index}", body, function.line))
-    module.body.append(_binder(function))
+    module.body.append(_binder(function, guarded=guarded))
     code = compile(module, function.file, "exec", dont_inherit=True)
     made: dict[str, Any] = {}
     # Functions keep `space` as their globals; their own definitions land in `made`.
@@ -192,13 +208,15 @@ def _function(function: Function, space: dict[str, Any]) -> LinkedFunction:
     )
 
 
-def _binder(function: Function) -> ast.stmt:
+def _binder(function: Function, *, guarded: bool) -> ast.stmt:
     """A function with the parameter list of `function` that returns its arguments by name."""
     tree = ast.parse(f"def bind({function.params}): return {{}}").body[0]
     assert isinstance(tree, ast.FunctionDef)
     names = [arg.arg for arg in ast.walk(tree.args) if isinstance(arg, ast.arg)]
     tree.body = [ast.Return(ast.Dict([ast.Constant(n) for n in names], [ast.Name(n, ast.Load()) for n in names]))]
     _check_native(tree)
+    if guarded:
+        check_params(tree)
     return _locate(tree, function.line)
 
 
@@ -217,9 +235,8 @@ def _caller(name: str, function: LinkedFunction, make_sub: Callable[[str, dict[s
     return call
 
 
-def _block(block: Block, variables: frozenset[str]) -> tuple[list[ast.stmt], frozenset[str]]:
+def _block(block: Block, rewriter: Rewriter) -> tuple[list[ast.stmt], frozenset[str]]:
     """A block as statements that return the number of the next one, RETURNED or AWAITS."""
-    rewriter = Rewriter(variables)
     body: list[ast.stmt] = []
     names: set[str] = set()
 
@@ -232,6 +249,7 @@ def _block(block: Block, variables: frozenset[str]) -> tuple[list[ast.stmt], fro
         for node in nodes:
             _relocate(node, native.lines)
             _check_native(node)
+            rewriter.admit(node)
             names.update(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
             names.update(
                 name
@@ -270,7 +288,7 @@ def _block(block: Block, variables: frozenset[str]) -> tuple[list[ast.stmt], fro
             body.append(_returning(RETURNED, line))
     if block.catches:
         names.add(block.catches)
-    return body, frozenset(names & variables)
+    return body, frozenset(names & rewriter.variables)
 
 
 def _check_native(tree: ast.AST) -> None:

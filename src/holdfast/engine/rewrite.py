@@ -20,6 +20,9 @@ class Rewriter(ast.NodeTransformer):
         """How many nested functions the visit is inside of."""
         self._fresh = 0
 
+    def admit(self, tree: ast.AST) -> None:
+        """Raise ProgramError for text that must not be rewritten at all."""
+
     def statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
         """Rewrite a list of statements."""
         out: list[ast.stmt] = []
