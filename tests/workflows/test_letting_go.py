@@ -255,7 +255,7 @@ async def test_a_message_under_a_name_no_store_could_keep_is_refused_where_it_is
 # --- having room
 
 
-@pytest.mark.parametrize("how", ["ends", "sleeps"])
+@pytest.mark.parametrize("how", ["ends", "waits"])
 async def test_a_full_worker_that_gets_room_takes_at_once_what_waited(
     postgres_url: str, how: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -264,8 +264,8 @@ async def test_a_full_worker_that_gets_room_takes_at_once_what_waited(
         async def run(self) -> None:
             while await self.receive_or_tick():
                 pass
-            if how == "sleeps":
-                await asyncio.sleep(1000)
+            if how == "waits":
+                await self.receive("leave")
 
         async def receive_or_tick(self) -> bool:
             try:
