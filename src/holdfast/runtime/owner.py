@@ -10,11 +10,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
 from holdfast.clock import Clock
+from holdfast.codec import describe, loads
 from holdfast.engine import DropCall, PendingCall, StartCall
 from holdfast.errors import CodecError, ProgramError
 from holdfast.ids import InstanceId, WorkerId
 from holdfast.logs import get_logger
-from holdfast.model.instance import Claimed, Commit, Committed, Ending, Park, Release
+from holdfast.model.instance import Claimed, Commit, Committed, Ending, Park, Release, Status
 from holdfast.ports import Beat, Store
 from holdfast.registry import Registry
 from holdfast.retry import jitter_chance
@@ -239,6 +240,9 @@ class Owner:
                 pass
             case Ending() as ending:
                 self.forget(resident)
+                if ending.status is Status.FAILED:
+                    error = describe(loads(ending.payload), limit=500)
+                    log.warning("instance failed", instance=resident.id, workflow=resident.claimed.name, error=error)
                 self._ended(resident.id, ending)
                 self.claiming.made_room()
                 return
