@@ -132,6 +132,24 @@ async def test_behind_a_pooler_a_worker_looks_at_its_poll_interval(postgres_url:
         assert await result is None
 
 
+@action
+async def breaks() -> None:
+    raise OSError("the disk is full")
+
+
+@workflow
+class Breaking(Workflow):
+    async def run(self) -> None:
+        await breaks()
+
+
+async def test_an_instance_that_fails_is_logged_with_its_error(working: App, caplog: pytest.LogCaptureFixture):
+    with pytest.raises(OSError, match="disk"):
+        await Breaking().run()
+    assert "instance failed" in caplog.text
+    assert "the disk is full" in caplog.text
+
+
 async def test_a_wide_gather_is_few_rows(working: App):
     handle = await Fan().start(1000)
     assert await handle.result() == sum(range(1, 1001))
