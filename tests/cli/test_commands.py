@@ -72,6 +72,11 @@ class Hangs(Workflow):
             await refuse()
 
 @workflow
+class Fails(Workflow):
+    async def run(self, n: int) -> int:
+        raise ValueError(f"cannot {n}")
+
+@workflow
 class Pids(Workflow):
     async def run(self, n: int) -> list[int]:
         return [await pid() for _ in range(n)]
@@ -155,6 +160,12 @@ async def test_visualize_draws_the_program(shell: Shell):
     assert drawn.startswith("flowchart TD")
     assert "await price(item)" in drawn
     assert "holdfast program" in await shell("visualize", "shop:Order", "--format", "text")
+
+
+async def test_waiting_for_an_instance_that_fails_ends_with_its_error_in_a_sentence(shell: Shell):
+    said = await shell("workflows", "start", "shop:Fails", "n=-6", "--id", "f-1", "--app", "shop", "--wait", status=1)
+    assert "Error: f-1 failed: ValueError: cannot -6" in said
+    assert "Traceback" not in said
 
 
 async def test_processes_are_recycled_and_replacements_come_first(shell: Shell):

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-from holdfast import App, Workflow, current_app, workflow
+import pytest
+
+from holdfast import App, Workflow, action, current_app, workflow
+from holdfast.errors import ConfigurationError
 from holdfast.model.instance import InstanceFilter
+from holdfast.testing import workflow_app
+
+
+@action
+async def nothing_much() -> None: ...
 
 
 @workflow
@@ -87,3 +95,9 @@ async def test_an_app_may_be_left_in_another_task_than_it_was_entered_in(tmp_pat
     assert current_app() is app
     await asyncio.create_task(app.__aexit__(None, None, None))
     assert current_app() is not app
+
+
+async def test_a_stub_for_no_action_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigurationError, match="did you mean .*test_apps:nothing_much"):
+        async with workflow_app(stubs={f"{__name__}:nothing_mch": lambda: None}):
+            pass

@@ -13,7 +13,7 @@ import click
 from holdfast.app import App
 from holdfast.cli.common import Group, app_option, find_app, json_option, load_object, moment, run, show
 from holdfast.codec import describe, encode, loads, to_json
-from holdfast.errors import ConfigurationError, ProgramError
+from holdfast.errors import ConfigurationError, HoldfastError, ProgramError
 from holdfast.ids import InstanceId
 from holdfast.ir.program import Program
 from holdfast.model.instance import DeliveryKind, InstanceFilter, InstanceView, Status, Step
@@ -280,7 +280,15 @@ def start(
         except TypeError as error:
             raise ConfigurationError(f"{workflow}: {error}") from error
         handle: Handle[Any] = await app.launch(asked)
-        return handle.id, await handle.result() if waits else None
+        if not waits:
+            return handle.id, None
+        try:
+            return handle.id, await handle.result()
+        except HoldfastError:
+            raise
+        except Exception as error:
+            # What a workflow raised may be anything.
+            raise HoldfastError(f"{handle.id} failed: {type(error).__name__}: {error}") from error
 
     app = find_app(target, url)
     if not waits:

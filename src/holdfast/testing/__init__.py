@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any
 
 from holdfast.app import App
 from holdfast.clock import ManualClock
-from holdfast.task import Action
+from holdfast.errors import ConfigurationError
+from holdfast.task import ACTIONS, Action
 
 __all__ = ["ManualClock", "workflow_app"]
 
@@ -34,10 +36,15 @@ async def workflow_app(
     `stubs` gives functions to run in place of actions. With `crash`, every instance is thrown out of memory after each
     of its steps and read back from the store. With `move_time=False`, time stands still until `app.clock.move(…)`.
     """
+    named = {action if isinstance(action, str) else action.name: stub for action, stub in (stubs or {}).items()}
+    for name in named.keys() - ACTIONS.keys():
+        near = ", ".join(repr(each) for each in get_close_matches(name, ACTIONS, n=3))
+        hint = f"; did you mean {near}?" if near else "; import the module that defines it first"
+        raise ConfigurationError(f"there is no action {name!r} to put a stub in place of{hint}")
     clock = ManualClock(start)
     app = App("test", url=url, clock=clock, **settings)
     app.forgetful = crash
-    app.stubs = {action if isinstance(action, str) else action.name: stub for action, stub in (stubs or {}).items()}
+    app.stubs = named
     async with app:
         worker = app.start_worker()
         await worker.ready.wait()
