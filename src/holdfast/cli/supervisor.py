@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.errors import ConfigurationError
 from holdfast.logs import get_logger
+from holdfast.runtime.background import Background
 
 log = get_logger("holdfast.supervisor")
 
@@ -44,7 +45,7 @@ class Supervisor:
         self.children: set[Child] = set()
         self._stopping = asyncio.Event()
         self._signals = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._broken: ConfigurationError | None = None
 
     async def run(self) -> int:
@@ -54,9 +55,9 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         for _ in range(self.processes):
-            self._keep(self._post())
+            self._background.begin(self._post())
         if watchfiles is not None:
-            self._keep(self._reloading(watchfiles))
+            self._background.begin(self._reloading(watchfiles))
         await self._stopping.wait()
         for child in self.children:
             _signal(child, signal.SIGTERM)
@@ -66,9 +67,7 @@ class Supervisor:
         for child in self.children:
             log.warning("worker killed", pid=child.process.pid, reason="it did not end in time")
             _signal(child, signal.SIGKILL)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.stop()
         if self._broken is not None:
             raise self._broken
         return 0
@@ -79,11 +78,6 @@ class Supervisor:
         if self._signals > 1:
             for child in self.children:
                 _signal(child, signal.SIGTERM)
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _post(self) -> None:
         """One place for a worker: whoever holds it is replaced when it dies or has done its share."""
@@ -124,7 +118,7 @@ class Supervisor:
             os.close(write)
         child = Child(process, time.monotonic())
         self.children.add(child)
-        self._keep(self._listen(child, read))
+        self._background.begin(self._listen(child, read))
         return child
 
     async def _watch(self, child: Child) -> None:
@@ -153,7 +147,7 @@ class Supervisor:
             return
         child.retiring = True
         before = set(self.children)
-        self._keep(self._post())
+        self._background.begin(self._post())
         while not self._stopping.is_set():
             fresh = [other for other in self.children - before if other.ready.is_set()]
             if fresh:
@@ -168,7 +162,7 @@ class Supervisor:
             async for changes in watched:
                 print(f"holdfast: {len(changes)} changed, restarting", file=sys.stderr)
                 for child in list(self.children):
-                    self._keep(self._replace(child))
+                    self._background.begin(self._replace(child))
         except OSError as error:
             self._broken = ConfigurationError(f"--reload cannot watch this folder: {error}")
             self._broken.__cause__ = error

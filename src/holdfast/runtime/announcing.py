@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from holdfast.errors import StoreUnavailable
@@ -11,6 +10,7 @@ from holdfast.logs import get_logger
 from holdfast.model.instance import Committed
 from holdfast.ports import WORK_CHANNEL, Store, inbox_channel
 from holdfast.runtime import joining
+from holdfast.runtime.background import Background
 
 log = get_logger("holdfast.worker")
 
@@ -23,12 +23,12 @@ class Announcer:
         self._store = store
         self._mail = mail
         self._look = look
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._background = Background()
 
     @property
     def busy(self) -> bool:
         """Whether somebody is being told."""
-        return bool(self._tasks)
+        return self._background.busy
 
     def tell(self, committed: Committed, *, others: bool) -> None:
         """Tell whoever waits for what a commit did; `others` says whether there are other workers."""
@@ -44,9 +44,7 @@ class Announcer:
                 channels.add(WORK_CHANNEL)
         if channels:
             # Those who wait for the writer need not wait for that.
-            task = asyncio.ensure_future(self._notify(sorted(channels)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._background.begin(self._notify(sorted(channels)))
 
     async def _notify(self, channels: Sequence[str]) -> None:
         try:

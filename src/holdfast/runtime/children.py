@@ -5,7 +5,6 @@ Acts as `joining` decides. Starts and cancels nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from holdfast.clock import Clock
@@ -14,6 +13,7 @@ from holdfast.ids import InstanceId
 from holdfast.model.instance import Commit, Committed, Delivery
 from holdfast.ports import Store
 from holdfast.runtime import joining
+from holdfast.runtime.background import Background
 from holdfast.runtime.patience import patiently
 from holdfast.runtime.resident import Resident
 
@@ -40,12 +40,12 @@ class Joiner:
         self._abandon = abandon
         self._mail = mail
         self._look = look
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._background = Background()
 
     @property
     def busy(self) -> bool:
         """Whether it finds out about somebody's children."""
-        return bool(self._tasks)
+        return self._background.busy
 
     def look_after(self, resident: Resident) -> None:
         """Look again at the children that others have started, where it is time: whoever was to tell may be gone."""
@@ -56,14 +56,11 @@ class Joiner:
 
     def join(self, resident: Resident, calls: Sequence[int]) -> None:
         """Find out whether others have started the children of these calls, and see to it that it hears of their ends."""
-        task = asyncio.ensure_future(self._join(resident, calls))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.begin(self._join(resident, calls))
 
     def stop(self) -> None:
         """Find out nothing more: whoever takes the parents over does."""
-        for task in self._tasks:
-            task.cancel()
+        self._background.cancel()
 
     async def tell(self, commits: Sequence[Commit], committed: Committed) -> None:
         """Tell parents that have joined what has ended with these commits."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from holdfast.codec import decode, encode_exception
 from holdfast.codec.exceptions import TRACEBACK
+from holdfast.runtime.background import Background
 from holdfast.runtime.threads import Threads
 from holdfast.task import ACTIONS
 
@@ -51,7 +52,7 @@ class Processes:
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
         self._threads = Threads()
-        self._endings: set[asyncio.Task[None]] = set()
+        self._endings = Background()
         # The interpreter waits for its child processes when it exits; an App that nobody closed must not hang there.
         atexit.register(self._end_at_exit)
 
@@ -78,7 +79,7 @@ class Processes:
         """End all processes; returns when they have ended."""
         for process in list(self._all):
             self._end(process)
-        await asyncio.gather(*self._endings)
+        await self._endings.ended()
         self._threads.close()
         atexit.unregister(self._end_at_exit)
 
@@ -108,9 +109,7 @@ class Processes:
         self._all.discard(process)
         if process in self._idle:
             self._idle.remove(process)
-        ending = asyncio.create_task(self._threads.run(process, process.end))
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
+        self._endings.begin(self._threads.run(process, process.end))
 
     def _end_at_exit(self) -> None:
         for process in self._all:
