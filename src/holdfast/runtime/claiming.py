@@ -125,7 +125,8 @@ class Claiming:
             self._take(call)
         if claims.instances:
             await self._adopt(claims.instances)
-            self._mail()
+            if any(one.told for one in claims.instances):
+                self._mail()
         return claims
 
     async def _say_idle(self, idle: bool) -> None:

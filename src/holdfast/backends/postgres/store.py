@@ -84,7 +84,7 @@ class PostgresStore:
     # --- clients
 
     async def start(self, starts: Sequence[Start]) -> Sequence[InstanceId]:
-        return await self._tell(await clients.start(self._writer, starts))
+        return await clients.start(self._writer, starts)
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[InstanceId]:
         return await self._tell(await clients.deliver(self._writer, deliveries))
