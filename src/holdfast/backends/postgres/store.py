@@ -99,7 +99,8 @@ class PostgresStore:
         return taken.ids
 
     async def view(self, ids: Sequence[InstanceId], *, waiter: str | None = None) -> Sequence[InstanceView]:
-        return await clients.view(self._reader, ids, waiter)
+        # Behind a pooler nobody can be told.
+        return await clients.view(self._reader, ids, None if self._address.pgbouncer else waiter)
 
     async def find(self, filter: InstanceFilter) -> Sequence[InstanceView]:
         return await clients.find(self._reader, filter)
