@@ -54,8 +54,8 @@ async def test_clients_send_one_statement_a_verb(store: Any) -> None:
 async def test_a_start_notifies_only_while_somebody_idles(store: Any) -> None:
     await enlist(store, "w")
     heard: asyncio.Queue[str] = asyncio.Queue()
-    await store.listen("hf_work", heard.put_nowait)
-    await store.listen("afterwards", heard.put_nowait)
+    await store.listen("hf_work", lambda channel, _: heard.put_nowait(channel))
+    await store.listen("afterwards", lambda channel, _: heard.put_nowait(channel))
     await store.idle("w", True)
     assert await sent(store, store.start([start("a")])) == 1
     assert await heard.get() == "hf_work"
@@ -63,7 +63,7 @@ async def test_a_start_notifies_only_while_somebody_idles(store: Any) -> None:
     await store.start([start("a")])
     await store.idle("w", False)
     assert await sent(store, store.start([start("b")])) == 1
-    await store.notify(["afterwards"])
+    await store.notify({"afterwards": ""})
     assert await heard.get() == "afterwards"
 
 

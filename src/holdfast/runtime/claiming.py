@@ -63,7 +63,7 @@ class Claiming:
         self._napping = False
         self._ending = False
 
-    def look(self, _: str = "") -> None:
+    def look(self, *_: str) -> None:
         """There may be work to claim."""
         self._look.set()
 

@@ -145,4 +145,4 @@ ON CONFLICT DO NOTHING
 SELECT hash, name, text, signature FROM holdfast_program WHERE hash = ANY(:hashes::text[])
 
 -- name: notify
-SELECT pg_notify(channel, '') FROM unnest(:channels::text[]) AS c (channel)
+SELECT pg_notify(channel, said) FROM unnest(:channels::text[], :texts::text[]) AS n (channel, said)
