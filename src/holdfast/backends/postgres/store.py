@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from holdfast.backends.postgres import address, clients, upkeep, workers
 from holdfast.backends.postgres import commits as owners
+from holdfast.backends.postgres.broker import PostgresBroker
 from holdfast.backends.postgres.clients import Taken
 from holdfast.backends.postgres.line import Line, Tally
 from holdfast.clock import SystemClock
@@ -72,6 +73,10 @@ class PostgresStore:
         line = self._beside.pop(asyncio.get_running_loop(), None)
         if line is not None:
             await line.close()
+
+    def broker(self) -> PostgresBroker:
+        """The broker of jobs in the same database; it is open while this store is."""
+        return PostgresBroker(self, writer=lambda: self._writer, reader=lambda: self._reader)
 
     # --- programs
 

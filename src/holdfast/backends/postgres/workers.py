@@ -46,6 +46,7 @@ async def relieve_expired(line: Line, now: float) -> None:
         for row in await transaction.fetch("bury", now=now):
             await transaction.fetch("recover_instances", worker=row["worker"], now=now)
             await transaction.fetch("free_calls", worker=row["worker"], now=now)
+            await transaction.fetch("recover_jobs", worker=row["worker"], now=now, lost=1)
 
     await line.transact(work)
 
@@ -56,6 +57,7 @@ async def retire(line: Line, worker: WorkerId, now: float) -> None:
         await transaction.fetch("discharge", worker=worker)
         await transaction.fetch("free_instances", worker=worker, now=now)
         await transaction.fetch("free_calls", worker=worker, now=now)
+        await transaction.fetch("recover_jobs", worker=worker, now=now, lost=0)
 
     await line.transact(work)
 

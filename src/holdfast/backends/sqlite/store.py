@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from holdfast.backends.sqlite import clients, upkeep, workers
 from holdfast.backends.sqlite import commits as owners
+from holdfast.backends.sqlite.broker import SqliteBroker
 from holdfast.backends.sqlite.database import Database, Session
 from holdfast.clock import SystemClock
 from holdfast.errors import ConfigurationError
@@ -82,6 +83,10 @@ class SqliteStore:
             return function(session, *arguments)
 
         return await self._database.run(work)
+
+    def broker(self) -> SqliteBroker:
+        """The broker of jobs in the same file; it is open while this store is."""
+        return SqliteBroker(self, self._do)
 
     # --- programs
 

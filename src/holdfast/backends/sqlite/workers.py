@@ -43,6 +43,7 @@ def relieve_expired(session: Session, now: float) -> None:
         for row in session.all("bury", now=now):
             session.run("recover_instances", worker=row["worker"], now=now)
             session.run("free_calls", worker=row["worker"], now=now)
+            session.run("recover_jobs", worker=row["worker"], now=now, lost=1)
 
 
 def retire(session: Session, worker: WorkerId, now: float) -> None:
@@ -50,6 +51,7 @@ def retire(session: Session, worker: WorkerId, now: float) -> None:
         session.run("discharge", worker=worker)
         session.run("free_instances", worker=worker, now=now)
         session.run("free_calls", worker=worker, now=now)
+        session.run("recover_jobs", worker=worker, now=now, lost=0)
 
 
 def idle(session: Session, worker: WorkerId, idle: bool) -> None:

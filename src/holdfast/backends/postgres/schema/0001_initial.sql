@@ -2,7 +2,8 @@
 -- be distributed by it; other indexes do not, or they would serve for reading a whole shard where a key is given.
 -- No trigger, foreign key or function; ids and times come from the caller.
 
--- A worker's lease: the row exists for as long as the worker is alive.
+-- A worker's lease: the row exists for as long as the worker is alive. `idle`: it has nothing to do; `waits`: it has room
+-- for jobs, and found none.
 CREATE TABLE holdfast_lease (
     shard int NOT NULL,
     worker text NOT NULL,
@@ -13,6 +14,7 @@ CREATE TABLE holdfast_lease (
     expires_at float8 NOT NULL,
     beat float8 NOT NULL,
     idle bool NOT NULL DEFAULT false,
+    waits bool NOT NULL DEFAULT false,
     lease float8 NOT NULL,
     PRIMARY KEY (shard, worker)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
@@ -107,6 +109,46 @@ CREATE TABLE holdfast_call (
 CREATE INDEX holdfast_call_claimable ON holdfast_call (shard, queue, priority, due_at) WHERE owner IS NULL;
 
 CREATE INDEX holdfast_call_owner ON holdfast_call (owner) WHERE owner IS NOT NULL;
+
+-- A job is held while it has an owner, and claimable while it is queued without one. `cancelled`: its holder is to end it.
+-- `losses`: how often in a row a worker was lost that held it. `keep_until` NULL: until a person acts.
+CREATE TABLE holdfast_job (
+    shard int NOT NULL,
+    id text NOT NULL,
+    name text NOT NULL,
+    payload bytea NOT NULL,
+    status text NOT NULL DEFAULT 'queued',
+    queue text NOT NULL,
+    priority int NOT NULL,
+    created_at float8 NOT NULL,
+    due_at float8 NOT NULL,
+    attempt int NOT NULL DEFAULT 1,
+    claims int NOT NULL DEFAULT 0,
+    losses int NOT NULL DEFAULT 0,
+    cancelled bool NOT NULL DEFAULT false,
+    owner text,
+    ticket int8,
+    unique_key text,
+    expires_at float8,
+    waiter text,
+    ended_at float8,
+    keep_until float8,
+    reason text,
+    outcome bytea,
+    PRIMARY KEY (shard, id)
+) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+
+CREATE INDEX holdfast_job_claimable ON holdfast_job (shard, queue, priority, due_at)
+    WHERE owner IS NULL AND status = 'queued';
+
+CREATE INDEX holdfast_job_owner ON holdfast_job (owner) WHERE owner IS NOT NULL;
+
+CREATE UNIQUE INDEX holdfast_job_unique ON holdfast_job (shard, unique_key)
+    WHERE unique_key IS NOT NULL AND status = 'queued';
+
+CREATE INDEX holdfast_job_ended ON holdfast_job (status, created_at) WHERE status <> 'queued';
+
+CREATE INDEX holdfast_job_kept ON holdfast_job (keep_until) WHERE keep_until IS NOT NULL;
 
 CREATE TABLE holdfast_program (
     hash text PRIMARY KEY,

@@ -1,7 +1,8 @@
 -- Version 1. Moments are Unix seconds. Every key starts with the shard (0 while there is one); other indexes do not, or
 -- they would serve for reading a whole shard where a key is given.
 
--- A worker's lease: the row exists for as long as the worker is alive.
+-- A worker's lease: the row exists for as long as the worker is alive. `idle`: it has nothing to do; `waits`: it has room
+-- for jobs, and found none.
 CREATE TABLE holdfast_lease (
     shard INTEGER NOT NULL,
     worker TEXT NOT NULL,
@@ -12,6 +13,7 @@ CREATE TABLE holdfast_lease (
     expires_at REAL NOT NULL,
     beat REAL NOT NULL,
     idle INTEGER NOT NULL DEFAULT 0,
+    waits INTEGER NOT NULL DEFAULT 0,
     lease REAL NOT NULL,
     PRIMARY KEY (shard, worker)
 ) WITHOUT ROWID;
@@ -94,6 +96,45 @@ CREATE TABLE holdfast_call (
 CREATE INDEX holdfast_call_claimable ON holdfast_call (shard, queue, priority, due_at) WHERE owner IS NULL;
 
 CREATE INDEX holdfast_call_owner ON holdfast_call (owner) WHERE owner IS NOT NULL;
+
+-- A job is held while it has an owner, and claimable while it is queued without one. `cancelled`: its holder is to end it.
+-- `losses`: how often in a row a worker was lost that held it. `keep_until` NULL: until a person acts.
+CREATE TABLE holdfast_job (
+    shard INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    status TEXT NOT NULL DEFAULT 'queued',
+    queue TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    due_at REAL NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 1,
+    claims INTEGER NOT NULL DEFAULT 0,
+    losses INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    owner TEXT,
+    unique_key TEXT,
+    expires_at REAL,
+    waiter TEXT,
+    ended_at REAL,
+    keep_until REAL,
+    reason TEXT,
+    outcome BLOB,
+    PRIMARY KEY (shard, id)
+);
+
+CREATE INDEX holdfast_job_claimable ON holdfast_job (shard, queue, priority, due_at)
+    WHERE owner IS NULL AND status = 'queued';
+
+CREATE INDEX holdfast_job_owner ON holdfast_job (owner) WHERE owner IS NOT NULL;
+
+CREATE UNIQUE INDEX holdfast_job_unique ON holdfast_job (shard, unique_key)
+    WHERE unique_key IS NOT NULL AND status = 'queued';
+
+CREATE INDEX holdfast_job_ended ON holdfast_job (status, created_at) WHERE status <> 'queued';
+
+CREATE INDEX holdfast_job_kept ON holdfast_job (keep_until) WHERE keep_until IS NOT NULL;
 
 CREATE TABLE holdfast_program (
     hash TEXT PRIMARY KEY,

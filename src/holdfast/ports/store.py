@@ -1,4 +1,4 @@
-"""The seams towards storage: a few verbs of the domain each, in batches. Backends implement them, nothing else does I/O."""
+"""The port of single-writer state: instances, their journals and inboxes, and the leases of those who own them."""
 
 from __future__ import annotations
 

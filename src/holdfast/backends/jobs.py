@@ -1,0 +1,108 @@
+"""What every SQL broker does alike: jobs as columns, rows as jobs. Knows no driver and no statement's text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from holdfast.backends.shared import Row
+from holdfast.ids import JobId
+from holdfast.model.job import (
+    Again,
+    Cancelled,
+    ClaimedJob,
+    Done,
+    Failed,
+    JobFilter,
+    JobStatus,
+    JobView,
+    Outcome,
+    Returned,
+)
+
+
+class Kept(NamedTuple):
+    """What a settled job's row becomes."""
+
+    status: str
+    due_at: float | None = None
+    failed: int = 0
+    """Whether an attempt was spent, as a number to be added."""
+    ended_at: float | None = None
+    keep_until: float | None = None
+    reason: str | None = None
+    outcome: bytes | None = None
+
+
+def kept(outcome: Outcome) -> Kept | None:
+    """The row of a job with this outcome; None where nothing remains of it."""
+    match outcome:
+        case Done(result, ended_at, keep_until):
+            if keep_until is None:
+                return None
+            return Kept("done", ended_at=ended_at, keep_until=keep_until, outcome=result)
+        case Again(due_at, error):
+            return Kept("queued", due_at, failed=1, outcome=error)
+        case Failed(reason, error, ended_at, dead, keep_until):
+            if dead:
+                return Kept("dead", ended_at=ended_at, reason=reason.value, outcome=error)
+            if keep_until is None:
+                return None
+            return Kept("failed", ended_at=ended_at, keep_until=keep_until, reason=reason.value, outcome=error)
+        case Cancelled(ended_at, keep_until):
+            return None if keep_until is None else Kept("cancelled", ended_at=ended_at, keep_until=keep_until)
+        case Returned(due_at):
+            return Kept("queued", due_at)
+
+
+def as_claimed_job(row: Row) -> ClaimedJob:
+    return ClaimedJob(
+        row["id"],
+        row["name"],
+        row["payload"],
+        row["queue"],
+        row["attempt"],
+        row["claims"],
+        row["losses"],
+        row["expires_at"],
+    )
+
+
+def as_job_view(row: Row) -> JobView:
+    status = JobStatus(row["status"])
+    return JobView(
+        id=JobId(row["id"]),
+        name=row["name"],
+        status=JobStatus.RUNNING if status is JobStatus.QUEUED and row["owner"] is not None else status,
+        queue=row["queue"],
+        priority=row["priority"],
+        attempt=row["attempt"],
+        created_at=row["created_at"],
+        due_at=row["due_at"],
+        ended_at=row["ended_at"],
+        owner=row["owner"],
+        reason=row["reason"],
+        payload=row["payload"],
+        outcome=row["outcome"],
+    )
+
+
+def by_urgency(rows: Sequence[Row]) -> list[Row]:
+    """Claimed rows, the most urgent first."""
+    return sorted(rows, key=lambda row: (-row["priority"], row["due_at"]))
+
+
+def job_filter_parts(filter: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The `.sql` fragments (`jobs_by_…`) this filter needs, with their parameters, without those of ids."""
+    if filter.name is not None:
+        yield "jobs_by_name", {"name": filter.name}
+    if filter.queue is not None:
+        yield "jobs_by_queue", {"queue": filter.queue}
+    if filter.status is not None:
+        running = {JobStatus.RUNNING: True, JobStatus.QUEUED: False}.get(filter.status)
+        stored = "queued" if running is not None else filter.status.value
+        yield "jobs_by_status", {"status": stored, "running": running}
+    if filter.reason is not None:
+        yield "jobs_by_reason", {"reason": filter.reason.value}
+    if filter.before is not None:
+        yield "jobs_by_page", {"page_at": filter.before[0], "page_id": filter.before[1]}

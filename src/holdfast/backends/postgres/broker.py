@@ -1,0 +1,228 @@
+"""The `Broker` port on PostgreSQL, beside the store in one database and over its connections."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from holdfast.backends.jobs import Kept, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
+from holdfast.backends.postgres.line import Line
+from holdfast.backends.postgres.statements import TEXTS, Statement, compiled
+from holdfast.backends.postgres.workers import lost
+from holdfast.backends.shared import split_waiters
+from holdfast.errors import StoreUnavailable
+from holdfast.ids import JobId, WorkerId
+from holdfast.model.job import (
+    CancelledJobs,
+    ClaimedJobs,
+    Job,
+    JobFilter,
+    JobView,
+    SettledJobs,
+    Settlement,
+)
+from holdfast.ports import JOB_CHANNEL, BrokerTraits, Store, inbox_channel
+
+
+class PostgresBroker:
+    """Jobs in a PostgreSQL database. Opens and closes nothing: its connections are the store's."""
+
+    def __init__(self, store: Store, *, writer: Callable[[], Line], reader: Callable[[], Line]) -> None:
+        self._store = store
+        self._writer = writer
+        self._reader = reader
+        self._doubtful: dict[WorkerId, list[int]] = defaultdict(list)
+        """Tickets of claims whose answers may have got lost."""
+
+    @property
+    def traits(self) -> BrokerTraits:
+        return BrokerTraits(name="postgres", follows_atomically=True)
+
+    # --- clients
+
+    async def send(self, jobs: Sequence[Job]) -> Sequence[JobId]:
+        if not jobs:
+            return []
+        [row] = await self._writer().fetch("send", channel=JOB_CHANNEL, **_columns(_in_order(jobs)))
+        new = set[str](row["ids"] or ())
+        return list(dict.fromkeys(job.id for job in jobs if job.id in new))
+
+    async def holders(self, unique: Sequence[str]) -> Mapping[str, JobId]:
+        rows = await self._reader().fetch("job_holders", uniques=list(unique))
+        return {row["unique_key"]: JobId(row["id"]) for row in rows}
+
+    async def look(self, ids: Sequence[JobId], *, waiter: str | None = None) -> Sequence[JobView]:
+        if waiter is not None and self._store.traits.notifies:
+            # First ask to be told, then look: an ending in between is seen, or told.
+            await self._reader().fetch("await_job", ids=list(ids), waiter=waiter)
+        return [as_job_view(row) for row in await self._reader().fetch("look_at_jobs", ids=list(ids))]
+
+    async def find(self, filter: JobFilter) -> Sequence[JobView]:
+        statement, values = _filtered("find_jobs", filter, end="find_jobs_end")
+        return [as_job_view(row) for row in await self._reader().fetch(statement, limit=filter.limit, **values)]
+
+    async def count(self, filter: JobFilter) -> int:
+        statement, values = _filtered("count_jobs", filter)
+        return (await self._reader().fetch(statement, **values))[0]["number"]
+
+    async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
+        rows = await self._writer().fetch("cancel_jobs", ids=list(ids), now=now, keep_until=keep_until)
+        news = {inbox_channel(row["owner"]): "" for row in rows if row["owner"] is not None}
+        ended = [row for row in rows if row["owner"] is None]
+        news |= {channel: "" for row in ended for channel in split_waiters(row["waiter"])}
+        await self._store.notify(news)
+        return CancelledJobs(
+            ended=[JobId(row["id"]) for row in ended],
+            asked=[JobId(row["id"]) for row in rows if row["owner"] is not None],
+        )
+
+    async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
+        rows = await self._writer().fetch("replay_jobs", ids=list(ids), now=now)
+        if any(row["waits"] for row in rows):
+            await self._store.notify({JOB_CHANNEL: ""})
+        return [JobId(row["id"]) for row in rows]
+
+    async def purge(self, ids: Sequence[JobId]) -> Sequence[JobId]:
+        return [JobId(row["id"]) for row in await self._writer().fetch("purge_jobs", ids=list(ids))]
+
+    # --- workers
+
+    async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
+        if self._doubtful[worker]:
+            tickets = list(self._doubtful[worker])
+            rows = await self._reader().fetch("jobs_under", worker=worker, tickets=tickets)
+            self._doubtful[worker] = [each for each in self._doubtful[worker] if each not in tickets]
+            if rows:
+                return ClaimedJobs(jobs=[as_claimed_job(row) for row in by_urgency(rows)])
+        ticket = random.getrandbits(62)
+        try:
+            rows = await self._reader().fetch_once(
+                "claim_jobs",
+                worker=worker,
+                ticket=ticket,
+                any_queue="*" in queues,
+                queues=list(queues),
+                room=room,
+                now=now,
+            )
+        except BaseException as error:
+            if isinstance(error, StoreUnavailable) or not isinstance(error, Exception):
+                # It may have happened: the next claim asks.
+                self._doubtful[worker].append(ticket)
+            raise
+        if not rows:
+            raise lost(worker)
+        taken = [row for row in rows if row["id"] is not None]
+        return ClaimedJobs(jobs=[as_claimed_job(row) for row in by_urgency(taken)], next_due=rows[0]["next_due"])
+
+    async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
+        if not settlements:
+            return SettledJobs()
+        statement, values = _settlement(settlements)
+        [row] = await self._writer().fetch(statement, worker=worker, **values)
+        if not row["alive"]:
+            raise lost(worker)
+        pairs = zip(row["ids"] or (), row["waiters"] or (), strict=True)
+        return SettledJobs(
+            lost=len({each.id for each in settlements}) - row["settled"],
+            waiters=[(channel, JobId(id)) for id, waiter in pairs for channel in split_waiters(waiter)],
+        )
+
+    async def unwanted(self, worker: WorkerId, ids: Sequence[JobId]) -> Sequence[JobId]:
+        return [JobId(row["id"]) for row in await self._reader().fetch("job_unwanted", worker=worker, ids=list(ids))]
+
+    async def wait_for_jobs(self, worker: WorkerId, waits: bool) -> None:
+        await self._reader().fetch("wait_for_jobs", worker=worker, waits=waits)
+
+    # --- upkeep
+
+    async def sweep_jobs(self, *, now: float, batch: int) -> int:
+        return len(await self._reader().fetch("sweep_jobs", now=now, batch=batch))
+
+
+def _in_order(jobs: Sequence[Job]) -> list[Job]:
+    """Without doubles, in the order of their ids: the same for all writers, so that none waits for another in a circle."""
+    return [job for _, job in sorted({job.id: job for job in reversed(jobs)}.items())]
+
+
+def _columns(jobs: Sequence[Job], prefix: str = "") -> dict[str, Any]:
+    return {
+        f"{prefix}ids": [job.id for job in jobs],
+        f"{prefix}names": [job.name for job in jobs],
+        f"{prefix}payloads": [job.payload for job in jobs],
+        f"{prefix}queues": [job.queue for job in jobs],
+        f"{prefix}priorities": [job.priority for job in jobs],
+        f"{prefix}created_ats": [job.created_at for job in jobs],
+        f"{prefix}due_ats": [job.due_at for job in jobs],
+        f"{prefix}uniques": [job.unique for job in jobs],
+        f"{prefix}expires_ats": [job.expires_at for job in jobs],
+        f"{prefix}waiters": [job.waiter for job in jobs],
+    }
+
+
+def _settlement(settlements: Sequence[Settlement]) -> tuple[Statement, dict[str, Any]]:
+    """One statement for all of it, with only the parts it needs."""
+    rows = sorted({each.id: each for each in settlements}.values(), key=lambda each: each.id)
+    gone: list[Settlement] = []
+    stay: list[tuple[Settlement, Kept]] = []
+    for each in rows:
+        row = kept(each.outcome)
+        if row is None:
+            gone.append(each)
+        else:
+            stay.append((each, row))
+    follow = {job.id: (each.id, job) for each in rows for job in each.follow}
+    values: dict[str, Any] = {}
+    if gone:
+        values |= {"gone_ids": [each.id for each in gone], "gone_claims": [each.claim for each in gone]}
+    if stay:
+        values |= {
+            "kept_ids": [each.id for each, _ in stay],
+            "kept_claims": [each.claim for each, _ in stay],
+            "statuses": [row.status for _, row in stay],
+            "kept_due_ats": [row.due_at for _, row in stay],
+            "failed": [row.failed for _, row in stay],
+            "ended_ats": [row.ended_at for _, row in stay],
+            "keep_untils": [row.keep_until for _, row in stay],
+            "reasons": [row.reason for _, row in stay],
+            "outcomes": [row.outcome for _, row in stay],
+        }
+    if follow:
+        ordered = [follow[id] for id in sorted(follow)]
+        values |= {"follow_sources": [source for source, _ in ordered]}
+        values |= _columns([job for _, job in ordered], "follow_")
+    return _settle_statement(bool(gone), bool(stay), bool(follow)), values
+
+
+@cache
+def _settle_statement(gone: bool, stay: bool, follow: bool) -> Statement:
+    parts = [TEXTS["settle_lease"]]
+    settled: list[str] = []
+    if gone:
+        parts.append(TEXTS["settle_gone"])
+        settled.append("SELECT id, waiter FROM gone")
+    if stay:
+        parts.append(TEXTS["settle_kept"])
+        settled.append("SELECT id, waiter FROM kept")
+    parts.append(f", settled AS ({' UNION ALL '.join(settled)})")
+    if follow:
+        parts.append(TEXTS["settle_followed"])
+    parts.append(TEXTS["settle_answer"])
+    return compiled("\n".join(parts))
+
+
+def _filtered(head: str, filter: JobFilter, end: str | None = None) -> tuple[Statement, dict[str, Any]]:
+    parts = [TEXTS[head]]
+    values: dict[str, Any] = {}
+    for fragment, parameters in job_filter_parts(filter):
+        parts.append(TEXTS[fragment])
+        values |= parameters
+    if filter.ids:
+        parts.append(TEXTS["jobs_by_ids"])
+        values["ids"] = list(filter.ids)
+    if end is not None:
+        parts.append(TEXTS[end])
+    return compiled("\n".join(parts)), values

@@ -1,0 +1,277 @@
+-- Jobs. A job is claimable while it is queued and has no owner; whoever holds it has its claim's number.
+
+-- name: send
+-- index: the primary key and holdfast_job_unique, to leave alone what is there; holdfast_lease whole (a row per worker)
+-- A notification makes commits wait for each other: there is one only while some worker waits for jobs.
+WITH made AS (
+    INSERT INTO holdfast_job
+        (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter)
+    SELECT :shard, s.*
+    FROM unnest(
+        :ids::text[], :names::text[], :payloads::bytea[], :queues::text[], :priorities::int[], :created_ats::float8[],
+        :due_ats::float8[], :uniques::text[], :expires_ats::float8[], :waiters::text[]
+    ) AS s
+    ON CONFLICT DO NOTHING
+    RETURNING id
+)
+SELECT array_agg(made.id) AS ids,
+       CASE
+           WHEN count(*) > 0 AND EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND waits)
+               THEN pg_notify(:channel::text, '') IS NOT NULL
+       END AS told
+FROM made
+
+-- name: job_holders
+-- index: holdfast_job_unique
+SELECT unique_key, id FROM holdfast_job
+WHERE shard = :shard AND unique_key = ANY(:uniques::text[]) AND unique_key IS NOT NULL AND status = 'queued'
+
+-- name: claim_jobs
+-- index: holdfast_job_claimable (twice a lane and once for each row taken)
+-- Lanes as in `claim`. No row in the answer: the lease is gone.
+WITH RECURSIVE lease AS (
+    SELECT worker FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
+),
+head AS (
+    (
+        SELECT queue, priority, due_at FROM holdfast_job
+        WHERE shard = :shard AND owner IS NULL AND status = 'queued'
+        ORDER BY queue, priority, due_at LIMIT 1
+    )
+    UNION ALL
+    SELECT n.queue, n.priority, n.due_at
+    FROM head h CROSS JOIN LATERAL (
+        SELECT i.queue, i.priority, i.due_at FROM holdfast_job i
+        WHERE i.shard = :shard AND i.owner IS NULL AND i.status = 'queued'
+          AND (i.queue, i.priority) > (h.queue, h.priority)
+        ORDER BY i.queue, i.priority, i.due_at LIMIT 1
+    ) n
+),
+lane AS (
+    SELECT queue, priority, due_at FROM head WHERE :any_queue::bool OR queue = ANY(:queues::text[])
+),
+claimed AS (
+    UPDATE holdfast_job j
+    SET owner = :worker::text, ticket = :ticket::int8, claims = j.claims + 1
+    WHERE j.ctid = ANY(ARRAY(
+        SELECT p.ctid
+        FROM (SELECT * FROM lane WHERE due_at <= :now::float8 ORDER BY priority DESC, due_at) l
+        CROSS JOIN LATERAL (
+            SELECT c.ctid FROM holdfast_job c
+            WHERE c.shard = :shard AND c.owner IS NULL AND c.status = 'queued'
+              AND c.queue = l.queue AND c.priority = l.priority AND c.due_at <= :now::float8
+            ORDER BY c.due_at LIMIT :room::int
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) p
+        WHERE EXISTS (SELECT FROM lease)
+        LIMIT :room::int
+    ))
+    RETURNING j.id, j.name, j.payload, j.queue, j.priority, j.due_at, j.attempt, j.claims, j.losses, j.expires_at
+)
+SELECT c.*,
+       (
+           SELECT min(n.due_at)
+           FROM lane l CROSS JOIN LATERAL (
+               SELECT i.due_at FROM holdfast_job i
+               WHERE i.shard = :shard AND i.owner IS NULL AND i.status = 'queued'
+                 AND i.queue = l.queue AND i.priority = l.priority AND i.due_at > :now::float8
+               ORDER BY i.due_at LIMIT 1
+           ) n
+       ) AS next_due
+FROM lease LEFT JOIN claimed c ON true
+
+-- name: jobs_under
+-- index: holdfast_job_owner
+SELECT id, name, payload, queue, priority, due_at, attempt, claims, losses, expires_at FROM holdfast_job
+WHERE shard = :shard AND owner = :worker::text AND ticket = ANY(:tickets::int8[])
+
+-- One settlement of many jobs is one statement, put together from the parts it needs, in this order.
+
+-- name: settle_lease
+-- index: holdfast_lease primary key
+WITH lease AS (
+    SELECT worker FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
+)
+
+-- name: settle_gone
+-- index: holdfast_job primary key
+, gone AS (
+    DELETE FROM holdfast_job j
+    USING (
+        SELECT :shard AS shard, u.* FROM unnest(:gone_ids::text[], :gone_claims::int[]) AS u (id, claim) OFFSET 0
+    ) u
+    WHERE j.shard = ANY(ARRAY[u.shard]) AND j.id = u.id AND j.owner = :worker::text AND j.claims = u.claim
+      AND EXISTS (SELECT FROM lease)
+    RETURNING j.id, j.waiter
+)
+
+-- name: settle_kept
+-- index: holdfast_job primary key
+-- A job that was to be tried again, and meanwhile cancelled, is cancelled.
+, kept AS (
+    UPDATE holdfast_job j
+    SET status = CASE WHEN u.status = 'queued' AND j.cancelled THEN 'cancelled' ELSE u.status END,
+        owner = NULL, due_at = coalesce(u.due_at, j.due_at), attempt = j.attempt + u.failed, losses = 0,
+        ended_at = coalesce(u.ended_at, CASE WHEN j.cancelled THEN u.due_at END),
+        keep_until = coalesce(u.keep_until, CASE WHEN u.status = 'queued' AND j.cancelled THEN u.due_at + 3600 END),
+        reason = u.reason, outcome = coalesce(u.outcome, j.outcome)
+    FROM (
+        SELECT :shard AS shard, k.*
+        FROM unnest(
+            :kept_ids::text[], :kept_claims::int[], :statuses::text[], :kept_due_ats::float8[], :failed::int[],
+            :ended_ats::float8[], :keep_untils::float8[], :reasons::text[], :outcomes::bytea[]
+        ) AS k (id, claim, status, due_at, failed, ended_at, keep_until, reason, outcome) OFFSET 0
+    ) u
+    WHERE j.shard = ANY(ARRAY[u.shard]) AND j.id = u.id AND j.owner = :worker::text AND j.claims = u.claim
+      AND EXISTS (SELECT FROM lease)
+    RETURNING j.id, CASE WHEN j.status <> 'queued' THEN j.waiter END AS waiter
+)
+
+-- name: settle_followed
+-- index: the primary key and holdfast_job_unique, to leave alone what is there
+, followed AS (
+    INSERT INTO holdfast_job
+        (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter)
+    SELECT :shard, s.id, s.name, s.payload, s.queue, s.priority, s.created_at, s.due_at, s.unique_key, s.expires_at,
+           s.waiter
+    FROM unnest(
+        :follow_sources::text[], :follow_ids::text[], :follow_names::text[], :follow_payloads::bytea[],
+        :follow_queues::text[], :follow_priorities::int[], :follow_created_ats::float8[], :follow_due_ats::float8[],
+        :follow_uniques::text[], :follow_expires_ats::float8[], :follow_waiters::text[]
+    ) AS s (source, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter)
+    WHERE (s.source IN (SELECT id FROM settled)) IS TRUE
+    ON CONFLICT DO NOTHING
+)
+
+-- name: settle_answer
+SELECT count(s.id) AS settled,
+       array_agg(s.id) FILTER (WHERE s.waiter IS NOT NULL) AS ids,
+       array_agg(s.waiter) FILTER (WHERE s.waiter IS NOT NULL) AS waiters,
+       (SELECT count(*) FROM lease) AS alive
+FROM settled s
+
+-- name: job_unwanted
+-- index: holdfast_job primary key
+SELECT u.id
+FROM unnest(:ids::text[]) AS u (id)
+LEFT JOIN LATERAL (
+    SELECT true AS wanted FROM holdfast_job j
+    WHERE j.shard = :shard AND j.id = u.id AND j.owner = :worker::text AND NOT j.cancelled OFFSET 0
+) j ON true
+WHERE j.wanted IS NULL
+
+-- name: wait_for_jobs
+-- index: holdfast_lease primary key
+UPDATE holdfast_lease SET waits = :waits::bool WHERE shard = :shard AND worker = :worker::text
+
+-- name: await_job
+-- index: holdfast_job primary key
+WITH target AS (
+    SELECT shard, id FROM holdfast_job
+    WHERE shard = :shard AND id = ANY(:ids::text[]) AND status = 'queued'
+      AND strpos(' ' || coalesce(waiter, '') || ' ', ' ' || :waiter::text || ' ') = 0
+    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+)
+UPDATE holdfast_job j
+SET waiter = CASE
+        WHEN j.waiter IS NULL OR length(j.waiter) > 1000 THEN :waiter::text ELSE j.waiter || ' ' || :waiter::text
+    END
+FROM target t WHERE j.shard = ANY(ARRAY[t.shard]) AND j.id = t.id
+
+-- name: look_at_jobs
+-- index: holdfast_job primary key
+SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome
+FROM holdfast_job WHERE shard = :shard AND id = ANY(:ids::text[])
+
+-- name: find_jobs
+-- index: holdfast_job_created, or holdfast_job_ended where a status is given
+SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome
+FROM holdfast_job WHERE shard = :shard
+
+-- name: count_jobs
+SELECT count(*) AS number FROM holdfast_job WHERE shard = :shard
+
+-- name: find_jobs_end
+ORDER BY created_at DESC, id DESC LIMIT :limit::int
+
+-- name: jobs_by_name
+AND name = :name::text
+
+-- name: jobs_by_queue
+AND queue = :queue::text
+
+-- name: jobs_by_status
+AND status = :status::text AND (:running::bool IS NULL OR (owner IS NOT NULL) = :running::bool)
+
+-- name: jobs_by_reason
+AND reason = :reason::text
+
+-- name: jobs_by_ids
+AND id = ANY(:ids::text[])
+
+-- name: jobs_by_page
+AND (created_at, id) < (:page_at::float8, :page_id::text)
+
+-- name: cancel_jobs
+-- index: holdfast_job primary key
+WITH target AS (
+    SELECT shard, id FROM holdfast_job
+    WHERE shard = :shard AND id = ANY(:ids::text[]) AND status = 'queued'
+    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+)
+UPDATE holdfast_job j
+SET cancelled = true,
+    status = CASE WHEN j.owner IS NULL THEN 'cancelled' ELSE j.status END,
+    ended_at = CASE WHEN j.owner IS NULL THEN :now::float8 END,
+    keep_until = CASE WHEN j.owner IS NULL THEN :keep_until::float8 END
+FROM target t WHERE j.shard = ANY(ARRAY[t.shard]) AND j.id = t.id
+RETURNING j.id, j.owner, j.waiter
+
+-- name: replay_jobs
+-- index: holdfast_job primary key, holdfast_job_unique
+-- Of several ended jobs with one unique text the first is queued.
+WITH target AS (
+    SELECT shard, id, unique_key FROM holdfast_job
+    WHERE shard = :shard AND id = ANY(:ids::text[]) AND status <> 'queued'
+    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+)
+UPDATE holdfast_job j
+SET status = 'queued', due_at = :now::float8, attempt = 1, losses = 0, ended_at = NULL, keep_until = NULL,
+    reason = NULL, outcome = NULL, cancelled = false, expires_at = NULL
+FROM target t
+WHERE j.shard = ANY(ARRAY[t.shard]) AND j.id = t.id
+  AND (t.unique_key IS NULL OR (
+      t.id = (SELECT min(o.id) FROM target o WHERE o.unique_key = t.unique_key)
+      AND NOT EXISTS (
+          SELECT FROM holdfast_job l
+          WHERE l.shard = :shard AND l.unique_key = t.unique_key AND l.unique_key IS NOT NULL AND l.status = 'queued'
+      )
+  ))
+RETURNING j.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND waits) AS waits
+
+-- name: purge_jobs
+-- index: holdfast_job primary key
+DELETE FROM holdfast_job WHERE shard = :shard AND id = ANY(:ids::text[]) AND status <> 'queued' RETURNING id
+
+-- name: recover_jobs
+-- index: holdfast_job_owner
+-- Whoever asked to cancel it while it ran has what he wanted: it runs no more.
+WITH held AS (
+    SELECT shard, id FROM holdfast_job WHERE shard = :shard AND owner = :worker::text
+    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+)
+UPDATE holdfast_job j
+SET owner = NULL, due_at = :now::float8, losses = j.losses + :lost::int,
+    status = CASE WHEN j.cancelled THEN 'cancelled' ELSE j.status END,
+    ended_at = CASE WHEN j.cancelled THEN :now::float8 END,
+    keep_until = CASE WHEN j.cancelled THEN :now::float8 + 3600 END
+FROM held h WHERE j.shard = ANY(ARRAY[h.shard]) AND j.id = h.id
+
+-- name: sweep_jobs
+-- index: holdfast_job_kept
+DELETE FROM holdfast_job WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM holdfast_job
+    WHERE shard = :shard AND keep_until < :now::float8 AND keep_until IS NOT NULL
+    ORDER BY keep_until LIMIT :batch::int FOR UPDATE SKIP LOCKED
+))
+RETURNING id

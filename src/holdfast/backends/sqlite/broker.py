@@ -1,0 +1,89 @@
+"""The `Broker` port on SQLite, beside the store in one file: a verb runs one function in the database's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from holdfast.backends.shared import split_waiters
+from holdfast.backends.sqlite import jobs as on_session
+from holdfast.ids import JobId, WorkerId
+from holdfast.model.job import CancelledJobs, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
+from holdfast.ports import JOB_CHANNEL, BrokerTraits, Store, inbox_channel
+
+
+class SqliteBroker:
+    """Jobs in one SQLite file. Opens and closes nothing: `do` runs a function in the store's database."""
+
+    def __init__(self, store: Store, do: Callable[..., Awaitable[Any]]) -> None:
+        self._store = store
+        self._do = do
+
+    @property
+    def traits(self) -> BrokerTraits:
+        return BrokerTraits(name="sqlite", follows_atomically=True)
+
+    # --- clients
+
+    async def send(self, jobs: Sequence[Job]) -> Sequence[JobId]:
+        new = await self._do(on_session.send, jobs)
+        if new:
+            await self._store.notify({JOB_CHANNEL: ""})
+        return new
+
+    async def holders(self, unique: Sequence[str]) -> Mapping[str, JobId]:
+        return await self._do(on_session.holders, unique)
+
+    async def look(self, ids: Sequence[JobId], *, waiter: str | None = None) -> Sequence[JobView]:
+        return await self._do(on_session.look, ids, waiter)
+
+    async def find(self, filter: JobFilter) -> Sequence[JobView]:
+        return await self._do(on_session.find, filter)
+
+    async def count(self, filter: JobFilter) -> int:
+        return await self._do(on_session.count, filter)
+
+    async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
+        rows = await self._do(on_session.cancel, ids, now, keep_until)
+        ended = [row for row in rows if row["owner"] is None]
+        news = {inbox_channel(row["owner"]): "" for row in rows if row["owner"] is not None}
+        await self._store.notify(
+            news | {channel: "" for row in ended for channel in split_waiters(row["waiter"])},
+        )
+        return CancelledJobs(
+            ended=[JobId(row["id"]) for row in ended],
+            asked=[JobId(row["id"]) for row in rows if row["owner"] is not None],
+        )
+
+    async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
+        replayed = await self._do(on_session.replay, ids, now)
+        if replayed:
+            await self._store.notify({JOB_CHANNEL: ""})
+        return replayed
+
+    async def purge(self, ids: Sequence[JobId]) -> Sequence[JobId]:
+        return await self._do(on_session.purge, ids)
+
+    # --- workers
+
+    async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
+        return await self._do(on_session.claim, worker, queues, room, now)
+
+    async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
+        if not settlements:
+            return SettledJobs()
+        answer, claimable = await self._do(on_session.settle, worker, settlements)
+        if claimable:
+            await self._store.notify({JOB_CHANNEL: ""})
+        return answer
+
+    async def unwanted(self, worker: WorkerId, ids: Sequence[JobId]) -> Sequence[JobId]:
+        return await self._do(on_session.unwanted, worker, ids)
+
+    async def wait_for_jobs(self, worker: WorkerId, waits: bool) -> None:
+        await self._do(on_session.wait_for_jobs, worker, waits)
+
+    # --- upkeep
+
+    async def sweep_jobs(self, *, now: float, batch: int) -> int:
+        return await self._do(on_session.sweep, now, batch)

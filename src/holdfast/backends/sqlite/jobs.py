@@ -1,0 +1,169 @@
+"""What is done to jobs, as functions of a session. Opens no connection, wakes nobody."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from holdfast.backends.jobs import Kept, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
+from holdfast.backends.shared import split_waiters
+from holdfast.backends.sqlite.database import STATEMENTS, Session, as_json
+from holdfast.backends.sqlite.workers import lost, require_lease
+from holdfast.ids import JobId, WorkerId
+from holdfast.model.job import ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
+
+# --- clients
+
+
+def send(session: Session, jobs: Sequence[Job]) -> list[JobId]:
+    with session.writing():
+        return put_jobs(session, jobs)
+
+
+def put_jobs(session: Session, jobs: Sequence[Job]) -> list[JobId]:
+    """Accept those that are new, inside the caller's transaction."""
+    wanted = {job.id: job for job in reversed(jobs)}
+    if not wanted:
+        return []
+    before = {row["id"] for row in session.all("known_jobs", ids=as_json(wanted))}
+    new = [job for job in dict.fromkeys(wanted[job.id] for job in jobs) if job.id not in before]
+    session.many("send", [_row(job) for job in new])
+    if not any(job.unique is not None for job in new):
+        return [job.id for job in new]
+    after = {row["id"] for row in session.all("known_jobs", ids=as_json(job.id for job in new))}
+    return [job.id for job in new if job.id in after]
+
+
+def _row(job: Job) -> tuple[Any, ...]:
+    return (
+        job.id,
+        job.name,
+        job.payload,
+        job.queue,
+        job.priority,
+        job.created_at,
+        job.due_at,
+        job.unique,
+        job.expires_at,
+        job.waiter,
+    )
+
+
+def holders(session: Session, unique: Sequence[str]) -> Mapping[str, JobId]:
+    return {row["unique_key"]: JobId(row["id"]) for row in session.all("job_holders", uniques=as_json(unique))}
+
+
+def look(session: Session, ids: Sequence[JobId], waiter: str | None) -> list[JobView]:
+    if waiter is not None:
+        # First ask to be told, then look: an ending in between is seen, or told.
+        session.run("await_job", ids=as_json(ids), waiter=waiter)
+    return [as_job_view(row) for row in session.all("look_at_jobs", ids=as_json(ids))]
+
+
+def find(session: Session, filter: JobFilter) -> list[JobView]:
+    conditions, parameters = _conditions(filter)
+    sql = " ".join((STATEMENTS["find_jobs"], *conditions, STATEMENTS["find_jobs_end"]))
+    return [as_job_view(row) for row in session.text(sql, {**parameters, "limit": filter.limit}).fetchall()]
+
+
+def count(session: Session, filter: JobFilter) -> int:
+    conditions, parameters = _conditions(filter)
+    return session.text(" ".join((STATEMENTS["count_jobs"], *conditions)), parameters).fetchone()["number"]
+
+
+def _conditions(filter: JobFilter) -> tuple[list[str], dict[str, Any]]:
+    conditions: list[str] = []
+    parameters: dict[str, Any] = {}
+    for fragment, values in job_filter_parts(filter):
+        conditions.append(STATEMENTS[fragment])
+        parameters |= values
+    if filter.ids:
+        conditions.append(STATEMENTS["jobs_by_ids"])
+        parameters["ids"] = as_json(filter.ids)
+    return conditions, parameters
+
+
+def cancel(session: Session, ids: Sequence[JobId], now: float, keep_until: float | None) -> list[sqlite3.Row]:
+    return session.all("cancel_jobs", ids=as_json(ids), now=now, keep_until=keep_until)
+
+
+def replay(session: Session, ids: Sequence[JobId], now: float) -> list[JobId]:
+    with session.writing():
+        return [id for id in sorted(dict.fromkeys(ids)) if session.run("replay_job", id=id, now=now)]
+
+
+def purge(session: Session, ids: Sequence[JobId]) -> list[JobId]:
+    return [JobId(row["id"]) for row in session.all("purge_jobs", ids=as_json(ids))]
+
+
+# --- workers
+
+
+def claim(session: Session, worker: WorkerId, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
+    """Reads first, without any lock; takes the write lock only when something is due."""
+    heads = session.all("job_lanes", worker=worker)
+    if not any(head["kind"] == "lease" for head in heads):
+        raise lost(worker)
+    lanes = [head for head in heads if head["kind"] == "job" and ("*" in queues or head["queue"] in queues)]
+    due = by_urgency([lane for lane in lanes if lane["due_at"] <= now])
+    rows: list[sqlite3.Row] = []
+    if due and room > 0:
+        with session.writing():
+            require_lease(session, worker)
+            for lane in due:
+                if len(rows) < room:
+                    rows += session.all(
+                        "claim_jobs",
+                        worker=worker,
+                        queue=lane["queue"],
+                        priority=lane["priority"],
+                        now=now,
+                        room=room - len(rows),
+                    )
+    moments = [lane["due_at"] for lane in lanes if lane["due_at"] > now]
+    if len(rows) < room:
+        for lane in due:
+            found = session.one("next_job", queue=lane["queue"], priority=lane["priority"], now=now)
+            if found is not None and found["due_at"] is not None:
+                moments.append(found["due_at"])
+    return ClaimedJobs(jobs=[as_claimed_job(row) for row in by_urgency(rows)], next_due=min(moments, default=None))
+
+
+def settle(session: Session, worker: WorkerId, settlements: Sequence[Settlement]) -> tuple[SettledJobs, bool]:
+    """The answer, and whether anything new is there to be claimed."""
+    wanted = {each.id: each for each in settlements}
+    with session.writing():
+        require_lease(session, worker)
+        held = {row["id"]: row for row in session.all("held_jobs", worker=worker, ids=as_json(wanted))}
+        mine = [each for each in wanted.values() if each.id in held and held[each.id]["claims"] == each.claim]
+        rows = {each.id: kept(each.outcome) for each in mine}
+        session.many("settle_gone", [(id,) for id, row in rows.items() if row is None])
+        session.many("settle_kept", [(*row, id) for id, row in rows.items() if row is not None])
+        followed = put_jobs(session, [job for each in mine for job in each.follow])
+    ended = [id for id, row in rows.items() if _ends(row, held[id])]
+    answer = SettledJobs(
+        lost=len(wanted) - len(mine),
+        waiters=[(channel, id) for id in ended for channel in split_waiters(held[id]["waiter"])],
+    )
+    return answer, bool(followed) or len(ended) < len(rows)
+
+
+def _ends(row: Kept | None, before: sqlite3.Row) -> bool:
+    return row is None or row.status != "queued" or bool(before["cancelled"])
+
+
+def unwanted(session: Session, worker: WorkerId, ids: Sequence[JobId]) -> list[JobId]:
+    held = {row["id"] for row in session.all("held_jobs", worker=worker, ids=as_json(ids)) if not row["cancelled"]}
+    return [id for id in ids if id not in held]
+
+
+def wait_for_jobs(session: Session, worker: WorkerId, waits: bool) -> None:
+    session.run("wait_for_jobs", worker=worker, waits=waits)
+
+
+# --- upkeep
+
+
+def sweep(session: Session, now: float, batch: int) -> int:
+    return session.run("sweep_jobs", now=now, batch=batch)

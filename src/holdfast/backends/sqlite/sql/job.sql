@@ -1,0 +1,163 @@
+-- Jobs. A job is claimable while it is queued and has no owner. Lists of ids come as one JSON array.
+
+-- name: send
+-- index: the primary key and holdfast_job_unique, to leave alone what is there
+INSERT INTO holdfast_job
+    (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter)
+VALUES (0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+
+-- name: known_jobs
+-- index: holdfast_job primary key
+SELECT id FROM holdfast_job WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids))
+
+-- name: job_holders
+-- index: holdfast_job_unique
+SELECT unique_key, id FROM holdfast_job
+WHERE shard = 0 AND unique_key IN (SELECT value FROM json_each(:uniques)) AND unique_key IS NOT NULL
+  AND status = 'queued'
+
+-- name: job_lanes
+-- index: holdfast_job_claimable, one probe for each pair of queue and priority
+-- The head of every lane, and the lease.
+WITH RECURSIVE job_lane (head) AS (
+    SELECT (
+        SELECT rowid FROM holdfast_job WHERE shard = 0 AND owner IS NULL AND status = 'queued'
+        ORDER BY queue, priority, due_at LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT n.rowid FROM holdfast_job n
+        WHERE n.shard = 0 AND n.owner IS NULL AND n.status = 'queued'
+          AND (n.queue, n.priority) > (h.queue, h.priority)
+        ORDER BY n.queue, n.priority, n.due_at LIMIT 1
+    )
+    FROM job_lane JOIN holdfast_job h ON h.rowid = job_lane.head
+)
+SELECT 'lease' AS kind, '' AS queue, 0 AS priority, 0.0 AS due_at
+FROM holdfast_lease WHERE shard = 0 AND worker = :worker
+UNION ALL
+SELECT 'job', j.queue, j.priority, j.due_at FROM job_lane JOIN holdfast_job j ON j.rowid = job_lane.head
+
+-- name: claim_jobs
+-- index: holdfast_job_claimable, one lane
+UPDATE holdfast_job SET owner = :worker, claims = claims + 1
+WHERE rowid IN (
+    SELECT rowid FROM holdfast_job
+    WHERE shard = 0 AND owner IS NULL AND status = 'queued'
+      AND queue = :queue AND priority = :priority AND due_at <= :now
+    ORDER BY due_at LIMIT :room
+)
+RETURNING id, name, payload, queue, priority, due_at, attempt, claims, losses, expires_at
+
+-- name: next_job
+-- index: holdfast_job_claimable, one lane
+SELECT min(due_at) AS due_at FROM holdfast_job
+WHERE shard = 0 AND owner IS NULL AND status = 'queued' AND queue = :queue AND priority = :priority AND due_at > :now
+
+-- name: held_jobs
+-- index: holdfast_job primary key
+SELECT id, claims, waiter, cancelled FROM holdfast_job
+WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND owner = :worker
+
+-- name: settle_gone
+-- index: holdfast_job primary key
+DELETE FROM holdfast_job WHERE shard = 0 AND id = ?
+
+-- name: settle_kept
+-- index: holdfast_job primary key
+-- A job that was to be tried again, and meanwhile cancelled, is cancelled.
+UPDATE holdfast_job
+SET status = CASE WHEN ?1 = 'queued' AND cancelled THEN 'cancelled' ELSE ?1 END,
+    owner = NULL, due_at = coalesce(?2, due_at), attempt = attempt + ?3, losses = 0,
+    ended_at = coalesce(?4, CASE WHEN cancelled THEN ?2 END),
+    keep_until = coalesce(?5, CASE WHEN ?1 = 'queued' AND cancelled THEN ?2 + 3600 END),
+    reason = ?6, outcome = coalesce(?7, outcome)
+WHERE shard = 0 AND id = ?8
+
+-- name: wait_for_jobs
+-- index: holdfast_lease primary key
+UPDATE holdfast_lease SET waits = :waits WHERE shard = 0 AND worker = :worker
+
+-- name: await_job
+-- index: holdfast_job primary key
+UPDATE holdfast_job
+SET waiter = CASE WHEN waiter IS NULL OR length(waiter) > 1000 THEN :waiter ELSE waiter || ' ' || :waiter END
+WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status = 'queued'
+  AND instr(' ' || coalesce(waiter, '') || ' ', ' ' || :waiter || ' ') = 0
+
+-- name: look_at_jobs
+-- index: holdfast_job primary key
+SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome
+FROM holdfast_job WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids))
+
+-- name: find_jobs
+SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome
+FROM holdfast_job WHERE shard = 0
+
+-- name: count_jobs
+SELECT count(*) AS number FROM holdfast_job WHERE shard = 0
+
+-- name: find_jobs_end
+ORDER BY created_at DESC, id DESC LIMIT :limit
+
+-- name: jobs_by_name
+AND name = :name
+
+-- name: jobs_by_queue
+AND queue = :queue
+
+-- name: jobs_by_status
+AND status = :status AND (:running IS NULL OR (owner IS NOT NULL) = :running)
+
+-- name: jobs_by_reason
+AND reason = :reason
+
+-- name: jobs_by_ids
+AND id IN (SELECT value FROM json_each(:ids))
+
+-- name: jobs_by_page
+AND (created_at, id) < (:page_at, :page_id)
+
+-- name: cancel_jobs
+-- index: holdfast_job primary key
+UPDATE holdfast_job
+SET cancelled = 1,
+    status = CASE WHEN owner IS NULL THEN 'cancelled' ELSE status END,
+    ended_at = CASE WHEN owner IS NULL THEN :now END,
+    keep_until = CASE WHEN owner IS NULL THEN :keep_until END
+WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status = 'queued'
+RETURNING id, owner, waiter
+
+-- name: replay_job
+-- index: holdfast_job primary key, holdfast_job_unique
+UPDATE holdfast_job AS j
+SET status = 'queued', due_at = :now, attempt = 1, losses = 0, ended_at = NULL, keep_until = NULL, reason = NULL,
+    outcome = NULL, cancelled = 0, expires_at = NULL
+WHERE shard = 0 AND id = :id AND status <> 'queued'
+  AND (unique_key IS NULL OR NOT EXISTS (
+      SELECT 1 FROM holdfast_job l
+      WHERE l.shard = 0 AND l.unique_key = j.unique_key AND l.unique_key IS NOT NULL AND l.status = 'queued'
+  ))
+
+-- name: purge_jobs
+-- index: holdfast_job primary key
+DELETE FROM holdfast_job WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status <> 'queued'
+RETURNING id
+
+-- name: recover_jobs
+-- index: holdfast_job_owner
+-- Whoever asked to cancel it while it ran has what he wanted: it runs no more.
+UPDATE holdfast_job
+SET owner = NULL, due_at = :now, losses = losses + :lost,
+    status = CASE WHEN cancelled THEN 'cancelled' ELSE status END,
+    ended_at = CASE WHEN cancelled THEN :now END,
+    keep_until = CASE WHEN cancelled THEN :now + 3600 END
+WHERE shard = 0 AND owner = :worker
+
+-- name: sweep_jobs
+-- index: holdfast_job_kept
+DELETE FROM holdfast_job WHERE rowid IN (
+    SELECT rowid FROM holdfast_job WHERE shard = 0 AND keep_until < :now AND keep_until IS NOT NULL
+    ORDER BY keep_until LIMIT :batch
+)

@@ -1,0 +1,195 @@
+"""A job: one requested call of an action or task, and what becomes of it. Data only."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from holdfast.ids import JobId
+
+
+class JobStatus(enum.StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    """It is due, or will be at its time."""
+    RUNNING = "running"
+    """A worker holds it."""
+    DONE = "done"
+    FAILED = "failed"
+    """It failed for good, and asked not to be kept among the dead letters."""
+    DEAD = "dead"
+    """It failed for good, and is among the dead letters until it is replayed or purged; `reason` says why."""
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more, unless somebody replays it."""
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+
+class Reason(enum.StrEnum):
+    """Why a job failed for good."""
+
+    FAILED = "failed"
+    """Its last attempt raised."""
+    EXPIRED = "expired"
+    """Nobody had begun it in time."""
+    UNKNOWN = "unknown"
+    """No worker that took it knows a task of its name."""
+    UNREADABLE = "unreadable"
+    """Its message cannot be read."""
+    LOST = "lost"
+    """Worker after worker was lost while it ran."""
+
+
+class Job(NamedTuple):
+    """A request for a call. Sending twice with one id makes one job."""
+
+    id: JobId
+    name: str
+    """The task's name, `module:function` unless it was named otherwise."""
+    payload: bytes
+    created_at: float
+    due_at: float
+    queue: str = "default"
+    priority: int = 0
+    """Higher goes first."""
+    unique: str | None = None
+    """While a job with this text has not ended, no other is accepted."""
+    expires_at: float | None = None
+    """Not begun after that moment (Unix seconds)."""
+    waiter: str | None = None
+    """The notification channel of a client that waits for the outcome, if one does."""
+
+
+class ClaimedJob(NamedTuple):
+    """A job this worker now holds, for one attempt."""
+
+    id: JobId
+    name: str
+    payload: bytes
+    queue: str
+    attempt: int
+    """From 1."""
+    claim: int
+    """The number of this claim among all of this job: an earlier one can settle nothing."""
+    losses: int = 0
+    """How often in a row the worker that held it was lost."""
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedJobs:
+    """The answer to a claim of jobs."""
+
+    jobs: Sequence[ClaimedJob] = ()
+    """The most urgent first."""
+    next_due: float | None = None
+    """When the next one becomes due (Unix seconds), as far as is known."""
+
+
+class Done(NamedTuple):
+    """The call returned. Without `keep_until` nothing remains of the job."""
+
+    result: bytes
+    ended_at: float
+    keep_until: float | None = None
+
+
+class Again(NamedTuple):
+    """The attempt failed; there is another one at `due_at`."""
+
+    due_at: float
+    error: bytes
+
+
+class Failed(NamedTuple):
+    """It failed for good. As a dead letter it stays until a person acts, else until `keep_until`."""
+
+    reason: Reason
+    error: bytes
+    ended_at: float
+    dead: bool = True
+    keep_until: float | None = None
+
+
+class Cancelled(NamedTuple):
+    """Somebody asked it to end, and it has."""
+
+    ended_at: float
+    keep_until: float | None = None
+
+
+class Returned(NamedTuple):
+    """It goes back as it was: the attempt did not count."""
+
+    due_at: float
+
+
+Outcome = Done | Again | Failed | Cancelled | Returned
+
+
+class Settlement(NamedTuple):
+    """What became of a claimed job, and the jobs that follow from that."""
+
+    id: JobId
+    claim: int
+    outcome: Outcome
+    follow: Sequence[Job] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledJobs:
+    """The answer to settlements."""
+
+    lost: int = 0
+    """How many were not this worker's any more; nothing of them was written."""
+    waiters: Sequence[tuple[str, JobId]] = ()
+    """(channel, job) to notify of endings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelledJobs:
+    """The answer to a request to cancel."""
+
+    ended: Sequence[JobId] = ()
+    """These were waiting, and are cancelled now."""
+    asked: Sequence[JobId] = ()
+    """These run; their workers are told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """What a person or client sees of a job."""
+
+    id: JobId
+    name: str
+    status: JobStatus
+    queue: str
+    priority: int
+    attempt: int
+    created_at: float
+    due_at: float
+    ended_at: float | None
+    owner: str | None
+    reason: str | None
+    payload: bytes
+    outcome: bytes | None
+    """Of a job that is done its result, else its last error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs to list; every field given must hold."""
+
+    name: str | None = None
+    queue: str | None = None
+    status: JobStatus | None = None
+    reason: Reason | None = None
+    limit: int = 50
+    before: tuple[float, str] | None = None
+    """Continue a listing: (created_at, id) of the last row seen; the newest come first."""
+    ids: Sequence[JobId] = field(default_factory=tuple)

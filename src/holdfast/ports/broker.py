@@ -1,0 +1,94 @@
+"""The port of competing consumers: jobs that any worker may claim, run and settle, and the dead letters among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from holdfast.ids import JobId, WorkerId
+from holdfast.model.job import CancelledJobs, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerTraits:
+    """What a broker can do beyond the port; conformance tests and the runtime read it."""
+
+    name: str
+    follows_atomically: bool
+    """What follows from a job is sent in one transaction with its settlement."""
+
+
+JOB_CHANNEL = "hf_jobs"
+"""Notified when there are jobs to claim and some worker waits for them."""
+
+
+class Broker(Protocol):
+    """Jobs, each held by one worker at a time. All moments are Unix seconds in UTC, made by the caller.
+
+    A job is delivered at least once: what a lost worker held is claimed again. Every method may raise
+    `StoreUnavailable`; then nothing is known to have happened, and the same call may be repeated. Methods that act for
+    a worker raise `LeaseLost` when its lease is gone.
+    """
+
+    @property
+    def traits(self) -> BrokerTraits: ...
+
+    # --- clients
+
+    async def send(self, jobs: Sequence[Job]) -> Sequence[JobId]:
+        """Accept jobs; return the ids that are new. Wakes a worker that waits for jobs."""
+        ...
+
+    async def holders(self, unique: Sequence[str]) -> Mapping[str, JobId]:
+        """The jobs that have these unique texts now."""
+        ...
+
+    async def look(self, ids: Sequence[JobId], *, waiter: str | None = None) -> Sequence[JobView]:
+        """Jobs with their outcomes. With `waiter`, unfinished ones notify that channel when they end."""
+        ...
+
+    async def find(self, filter: JobFilter) -> Sequence[JobView]:
+        """Jobs, newest first."""
+        ...
+
+    async def count(self, filter: JobFilter) -> int: ...
+
+    async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
+        """End those that wait, and have the workers told that hold the others."""
+        ...
+
+    async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
+        """Queue ended jobs again, as they were sent; return those that are queued now.
+
+        A job whose unique text another one has by now stays where it is.
+        """
+        ...
+
+    async def purge(self, ids: Sequence[JobId]) -> Sequence[JobId]:
+        """Remove ended jobs; return those removed."""
+        ...
+
+    # --- workers, under the lease that they hold in the same database
+
+    async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
+        """Hold up to `room` due jobs of these queues ("*" means all), those of the highest priority first."""
+        ...
+
+    async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
+        """Write what became of jobs, and send what follows. Only who holds a job can settle it."""
+        ...
+
+    async def unwanted(self, worker: WorkerId, ids: Sequence[JobId]) -> Sequence[JobId]:
+        """Which of these jobs somebody asked to cancel, or this worker does not hold any more."""
+        ...
+
+    async def wait_for_jobs(self, worker: WorkerId, waits: bool) -> None:
+        """Say whether this worker waits for jobs; senders notify only then."""
+        ...
+
+    # --- upkeep
+
+    async def sweep_jobs(self, *, now: float, batch: int) -> int:
+        """Remove ended jobs that need not be kept any longer; return how many."""
+        ...

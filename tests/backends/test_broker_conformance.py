@@ -1,0 +1,349 @@
+"""What every broker does: jobs are sent once, held by one worker at a time, settled by their holder, and never lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.backends.conftest import Bench
+from tests.backends.making import NOW, enlist
+
+from holdfast.errors import LeaseLost
+from holdfast.ids import JobId, WorkerId
+from holdfast.model.job import (
+    Again,
+    Cancelled,
+    ClaimedJob,
+    ClaimedJobs,
+    Done,
+    Failed,
+    Job,
+    JobFilter,
+    JobStatus,
+    JobView,
+    Reason,
+    Returned,
+    Settlement,
+)
+
+LATER = NOW + 1000
+
+
+def job(id: str, **fields: Any) -> Job:
+    defaults: dict[str, Any] = {
+        "name": "app:send",
+        "payload": b"payload of " + id.encode(),
+        "created_at": NOW,
+        "due_at": NOW,
+    }
+    return Job(id=JobId(id), **(defaults | fields))
+
+
+def ids(claims: ClaimedJobs) -> list[str]:
+    return [each.id for each in claims.jobs]
+
+
+def settled(held: ClaimedJob, outcome: Any, *follow: Job) -> Settlement:
+    return Settlement(held.id, held.claim, outcome, follow)
+
+
+@pytest.fixture
+async def broker(store: Any) -> Any:
+    await enlist(store, "w")
+    await enlist(store, "v")
+    return store.broker()
+
+
+async def claim(
+    broker: Any, worker: str = "w", *, now: float = NOW, room: int = 100, queues: Any = ("*",)
+) -> ClaimedJobs:
+    return await broker.claim(WorkerId(worker), queues=queues, room=room, now=now)
+
+
+async def one(broker: Any, id: str = "a", worker: str = "w", **fields: Any) -> ClaimedJob:
+    """Send a job and let `worker` hold it."""
+    await broker.send([job(id, **fields)])
+    return next(each for each in (await claim(broker, worker)).jobs if each.id == id)
+
+
+async def look(broker: Any, id: str) -> JobView:
+    [view] = await broker.look([JobId(id)])
+    return view
+
+
+async def settle(broker: Any, *settlements: Settlement, worker: str = "w") -> Any:
+    return await broker.settle(WorkerId(worker), settlements)
+
+
+# --- sending and claiming
+
+
+async def test_a_job_is_sent_once_and_held_by_one_worker(broker: Any) -> None:
+    assert await broker.send([job("a"), job("b"), job("a")]) == ["a", "b"]
+    assert await broker.send([job("b"), job("c")]) == ["c"]
+    assert await broker.send([]) == []
+    [a] = (await claim(broker, room=1)).jobs
+    assert a == ClaimedJob(JobId("a"), "app:send", b"payload of a", "default", 1, 1, 0, None)
+    assert sorted(ids(await claim(broker, "v"))) == ["b", "c"]
+    assert ids(await claim(broker)) == []
+    assert [(await look(broker, id)).status for id in "abc"] == [JobStatus.RUNNING] * 3
+    assert (await look(broker, "a")).owner == "w"
+    assert await broker.look([JobId("nobody")]) == []
+
+
+async def test_priority_goes_before_age_and_queues_apart(broker: Any) -> None:
+    await broker.send(
+        [
+            job("old", due_at=NOW - 5),
+            job("urgent", priority=9),
+            job("new"),
+            job("other", queue="mail", priority=20),
+        ]
+    )
+    assert ids(await claim(broker, room=2, queues=["default"])) == ["urgent", "old"]
+    assert ids(await claim(broker, queues=["mail", "unheard"])) == ["other"]
+    assert ids(await claim(broker, queues=["mail"])) == []
+    assert ids(await claim(broker)) == ["new"]
+
+
+async def test_a_delayed_job_waits_for_its_moment(broker: Any) -> None:
+    await broker.send(
+        [job("later", due_at=NOW + 50), job("much-later", due_at=NOW + 90), job("other", queue="mail", due_at=NOW + 9)]
+    )
+    answer = await claim(broker, queues=["default"])
+    assert (answer.jobs, answer.next_due) == ([], NOW + 50)
+    assert (await claim(broker)).next_due == NOW + 9
+    answer = await claim(broker, now=NOW + 50)
+    assert ids(answer) == ["later", "other"] or ids(answer) == ["other", "later"]
+    assert answer.next_due == NOW + 90
+
+
+async def test_many_claim_at_once_and_none_holds_what_another_has(bench: Bench) -> None:
+    brokers = []
+    for number in range(3):
+        store = await bench.store()
+        await enlist(store, f"w{number}")
+        brokers.append(store.broker())
+    await brokers[0].send([job(f"j{number:03}") for number in range(300)])
+    taken: list[str] = []
+
+    async def work(number: int) -> None:
+        while found := ids(await claim(brokers[number], f"w{number}", room=7)):
+            taken.extend(found)
+
+    await asyncio.gather(*map(work, range(3)))
+    assert sorted(taken) == [f"j{number:03}" for number in range(300)]
+
+
+# --- settling
+
+
+async def test_what_is_done_leaves_nothing_or_its_result(broker: Any) -> None:
+    a, b = await one(broker, "a"), await one(broker, "b")
+    answer = await settle(broker, settled(a, Done(b"1", NOW + 1)), settled(b, Done(b"2", NOW + 1, LATER)))
+    assert answer.lost == 0
+    assert await broker.look([JobId("a")]) == []
+    view = await look(broker, "b")
+    assert (view.status, view.outcome, view.ended_at, view.owner) == (JobStatus.DONE, b"2", NOW + 1, None)
+    assert await broker.sweep_jobs(now=LATER, batch=10) == 0
+    assert await broker.sweep_jobs(now=LATER + 1, batch=10) == 1
+    assert await broker.look([JobId("b")]) == []
+
+
+async def test_another_attempt_comes_at_its_time_and_counts(broker: Any) -> None:
+    a = await one(broker)
+    await settle(broker, settled(a, Again(NOW + 10, b"error 1")))
+    view = await look(broker, "a")
+    assert (view.status, view.attempt, view.due_at, view.outcome) == (JobStatus.QUEUED, 2, NOW + 10, b"error 1")
+    assert ids(await claim(broker)) == []
+    [again] = (await claim(broker, "v", now=NOW + 10)).jobs
+    assert (again.attempt, again.claim) == (2, 2)
+
+
+async def test_what_is_returned_comes_again_as_it_was(broker: Any) -> None:
+    a = await one(broker)
+    await settle(broker, settled(a, Returned(NOW)))
+    [again] = (await claim(broker, "v")).jobs
+    assert (again.attempt, again.claim, again.losses) == (1, 2, 0)
+
+
+async def test_dead_letters_are_read_replayed_and_purged(broker: Any) -> None:
+    for number, reason in enumerate((Reason.FAILED, Reason.UNKNOWN, Reason.EXPIRED)):
+        held = await one(broker, f"j{number}", created_at=NOW + number, unique=f"u{number}")
+        await settle(broker, settled(held, Failed(reason, b"why", NOW + 5)))
+    failed = await one(broker, "gone")
+    kept = await one(broker, "kept")
+    await settle(
+        broker,
+        settled(failed, Failed(Reason.FAILED, b"why", NOW, dead=False)),
+        settled(kept, Failed(Reason.FAILED, b"why", NOW, dead=False, keep_until=LATER)),
+    )
+    dead = JobFilter(status=JobStatus.DEAD)
+    found = await broker.find(dead)
+    assert [(view.id, view.reason, view.outcome) for view in found] == [
+        ("j2", "expired", b"why"),
+        ("j1", "unknown", b"why"),
+        ("j0", "failed", b"why"),
+    ]
+    assert found[0].payload == b"payload of j2"
+    assert await broker.count(dead) == 3
+    assert [
+        view.id for view in await broker.find(JobFilter(status=JobStatus.DEAD, limit=1, before=(NOW + 2, "j2")))
+    ] == ["j1"]
+    assert [view.id for view in await broker.find(JobFilter(reason=Reason.UNKNOWN))] == ["j1"]
+    assert [view.id for view in await broker.find(JobFilter(status=JobStatus.FAILED))] == ["kept"]
+    assert await broker.sweep_jobs(now=LATER * 2, batch=10) == 1
+
+    assert set(await broker.replay([JobId("j0"), JobId("j1"), JobId("nobody")], now=NOW + 6)) == {"j0", "j1"}
+    assert await broker.replay([JobId("j0")], now=NOW + 6) == []
+    view = await look(broker, "j0")
+    assert (view.status, view.attempt, view.reason, view.outcome) == (JobStatus.QUEUED, 1, None, None)
+    assert sorted(ids(await claim(broker, now=NOW + 6))) == ["j0", "j1"]
+    assert await broker.purge([JobId("j2"), JobId("j0")]) == ["j2"]
+    assert await broker.find(dead) == []
+
+
+async def test_only_the_holder_settles_and_only_by_its_last_claim(broker: Any) -> None:
+    a = await one(broker)
+    assert (await settle(broker, settled(a, Done(b"1", NOW, LATER)), worker="v")).lost == 1
+    await settle(broker, settled(a, Returned(NOW)))
+    [again] = (await claim(broker)).jobs
+    assert (await settle(broker, settled(a, Done(b"late", NOW, LATER), job("follows")))).lost == 1
+    assert await broker.look([JobId("follows")]) == []
+    assert (await look(broker, "a")).status is JobStatus.RUNNING
+    assert (await settle(broker, settled(again, Done(b"1", NOW, LATER)))).lost == 0
+    # An answer that was lost is asked for again, and changes nothing.
+    assert (await settle(broker, settled(again, Done(b"2", NOW, LATER)))).lost == 1
+    assert (await look(broker, "a")).outcome == b"1"
+    assert (await settle(broker)).lost == 0
+
+
+async def test_what_follows_is_sent_with_the_settlement(broker: Any) -> None:
+    a, b = await one(broker, "a"), await one(broker, "b")
+    await settle(
+        broker,
+        settled(a, Done(b"1", NOW), job("then"), job("also", queue="mail")),
+        settled(b, Failed(Reason.FAILED, b"e", NOW), job("sad"), job("then")),
+    )
+    assert sorted(ids(await claim(broker))) == ["also", "sad", "then"]
+
+
+# --- one of a kind
+
+
+async def test_a_unique_text_admits_one_job_until_that_ends(broker: Any) -> None:
+    assert await broker.send([job("a", unique="u"), job("b", unique="u"), job("c", unique="other")]) == ["a", "c"]
+    assert await broker.send([job("d", unique="u"), job("e")]) == ["e"]
+    assert await broker.holders(["u", "other", "none"]) == {"u": "a", "other": "c"}
+    held = {each.id: each for each in (await claim(broker)).jobs}
+    assert await broker.send([job("d", unique="u")]) == []
+    await settle(broker, settled(held[JobId("a")], Failed(Reason.FAILED, b"e", NOW)))
+    assert await broker.holders(["u"]) == {}
+    assert await broker.send([job("d", unique="u")]) == ["d"]
+    # The dead one cannot come back while its successor is there.
+    assert await broker.replay([JobId("a")], now=NOW) == []
+    [d] = (await claim(broker)).jobs
+    await settle(broker, settled(d, Failed(Reason.FAILED, b"e", NOW)))
+    assert len(await broker.replay([JobId("a"), JobId("d")], now=NOW)) == 1
+
+
+# --- cancelling
+
+
+async def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_by_its_holder(broker: Any) -> None:
+    held = await one(broker, "runs")
+    await broker.send([job("waits")])
+    answer = await broker.cancel([JobId("runs"), JobId("waits"), JobId("nobody")], now=NOW, keep_until=LATER)
+    assert (list(answer.ended), list(answer.asked)) == (["waits"], ["runs"])
+    view = await look(broker, "waits")
+    assert (view.status, view.ended_at) == (JobStatus.CANCELLED, NOW)
+    assert ids(await claim(broker)) == []
+    assert list(await broker.unwanted(WorkerId("w"), [JobId("runs"), JobId("nobody")])) == ["runs", "nobody"]
+    await settle(broker, settled(held, Cancelled(NOW + 1, LATER)))
+    assert (await look(broker, "runs")).status is JobStatus.CANCELLED
+    assert (await broker.cancel([JobId("runs")], now=NOW, keep_until=None)).ended == []
+
+
+async def test_a_cancelled_job_is_not_tried_again(broker: Any) -> None:
+    a, b = await one(broker, "a"), await one(broker, "b")
+    await broker.cancel([JobId("a"), JobId("b")], now=NOW, keep_until=LATER)
+    await settle(broker, settled(a, Again(NOW + 1, b"e")), settled(b, Done(b"1", NOW, LATER)))
+    assert ids(await claim(broker, now=NOW + 10)) == []
+    assert (await look(broker, "a")).status is JobStatus.CANCELLED
+    # What was finished before it heard of that is done.
+    assert (await look(broker, "b")).status is JobStatus.DONE
+    assert await broker.sweep_jobs(now=NOW + 100_000, batch=10) == 2
+
+
+async def test_nothing_wanted_is_called_unwanted(broker: Any) -> None:
+    await one(broker, "a")
+    assert list(await broker.unwanted(WorkerId("w"), [JobId("a")])) == []
+    assert list(await broker.unwanted(WorkerId("v"), [JobId("a")])) == ["a"]
+
+
+# --- leases
+
+
+async def test_what_a_lost_worker_held_goes_to_others(store: Any, broker: Any) -> None:
+    a, b = await one(broker, "a"), await one(broker, "b")
+    await broker.cancel([JobId("b")], now=NOW, keep_until=LATER)
+    await store.heartbeat(WorkerId("v"), lease=100, now=NOW + 11)
+    [again] = (await claim(broker, "v", now=NOW + 11)).jobs
+    assert (again.id, again.attempt, again.losses, again.claim) == ("a", 1, 1, 2)
+    assert (await look(broker, "b")).status is JobStatus.CANCELLED
+    for work in (
+        lambda: claim(broker, "w", now=NOW + 11),
+        lambda: settle(broker, settled(a, Done(b"1", NOW)), settled(b, Done(b"1", NOW))),
+    ):
+        with pytest.raises(LeaseLost):
+            await work()
+    # An attempt that was judged ends the row of losses.
+    await settle(broker, settled(again, Again(NOW + 11, b"e")), worker="v")
+    [third] = (await claim(broker, "v", now=NOW + 11)).jobs
+    assert (third.attempt, third.losses) == (2, 0)
+
+
+async def test_a_worker_that_leaves_hands_back_at_once(store: Any, broker: Any) -> None:
+    await one(broker, "a")
+    await store.retire(WorkerId("w"), now=NOW + 1)
+    [again] = (await claim(broker, "v", now=NOW + 1)).jobs
+    assert (again.id, again.attempt, again.losses) == ("a", 1, 0)
+
+
+# --- wake-ups
+
+
+async def test_who_waits_is_told(store: Any, broker: Any) -> None:
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    for channel in ("hf_jobs", "hf_w_w", "mine"):
+        await store.listen(channel, lambda channel, _: heard.put_nowait(channel))
+    held = await one(broker, "a", waiter="first")
+    if not store.traits.embedded:
+        assert heard.empty()
+    while not heard.empty():
+        heard.get_nowait()
+    await broker.wait_for_jobs(WorkerId("w"), True)
+    async with asyncio.timeout(10):
+        await broker.send([job("b")])
+        assert await heard.get() == "hf_jobs"
+        await broker.cancel([JobId("a")], now=NOW, keep_until=LATER)
+        assert await heard.get() == "hf_w_w"
+        assert [view.id for view in await broker.look([JobId("a")], waiter="second")] == ["a"]
+        await broker.look([JobId("a")], waiter="second")
+        answer = await settle(broker, settled(held, Done(b"1", NOW, LATER)))
+        assert list(answer.waiters) == [("first", "a"), ("second", "a")]
+        await broker.look([JobId("b")], waiter="mine")
+        await broker.cancel([JobId("b")], now=NOW, keep_until=LATER)
+        assert await heard.get() == "mine"
+
+
+async def test_counts_are_those_of_what_was_asked(broker: Any) -> None:
+    await broker.send([job("a", name="app:x"), job("b", queue="mail"), job("c", due_at=LATER)])
+    await claim(broker, queues=["mail"])
+    assert await broker.count(JobFilter()) == 3
+    assert await broker.count(JobFilter(name="app:x")) == 1
+    assert await broker.count(JobFilter(queue="mail")) == 1
+    assert await broker.count(JobFilter(status=JobStatus.RUNNING)) == 1
+    assert await broker.count(JobFilter(status=JobStatus.QUEUED)) == 2
+    assert await broker.count(JobFilter(ids=[JobId("a"), JobId("z")])) == 1
