@@ -5,24 +5,33 @@ from __future__ import annotations
 import asyncio
 import importlib
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from holdfast.backends import open_store
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ConfigurationError, StoreUnavailable
 from holdfast.ids import InstanceId
 from holdfast.logs import get_logger
+from holdfast.model.job import Job
 from holdfast.ports import Store
 from holdfast.registry import Registry
+from holdfast.retry import BackoffPolicy, Duration, RetryPolicy
 from holdfast.runtime.client import Client, Handle
 from holdfast.runtime.sweeper import Sweeper
 from holdfast.runtime.worker import Worker
 from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, make_schedule
 from holdfast.settings import Settings
+from holdfast.task import Pool
+from holdfast.tasks import JobHandle, JobOptions, Task, TaskClient
+from holdfast.tasks.definition import TaskDecorator, job_options
 from holdfast.workflow import LAUNCHERS, Launcher, Run, Workflow, enter_launcher, launcher, leave_launcher
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 log = get_logger("holdfast")
 
@@ -65,6 +74,12 @@ class App:
             clock=self.clock,
             poll_interval=self.settings.poll_interval_ms / 1000,
         )
+        self.tasks = TaskClient(
+            store=self.store,
+            broker=self.store.broker(),
+            clock=self.clock,
+            poll_interval=self.settings.poll_interval_ms / 1000,
+        )
         self.worker: Worker | None = None
         self.stubs: dict[str, Callable[..., Any]] = {}
         """For tests: functions that run in place of actions, by the actions' names."""
@@ -88,7 +103,8 @@ class App:
         before = self.settings
         self.settings = Settings.load(**(before.model_dump() | given))
         if self.settings.database_url != before.database_url:
-            self.store = self.client.store = open_store(self.settings.database_url)
+            self.store = self.client.store = self.tasks.watch.store = open_store(self.settings.database_url)
+            self.tasks.broker = self.store.broker()
 
     async def open(self) -> Self:
         """Connect, and create or migrate the schema. Safe to call again."""
@@ -110,6 +126,7 @@ class App:
             await asyncio.gather(self._working, return_exceptions=True)
             self._working = self.worker = None
         await self.client.close()
+        await self.tasks.close()
         if self._opened:
             await self.store.close()
             self._opened = False
@@ -168,6 +185,95 @@ class App:
         """
         await self.open()
         return await self.client.fork(InstanceId(id), at=at, changes=changes or {}, new_id=new_id)
+
+    # --- tasks
+
+    @overload
+    def task(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        backoff: BackoffPolicy | None = None,
+        timeout: Duration | None = None,
+        queue: str | None = None,
+        pool: Pool = "thread",
+        priority: int | None = None,
+        expires: Duration | None = None,
+        unique: bool | None = None,
+        result_ttl: Duration | None = None,
+        dead_letter: bool | None = None,
+    ) -> TaskDecorator: ...
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        backoff: BackoffPolicy | None = None,
+        timeout: Duration | None = None,
+        queue: str | None = None,
+        pool: Pool = "thread",
+        priority: int | None = None,
+        expires: Duration | None = None,
+        unique: bool | None = None,
+        result_ttl: Duration | None = None,
+        dead_letter: bool | None = None,
+    ) -> Any:
+        """Make a function, sync or async, a task: `await task.delay(…)` has a worker call it.
+
+        It is retried ten times by default, after growing pauses (see `task_retry`), and then among the dead letters.
+        `retries` counts the attempts after the first; `retry` is a whole policy, `backoff` only its pauses. Results
+        are kept for `result_ttl` seconds (an hour by default; 0: not at all). A job that nobody has begun `expires`
+        seconds after its moment becomes a dead letter. `unique=True` admits one job with the same arguments at a time.
+        Raises ConfigurationError for a definition that cannot work.
+
+            @app.task(retries=3)
+            async def send_receipt(order: int) -> None: ...
+        """
+        jobs = job_options(
+            JobOptions(),
+            retries=retries,
+            retry=retry,
+            backoff=backoff,
+            priority=priority,
+            expires=expires,
+            unique=unique,
+            result_ttl=result_ttl,
+            dead_letter=dead_letter,
+        )
+        # The policy stays with the definition, so that jobs under way follow it when it changes.
+        definition = {"name": name, "retry": jobs.retry, "timeout": timeout, "queue": queue, "pool": pool}
+        decorator = TaskDecorator(self, replace(jobs, retry=None), definition)
+        return decorator if function is None else decorator(function)
+
+    def now(self) -> float:
+        """The present moment in Unix seconds."""
+        return self.clock.now()
+
+    @property
+    def results_ttl(self) -> float:
+        """For how many seconds results of tasks are kept, where a task does not say."""
+        return self.settings.results_ttl
+
+    async def send(self, jobs: list[Job]) -> list[JobHandle[Any]]:
+        """Send jobs."""
+        await self.open()
+        handles = await self.tasks.send(jobs)
+        await self.embed()
+        return handles
+
+    def job(self, id: str) -> JobHandle[Any]:
+        """The handle of a job that exists."""
+        return JobHandle(self.tasks, id)
 
     # --- schedules
 

@@ -101,6 +101,42 @@ class WaitTimeout(HoldfastError, TimeoutError):
     """The caller's own patience ended; the work goes on."""
 
 
+class TaskError(HoldfastError):
+    """The root of what a caller sees when a job did not end well."""
+
+
+class TaskFailed(TaskError):
+    """The job failed for good.
+
+    `original_type` is the name of the exception's class, `original_args` the list of what could be read of its
+    arguments, `traceback_text` the formatted traceback of the worker, `reason` why it was not tried again. Where the
+    class is known here, the exception itself is the cause.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        original_type: str = "",
+        original_args: list[object] | None = None,
+        traceback_text: str = "",
+        reason: str = "failed",
+    ) -> None:
+        super().__init__(message)
+        self.original_type = original_type
+        self.original_args = original_args or []
+        self.traceback_text = traceback_text
+        self.reason = reason
+
+
+class TaskCancelled(TaskError):
+    """The job was cancelled."""
+
+
+class JobNotFound(TaskError, LookupError):
+    """No job has this id: its result was not kept, or is not kept any longer."""
+
+
 class ActionTimeout(HoldfastError, TimeoutError):
     """An action ran longer than its timeout, or the worker that ran it was lost."""
 

@@ -173,6 +173,30 @@ ONE_ATTEMPT = RetryPolicy(1, timeouts=True)
 """The default of actions: an exception is final, a timeout is tried again."""
 
 
+def task_retry(retries: int) -> RetryPolicy:
+    """The default of tasks: so many retries, after 6 seconds, 36, 216 and so on, a week at most, less up to half at random.
+
+    With ten of them there is about a month to mend what is wrong.
+    """
+    return RetryPolicy(retries + 1, backoff=BackoffPolicy(6.0, multiplier=6.0, max_delay=7 * 86400.0, jitter=0.5))
+
+
+class Retry(Exception):
+    """Raised by a task that wants another attempt: after `delay`, or as `policy` says, else by the policy it has.
+
+        raise Retry("the bank is closed", delay=timedelta(hours=1))
+
+    Attempts are counted against the policy in force; with none left the task has failed.
+    """
+
+    def __init__(self, *args: object, delay: Duration | None = None, policy: RetryPolicy | None = None) -> None:
+        super().__init__(*args)
+        self.delay = None if delay is None else as_seconds(delay)
+        self.policy = policy
+        if self.delay is not None and self.delay < 0:
+            raise ConfigurationError("Retry: the delay must not be negative")
+
+
 def timeout_delay(attempt: int) -> float:
     """Seconds to wait after attempt `attempt` timed out: from half a second doubling to a minute."""
     return min(0.5 * 2.0 ** min(attempt - 1, 20), TIMEOUT_RETRY_CAP)

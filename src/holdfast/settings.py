@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     """How many instances a worker process holds in memory at once; those that only wait do not count."""
     queues: str = "*"
     """The queues to work on, separated by commas; `*` means all."""
+    default_retries: int = Field(10, ge=0)
+    """How often a task that was defined without a policy is retried."""
+    results_ttl: float = Field(3600, ge=0)
+    """For how many seconds results of tasks are kept, unless the task says otherwise; 0: not at all."""
     embedded_worker: bool = True
     """Whether a process that starts workflows on SQLite works on them itself while no worker is alive."""
     lease_seconds: float = Field(15.0, gt=0)

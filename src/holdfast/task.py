@@ -12,7 +12,7 @@ from holdfast.codec import register_type
 from holdfast.errors import ConfigurationError
 from holdfast.inject import Plan, plan_for, provided
 from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions
-from holdfast.retry import BackoffPolicy, RetryPolicy, policy_to_tree
+from holdfast.retry import BackoffPolicy, RetryPolicy, policy_from_tree, policy_to_tree
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,7 +59,10 @@ class Action(Generic[P, R]):
         if pool == "process" and self.is_async:
             raise ConfigurationError(f"the action {self.name} is async; only sync functions run in processes")
         self.plan: Plan = plan_for(function)
-        self.options = call_options(retry=retry, backoff=backoff, timeout=timeout, queue=queue)
+        self.defaults = call_options(retry=retry, backoff=backoff, timeout=timeout, queue=queue)
+        tree = self.defaults.retry
+        self.policy = None if tree is None else policy_from_tree(tree)
+        """How it is retried; None: as the default of where it runs."""
         self._check = _checker(function, self.plan)
         self.__holdfast_action__ = self.name
         self.__name__ = getattr(function, "__name__", self.name)
@@ -71,7 +74,7 @@ class Action(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ActionCall[R]:
         self._check(*args, **kwargs)
-        return ActionCall(self.name, args, kwargs, self.options)
+        return ActionCall(self.name, args, kwargs, self.defaults)
 
     async def run(self, *args: Any, **kwargs: Any) -> R:
         """Run the function here and now, with its dependencies, once."""

@@ -21,6 +21,7 @@ from holdfast.model.instance import (
     StoredProgram,
     WorkerView,
 )
+from holdfast.ports.broker import Broker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,10 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+    def broker(self) -> Broker:
+        """The broker of jobs in the same database; it is open while this store is."""
+        ...
 
     # --- programs
 

@@ -57,7 +57,7 @@ class Attempt:
     def __init__(
         self,
         name: str,
-        payload: Tree,
+        payload: Tree | None,
         arguments: tuple[tuple[Any, ...], dict[str, Any]] | None,
         timeout: float | None,
         report: Report,
@@ -294,9 +294,11 @@ class Executor:
 
 
 def _arguments(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments: as they are where they cannot change, else copies, as if they had come from far away."""
+    """The arguments: as they are where nobody else has them or they cannot change, else copies."""
     if attempt.arguments is not None:
         args, kwargs = attempt.arguments
+        if attempt.payload is None:
+            return args, kwargs
         if PRIMITIVES.issuperset(map(type, args)) and PRIMITIVES.issuperset(map(type, kwargs.values())):
             return args, kwargs
     args, kwargs = decode(attempt.payload)

@@ -14,8 +14,10 @@ from holdfast.errors import LeaseLost, StoreUnavailable
 from holdfast.ids import InstanceId, WorkerId, uuid7
 from holdfast.logs import get_logger
 from holdfast.model.instance import Ending
-from holdfast.ports import WORK_CHANNEL, Enlistment, Store, inbox_channel
+from holdfast.ports import JOB_CHANNEL, WORK_CHANNEL, Beat, Enlistment, Store, inbox_channel
 from holdfast.registry import Registry
+from holdfast.retry import task_retry
+from holdfast.runtime.consuming import Consumer
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.heartbeat import Heartbeat
 from holdfast.runtime.owner import Owner
@@ -45,10 +47,12 @@ class Worker:
         services: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self.store = store
+        self.broker = store.broker()
         self.registry = registry
         self.clock = clock
         self.settings = settings
         self.owner: Owner | None = None
+        self.consumer: Consumer | None = None
         self.ready = asyncio.Event()
         """Set while the worker is enlisted and takes work."""
         self._ended = ended
@@ -64,6 +68,11 @@ class Worker:
     def finished_actions(self) -> int:
         """How many actions it has run."""
         return self._finished_before + (self.owner.executor.finished if self.owner else 0)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing happens here until time passes or something comes from outside."""
+        return self.owner is not None and self.consumer is not None and self.owner.quiet and self.consumer.quiet
 
     def stop(self, *, at_once: bool = False) -> None:
         """Ask it to end: running actions may go on for `drain_seconds`, unless `at_once`."""
@@ -94,33 +103,49 @@ class Worker:
             parked=self._parked,
             forgetful=self._forgetful,
         )
+        consumer = self.consumer = Consumer(
+            id,
+            store=self.store,
+            broker=self.broker,
+            executor=executor,
+            clock=self.clock,
+            queues=owner.claiming.queues,
+            poll=self.settings.poll_interval_ms / 1000,
+            policy=task_retry(self.settings.default_retries),
+        )
         if not await self._enlist(id, owner):
             return
         lost = asyncio.Event()
+
+        def heard(beat: Beat) -> None:
+            owner.heard(beat)
+            consumer.ask()
 
         heart = Heartbeat(
             id,
             store=self.store,
             clock=self.clock,
             lease=self.settings.lease_seconds,
-            beat=owner.heard,
+            beat=heard,
             lost=lost.set,
         )
         unlisten = [
             await self.store.listen(WORK_CHANNEL, owner.look),
             await self.store.listen(inbox_channel(id), owner.mail.look),
+            await self.store.listen(JOB_CHANNEL, consumer.look),
+            await self.store.listen(inbox_channel(id), consumer.ask),
         ]
         heart.start()
         log.info("worker started", worker=id, queues=self.settings.queues, concurrency=executor.concurrency)
         self.ready.set()
         retire = True
-        parts = [*owner.parts(), *map(_keep_up, self._services)]
+        parts = [*owner.parts(), *consumer.parts(), *map(_keep_up, self._services)]
         tasks = [asyncio.ensure_future(part) for part in parts]
         work = asyncio.gather(*tasks)
         try:
             await self._until_over(work, lost)
             if not lost.is_set():
-                await self._drain(owner)
+                await self._drain(owner, consumer)
         except LeaseLost:
             retire = False
             raise
@@ -129,7 +154,7 @@ class Worker:
             if lost.is_set():
                 retire = False
             await asyncio.shield(
-                asyncio.ensure_future(self._hand_over(owner, [work, *tasks], heart, unlisten, retire=retire))
+                asyncio.ensure_future(self._hand_over(owner, consumer, [work, *tasks], heart, unlisten, retire=retire))
             )
         if lost.is_set():
             raise LeaseLost(f"worker {id} lost its lease; others own its instances now")
@@ -166,14 +191,15 @@ class Worker:
             for wait in waits:
                 wait.cancel()
 
-    async def _drain(self, owner: Owner) -> None:
+    async def _drain(self, owner: Owner, consumer: Consumer) -> None:
         """Start nothing new, let what runs come to its end, and write it down."""
+        consumer.drain()
         owner.drain()
         if self._at_once.is_set() or self.settings.drain_seconds == 0:
             return
         log.info("worker drains", running=owner.executor.load)
         again = asyncio.ensure_future(self._at_once.wait())
-        settled = asyncio.ensure_future(owner.settled_down())
+        settled = asyncio.gather(owner.settled_down(), consumer.settled_down())
         try:
             await asyncio.wait(
                 [again, settled], timeout=self.settings.drain_seconds, return_when=asyncio.FIRST_COMPLETED
@@ -183,16 +209,24 @@ class Worker:
             settled.cancel()
 
     async def _hand_over(
-        self, owner: Owner, work: Sequence[asyncio.Future[Any]], heart: Heartbeat, unlisten: list[Any], *, retire: bool
+        self,
+        owner: Owner,
+        consumer: Consumer,
+        work: Sequence[asyncio.Future[Any]],
+        heart: Heartbeat,
+        unlisten: list[Any],
+        *,
+        retire: bool,
     ) -> None:
         """Give everything back. What was committed is safe; what was not is repeated by whoever takes over."""
         for part in work:
             part.cancel()
         await asyncio.gather(*work, return_exceptions=True)
         owner.abandon_all()
+        consumer.abandon_all()
         self._finished_before += owner.executor.finished
         await owner.executor.close()
-        self.owner = None
+        self.owner = self.consumer = None
         await heart.stop()
         try:
             for stop in unlisten:

@@ -62,9 +62,8 @@ async def _move(app: App, clock: ManualClock) -> None:
     quiet = 0
     while True:
         await asyncio.sleep(0.0005)
-        owner = app.worker.owner if app.worker is not None else None
         ticker = app.ticker
-        at_rest = owner is not None and owner.quiet and ticker is not None and ticker.asleep
+        at_rest = app.worker is not None and app.worker.quiet and ticker is not None and ticker.asleep
         quiet = quiet + 1 if at_rest else 0
         moment = clock.next_alarm
         # Twice in a row: what has just been announced gets its turn first.

@@ -1,0 +1,305 @@
+"""Consuming: claim jobs as far as there is room, have them run, and settle what became of them, in groups.
+
+Knows no workflow. What a lost worker held comes again; what this one settles is final.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.clock import Clock
+from holdfast.codec import decode
+from holdfast.errors import CodecError, DecodeError, StoreUnavailable
+from holdfast.ids import JobId, WorkerId
+from holdfast.logs import get_logger
+from holdfast.model.job import ClaimedJob, Outcome, Reason, Returned, Settlement
+from holdfast.ports import Broker, Store
+from holdfast.retry import RetryPolicy, jitter_chance
+from holdfast.runtime import messages
+from holdfast.runtime.announcing import list_ended
+from holdfast.runtime.background import Background
+from holdfast.runtime.concluding import LOSSES, cancelled, conclude, refused
+from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
+from holdfast.runtime.messages import Message
+from holdfast.runtime.patience import patiently
+from holdfast.task import ACTIONS
+
+log = get_logger("holdfast.worker")
+
+SETTLE_LIMIT = 500
+"""Jobs settled in one statement."""
+HELD_LIMIT = 1000
+"""Jobs held at once, running or about to."""
+AHEAD = 0.1
+"""Jobs are claimed ahead of their turn for so many seconds of work, at the pace of those before."""
+IDLE_POLL = 2.0
+"""Seconds between two looks for jobs by a worker that is told of them."""
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A job in hand."""
+
+    job: ClaimedJob
+    message: Message
+    attempt: Attempt | None = None
+    unwanted: bool = False
+
+
+class Consumer:
+    """The jobs of one worker."""
+
+    def __init__(
+        self,
+        worker: WorkerId,
+        *,
+        store: Store,
+        broker: Broker,
+        executor: Executor,
+        clock: Clock,
+        queues: Sequence[str],
+        poll: float,
+        policy: RetryPolicy,
+    ) -> None:
+        self.finished = 0
+        """How many jobs it has settled."""
+        self._worker = worker
+        self._store = store
+        self._broker = broker
+        self._executor = executor
+        self._clock = clock
+        self._queues = queues
+        self._poll = poll
+        self._policy = policy
+        """Of tasks that were defined without one."""
+        self._held: dict[JobId, _Held] = {}
+        self._settled: list[Settlement] = []
+        self._look = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._settling = False
+        self._napping = False
+        self._ending = False
+        self._waits = False
+        self._background = Background()
+        self._asking = False
+        self._pace = 0.0
+        """Jobs a second that come to an end here, as of late."""
+        self._measured = (time.monotonic(), 0)
+
+    def parts(self) -> list[Coroutine[Any, Any, None]]:
+        """What must run for as long as the worker has its lease."""
+        return [self.claim(), self.settle()]
+
+    @property
+    def busy(self) -> bool:
+        """Whether it holds a job, or something is to be written."""
+        return bool(self._held or self._settled or self._settling)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing happens here until time passes or somebody calls `look`."""
+        return self._napping and not self._look.is_set() and not self.busy and not self._background.busy
+
+    def look(self, *_: str) -> None:
+        """There may be jobs to claim."""
+        self._look.set()
+
+    # --- claiming
+
+    async def claim(self) -> None:
+        """Claim what there is room for, until `drain` is called."""
+        while not self._ending:
+            self._look.clear()
+            room = self._room()
+            if room <= 0:
+                await self._nap(IDLE_POLL, None)
+                continue
+            claimed = await patiently(
+                lambda room=room: self._broker.claim(
+                    self._worker, queues=self._queues, room=room, now=self._clock.now()
+                )
+            )
+            if self._ending:
+                self._give_back([_Held(job, Message([[], {}])) for job in claimed.jobs])
+                return
+            for job in claimed.jobs:
+                self._take(job)
+            if len(claimed.jobs) >= room:
+                await self._say(waits=False)
+                await asyncio.sleep(0)
+                continue
+            if not self._waits:
+                # Once more after saying so: what was sent before that was not announced.
+                await self._say(waits=True)
+                continue
+            await self._nap(IDLE_POLL if self._store.traits.notifies else self._poll, claimed.next_due)
+
+    def _room(self) -> int:
+        """How many more jobs to claim: what can begin at once, and what will within moments at the present pace."""
+        now, (then, before) = time.monotonic(), self._measured
+        if now - then > AHEAD / 2:
+            self._pace = (self.finished - before) / (now - then)
+            self._measured = (now, self.finished)
+        wanted = min(HELD_LIMIT, max(self._executor.room, int(self._pace * AHEAD)))
+        room = wanted - max(len(self._held), self._executor.load)
+        # A claim for a few is not worth its statement while there is other work.
+        return room if room >= wanted // 4 or not self._held else 0
+
+    async def _say(self, *, waits: bool) -> None:
+        if self._waits != waits:
+            await patiently(lambda: self._broker.wait_for_jobs(self._worker, waits))
+            self._waits = waits
+
+    async def _nap(self, nap: float, next_due: float | None) -> None:
+        """Wait until something may have changed."""
+        cancel = self._clock.call_at(next_due, self.look) if next_due is not None else None
+        self._napping = True
+        try:
+            async with asyncio.timeout(nap):
+                await self._look.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._napping = False
+            if cancel is not None:
+                cancel()
+
+    # --- running
+
+    def _take(self, job: ClaimedJob) -> None:
+        """Run a job, or say why it cannot."""
+        now = self._clock.now()
+        try:
+            message = messages.read(job.payload)
+        except DecodeError as error:
+            self._conclude(job, refused(None, Reason.UNREADABLE, f"the message cannot be read: {error}", now))
+            return
+        if job.expires_at is not None and job.expires_at < now:
+            late = f"nobody had begun it {now - job.expires_at:.1f} seconds after it expired"
+            self._conclude(job, refused(message, Reason.EXPIRED, late, now))
+            return
+        if job.losses >= LOSSES:
+            lost = f"{job.losses} workers in a row were lost while they ran it"
+            self._conclude(job, refused(message, Reason.LOST, lost, now))
+            return
+        if job.name not in ACTIONS and not self._executor.stubbed(job.name):
+            unknown = (
+                f"no task {job.name!r} is defined on the worker that took it; import its module there, then replay it"
+            )
+            self._conclude(job, refused(message, Reason.UNKNOWN, unknown, now))
+            return
+        try:
+            args, kwargs = decode(message.arguments)
+            arguments = (tuple(args), dict(kwargs))
+        except (CodecError, TypeError, ValueError) as error:
+            self._conclude(job, refused(message, Reason.UNREADABLE, f"its arguments cannot be read: {error}", now))
+            return
+        held = self._held[job.id] = _Held(job, message)
+        timeout = message.timeout if message.timeout is not None else _timeout_of(job.name)
+        held.attempt = Attempt(job.name, None, arguments, timeout, lambda ended: self._ended(held, ended))
+        self._executor.submit(held.attempt)
+
+    def _ended(self, held: _Held, ended: Gave | Raised) -> None:
+        job, now = held.job, self._clock.now()
+        action = ACTIONS.get(job.name)
+        policy = self._policy if action is None or action.policy is None else action.policy
+        self._held.pop(job.id, None)
+        self._conclude(job, conclude(job, held.message, ended, policy=policy, now=now, chance=jitter_chance()))
+
+    def _conclude(self, job: ClaimedJob, outcome: Outcome) -> None:
+        self._settled.append(Settlement(job.id, job.claim, outcome))
+        self._wake.set()
+
+    # --- settling
+
+    async def settle(self) -> None:
+        """Write what became of jobs, for as long as this runs. What comes in meanwhile makes the next group."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._settling = True
+            while self._settled:
+                group, self._settled = self._settled[:SETTLE_LIMIT], self._settled[SETTLE_LIMIT:]
+                answer = await patiently(lambda group=group: self._broker.settle(self._worker, group))
+                self.finished += len(group)
+                if answer.lost:
+                    log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
+                if answer.waiters:
+                    self._background.begin(self._announce(answer.waiters))
+                self._look.set()
+            self._settling = False
+
+    async def _announce(self, waiters: Sequence[tuple[str, JobId]]) -> None:
+        ended: dict[str, list[str]] = {}
+        for channel, id in waiters:
+            ended.setdefault(channel, []).append(id)
+        try:
+            await self._store.notify({channel: list_ended(ids) for channel, ids in ended.items()})
+        except StoreUnavailable as error:
+            log.warning("notification lost", channels=len(ended), error=str(error))
+
+    # --- letting go
+
+    def ask(self, *_: str) -> None:
+        """Somebody may have asked for the end of a job that runs here."""
+        if self._held and not self._asking:
+            self._asking = True
+            self._background.begin(self._drop_unwanted())
+
+    async def _drop_unwanted(self) -> None:
+        try:
+            asked = dict(self._held)
+            unwanted = await self._broker.unwanted(self._worker, list(asked))
+        except StoreUnavailable as error:
+            # The next heartbeat asks again.
+            log.warning("held jobs not asked for", error=str(error))
+            return
+        finally:
+            self._asking = False
+        for id in unwanted:
+            held = asked[id]
+            if self._held.get(id) is held:
+                del self._held[id]
+                if held.attempt is not None:
+                    self._executor.drop(held.attempt)
+                self._conclude(held.job, cancelled(held.message, self._clock.now()))
+
+    def drain(self) -> None:
+        """Claim nothing more, and hand back what has not begun."""
+        self._ending = True
+        self._look.set()
+        waiting = [held for held in self._held.values() if held.attempt is None or held.attempt.task is None]
+        for held in waiting:
+            if held.attempt is not None:
+                self._executor.drop(held.attempt)
+            self._held.pop(held.job.id, None)
+        self._give_back(waiting)
+
+    def _give_back(self, jobs: Sequence[_Held]) -> None:
+        now = self._clock.now()
+        for held in jobs:
+            self._conclude(held.job, Returned(now))
+
+    async def settled_down(self) -> None:
+        """Return once nothing runs and everything is written."""
+        while self.busy:
+            await self._executor.drained()
+            await asyncio.sleep(0.005)
+
+    def abandon_all(self) -> None:
+        """The lease is lost, or given up: drop everything in memory. Others go on."""
+        for held in self._held.values():
+            if held.attempt is not None:
+                self._executor.drop(held.attempt)
+        self._held.clear()
+        self._settled.clear()
+        self._background.cancel()
+
+
+def _timeout_of(name: str) -> float | None:
+    action = ACTIONS.get(name)
+    return None if action is None else action.defaults.timeout

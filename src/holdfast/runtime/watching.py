@@ -1,0 +1,173 @@
+"""Watching: wait for what ends elsewhere. Told of ends where the store tells, and looking now and then in any case."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from holdfast.errors import HoldfastError, StoreError, StoreUnavailable, WaitTimeout
+from holdfast.ids import uuid7
+from holdfast.ports import Store
+from holdfast.runtime.announcing import read_ended
+from holdfast.runtime.patience import patiently
+
+Id = TypeVar("Id", bound=str)
+View = TypeVar("View")
+
+FALLBACK_POLL = 2.0
+"""Seconds after which a waiting client looks for itself, in case an announcement was lost."""
+GLANCE = 0.02
+"""Seconds between two questions whether another process has written, to a store that knows."""
+CHECK_LIMIT = 500
+"""Things looked at in one statement."""
+
+
+class Watch(Generic[Id, View]):
+    """What one process waits for, of one kind.
+
+    `look` gives the views of what exists, and with a channel has their ends announced there. `ended` says whether a view
+    is one to wait no longer for, `missing` what to raise for an id without one.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        kind: str,
+        poll_interval: float,
+        look: Callable[[Sequence[Id], str | None], Awaitable[Mapping[Id, View]]],
+        ended: Callable[[View], bool],
+        missing: Callable[[Id], Exception],
+    ) -> None:
+        self.store = store
+        self.channel = f"hf_c_{uuid7()}"
+        self._kind = kind
+        self._poll_interval = poll_interval
+        self._look = look
+        self._has_ended = ended
+        self._missing = missing
+        self._waiting: dict[Id, list[asyncio.Future[View]]] = {}
+        self._unseen: list[Id] = []
+        """Those that have just begun to be waited for, and who do not know of it."""
+        self._told: list[str] = []
+        """Those that are said to have ended."""
+        self._any_ended = False
+        """Whether others may have ended as well."""
+        self._woken = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._unlisten: Callable[[], Awaitable[None]] | None = None
+
+    async def listen(self) -> None:
+        """Begin to watch, so that whatever is started from now on can be given the channel."""
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch())
+            self._unlisten = await self.store.listen(self.channel, self._announce)
+
+    async def outcome(self, id: Id, *, timeout: float | None = None, registered: bool = False) -> View:
+        """The view of it once it has ended. `registered`: it has had the channel from its start. Raises WaitTimeout."""
+        await self.listen()
+        future: asyncio.Future[View] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(id, []).append(future)
+        if not registered:
+            # From here on its end is announced; if it has ended already, this says so.
+            self._unseen.append(id)
+            self._woken.set()
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError as error:
+            raise WaitTimeout(f"{self._kind} {id} has not ended within {timeout} seconds; it goes on") from error
+        finally:
+            waiting = self._waiting.get(id)
+            if waiting is not None and future in waiting:
+                waiting.remove(future)
+                if not waiting:
+                    del self._waiting[id]
+
+    async def close(self) -> None:
+        """Stop watching."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+            self._watcher = None
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(StoreUnavailable("the App was closed while its result was waited for"))
+        self._waiting.clear()
+        if self._unlisten is not None:
+            await self._unlisten()
+            self._unlisten = None
+
+    # --- watching
+
+    async def _watch(self) -> None:
+        """Look at what is waited for, when told so and now and then."""
+        notifies = self.store.traits.notifies
+        nap = FALLBACK_POLL if notifies else self._poll_interval
+        if not notifies and self.store.traits.sees_changes:
+            nap = min(nap, GLANCE)
+        while True:
+            unseen: list[Id] = []
+            seen: list[Id] = []
+            try:
+                async with asyncio.timeout(nap):
+                    await self._woken.wait()
+                self._woken.clear()
+                unseen, self._unseen = self._unseen, []
+                told, self._told = set(self._told), []
+                seen = [id for id in self._waiting if self._any_ended or id in told]
+                self._any_ended = False
+            except TimeoutError:
+                if notifies:
+                    # Announcements are rarely lost: the oldest few are looked at in turn, and told again who waits.
+                    unseen = list(self._waiting)[:CHECK_LIMIT]
+                elif self._waiting and await self._changed():
+                    seen = list(self._waiting)
+            for ids, waiter in ((unseen, self.channel), (seen, None)):
+                for i in range(0, len(ids), CHECK_LIMIT):
+                    await self._patiently_check(ids[i : i + CHECK_LIMIT], waiter)
+                    await asyncio.sleep(0)
+
+    async def _changed(self) -> bool:
+        try:
+            return await self.store.changed()
+        except HoldfastError:
+            # Out of reach for the moment; the next look says more.
+            return True
+
+    async def _patiently_check(self, ids: list[Id], waiter: str | None) -> None:
+        async def check() -> None:
+            try:
+                await self._check(ids, waiter)
+            except StoreError:
+                # What is announced during an outage is lost, so that all are looked at after it.
+                self._announce()
+                raise
+
+        # Nobody else would look for those who wait, so that whatever the store says, this goes on.
+        await patiently(check, first=1.0, longest=1.0, trouble=StoreError)
+
+    def _announce(self, channel: str = "", text: str = "") -> None:
+        ended = read_ended(text)
+        if ended is None:
+            self._any_ended = True
+        else:
+            self._told += ended
+        self._woken.set()
+
+    async def _check(self, ids: list[Id], waiter: str | None) -> None:
+        """Look at these; with a waiter's channel, have them announce their ends there."""
+        found = await self._look(ids, waiter)
+        for id in ids:
+            view = found.get(id)
+            if view is not None and not self._has_ended(view):
+                continue
+            for future in self._waiting.pop(id, ()):
+                if future.done():
+                    continue
+                if view is None:
+                    future.set_exception(self._missing(id))
+                else:
+                    future.set_result(view)

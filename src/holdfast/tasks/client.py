@@ -1,0 +1,195 @@
+"""The client side of tasks: send jobs, wait for what becomes of them, replay the dead. Runs none of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from holdfast.clock import Clock, as_seconds
+from holdfast.codec import TRACEBACK, Decoder, decode, loads
+from holdfast.errors import ConfigurationError, DecodeError, JobNotFound, TaskCancelled, TaskFailed
+from holdfast.ids import JobId
+from holdfast.model.job import Job, JobFilter, JobStatus, JobView
+from holdfast.ports import Broker, Store
+from holdfast.runtime.watching import Watch
+
+R = TypeVar("R")
+
+SEND_BATCH = 1000
+"""Jobs sent in one statement."""
+CANCELLED_KEPT = 3600.0
+"""Seconds for which a job that was cancelled while it waited can still be looked at."""
+
+
+class TaskClient:
+    """Speaks to the broker for whoever sends jobs and waits for them."""
+
+    def __init__(self, *, store: Store, broker: Broker, clock: Clock, poll_interval: float) -> None:
+        self.broker = broker
+        self.clock = clock
+        self.watch: Watch[JobId, JobView] = Watch(
+            store,
+            kind="job",
+            poll_interval=poll_interval,
+            look=self._look,
+            ended=lambda view: view.status.ended,
+            missing=_missing,
+        )
+
+    async def close(self) -> None:
+        """Stop watching."""
+        await self.watch.close()
+
+    async def send(self, jobs: Sequence[Job]) -> list[JobHandle[Any]]:
+        """Send jobs, in few statements. One that exists already, or whose unique text another has, gives that one's handle."""
+        new: set[JobId] = set()
+        for i in range(0, len(jobs), SEND_BATCH):
+            new.update(await self.broker.send(jobs[i : i + SEND_BATCH]))
+        refused = [job.unique for job in jobs if job.unique is not None and job.id not in new]
+        holders: Mapping[str, JobId] = await self.broker.holders(refused) if refused else {}
+        return [JobHandle(self, job.id if job.id in new else holders.get(job.unique or "", job.id)) for job in jobs]
+
+    async def _look(self, ids: Sequence[JobId], waiter: str | None) -> Mapping[JobId, JobView]:
+        return {view.id: view for view in await self.broker.look(ids, waiter=waiter)}
+
+    # --- dead letters
+
+    async def dead(self, **filter: Any) -> list[JobView]:
+        """Dead letters, newest first. Takes the fields of JobFilter, but for the status."""
+        return list(await self.broker.find(JobFilter(status=JobStatus.DEAD, **filter)))
+
+    async def all_dead(self, wanted: Callable[[JobView], bool] | None = None) -> list[JobView]:
+        """All dead letters that are wanted, newest first."""
+        found: list[JobView] = []
+        before: tuple[float, str] | None = None
+        while page := await self.dead(limit=500, before=before):
+            found += [view for view in page if wanted is None or wanted(view)]
+            before = (page[-1].created_at, page[-1].id)
+        return found
+
+    async def replay(self, ids: Iterable[JobId]) -> list[JobId]:
+        """Queue ended jobs again; returns those that are."""
+        return list(await self.broker.replay(list(ids), now=self.clock.now()))
+
+
+class JobHandle(Generic[R]):
+    """A job, from outside."""
+
+    def __init__(self, client: TaskClient, id: str) -> None:
+        self._client = client
+        self.id = JobId(id)
+
+    async def get(self, timeout: timedelta | float | None = None) -> R:
+        """Its result, once it is there. Raises TaskFailed, TaskCancelled, WaitTimeout, JobNotFound."""
+        seconds = None if timeout is None else as_seconds(timeout)
+        return cast(R, result_of(await self._client.watch.outcome(self.id, timeout=seconds)))
+
+    async def view(self) -> JobView:
+        """All that is known of it. Raises JobNotFound."""
+        for view in await self._client.broker.look([self.id]):
+            return view
+        raise _missing(self.id)
+
+    async def status(self) -> JobStatus:
+        """Where it stands. Raises JobNotFound."""
+        return (await self.view()).status
+
+    async def cancel(self) -> bool:
+        """Ask for its end: at once where it waits, by a CancelledError where it runs. False if it had ended before."""
+        now = self._client.clock.now()
+        answer = await self._client.broker.cancel([self.id], now=now, keep_until=now + CANCELLED_KEPT)
+        return bool(answer.ended or answer.asked)
+
+    async def retry(self) -> bool:
+        """Queue it again, if it has ended and is still there. Returns whether it is queued."""
+        return bool(await self._client.replay([self.id]))
+
+    def __repr__(self) -> str:
+        return f"<job {self.id}>"
+
+
+async def gather(handles: Iterable[JobHandle[R]], *, return_exceptions: bool = False) -> list[Any]:
+    """The results of all, in order. Without `return_exceptions` the first failure is raised; the others go on."""
+    return await asyncio.gather(*[handle.get() for handle in handles], return_exceptions=return_exceptions)
+
+
+async def wait(
+    handles: Iterable[JobHandle[R]],
+    *,
+    timeout: timedelta | float | None = None,
+    return_when: Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"] = "ALL_COMPLETED",
+) -> tuple[set[JobHandle[R]], set[JobHandle[R]]]:
+    """Those that have ended and those that have not, after `timeout` or when `return_when` says so."""
+    tasks = {asyncio.ensure_future(handle.get()): handle for handle in handles}
+    if not tasks:
+        return set(), set()
+    seconds = None if timeout is None else as_seconds(timeout)
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=return_when)
+        for task in done:
+            # Looked at, so that nobody warns of a failure that was not.
+            task.exception()
+        return {tasks[task] for task in done}, {tasks[task] for task in tasks if task not in done}
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def as_completed(
+    handles: Iterable[JobHandle[R]], *, timeout: timedelta | float | None = None
+) -> AsyncIterator[JobHandle[R]]:
+    """The handles, each as soon as its job has ended. Raises TimeoutError."""
+
+    async def ended(handle: JobHandle[R]) -> JobHandle[R]:
+        await asyncio.wait([asyncio.ensure_future(handle.get())])
+        return handle
+
+    tasks = [asyncio.ensure_future(ended(handle)) for handle in handles]
+    try:
+        for next_one in asyncio.as_completed(tasks, timeout=None if timeout is None else as_seconds(timeout)):
+            yield await next_one
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def result_of(view: JobView) -> Any:
+    """The result of a job that is done; else TaskFailed or TaskCancelled is raised."""
+    if view.status is JobStatus.DONE:
+        return decode(loads(view.outcome or b"null"))
+    if view.status is JobStatus.CANCELLED:
+        raise TaskCancelled(f"job {view.id} ({view.name}) was cancelled")
+    if not view.status.ended:
+        raise ConfigurationError(f"job {view.id} has not ended")
+    raise _failure(view)
+
+
+def _failure(view: JobView) -> TaskFailed:
+    tree: Any = loads(view.outcome or b"null")
+    name = str(cast("dict[str, Any]", tree).get("$", "")) if isinstance(tree, dict) else ""
+    kind = name.rpartition(":")[2].rpartition(".")[2] or name
+    cause: BaseException | None = None
+    try:
+        found = Decoder(lenient_exceptions=True).decode(tree)
+        cause = found if isinstance(found, BaseException) else None
+    except DecodeError:
+        # The class is not known here; its name and arguments are.
+        cause = None
+    arguments = list(cause.args) if cause is not None else []
+    text = str(getattr(cause, TRACEBACK, "") or "")
+    said = f": {cause}" if cause is not None and str(cause) else ""
+    error = TaskFailed(
+        f"job {view.id} ({view.name}) failed for good after {view.attempt} attempt(s), {kind}{said}",
+        original_type=kind,
+        original_args=arguments,
+        traceback_text=text,
+        reason=view.reason or "",
+    )
+    error.__cause__ = cause
+    return error
+
+
+def _missing(id: JobId) -> JobNotFound:
+    return JobNotFound(f"there is no job {id!r}: its result was not kept (result_ttl=), or is not kept any longer")

@@ -1,0 +1,216 @@
+"""Task definitions: a function, its policy, and the ways to ask for a call of it later. Sends through an App's client."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from holdfast.clock import as_seconds
+from holdfast.codec import encode
+from holdfast.errors import ConfigurationError
+from holdfast.ids import JobId, uuid7
+from holdfast.model.job import Job
+from holdfast.retry import BackoffPolicy, Duration, RetryPolicy, policy_to_tree, task_retry
+from holdfast.runtime.messages import Message, write
+from holdfast.task import Action
+from holdfast.tasks.client import JobHandle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Sender(Protocol):
+    """What takes jobs: the App that a task belongs to."""
+
+    def now(self) -> float:
+        """The present moment in Unix seconds."""
+        ...
+
+    @property
+    def results_ttl(self) -> float:
+        """For how many seconds results are kept where a task does not say."""
+        ...
+
+    async def send(self, jobs: list[Job]) -> list[JobHandle[Any]]:
+        """Send jobs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """How a task's jobs are sent. What is None is as the task or the App says."""
+
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    queue: str | None = None
+    priority: int = 0
+    delay: float | None = None
+    eta: float | None = None
+    expires: float | None = None
+    """Seconds after its moment by which it must have begun."""
+    unique: str | bool | None = None
+    """Its unique text; True: its name and arguments are."""
+    result_ttl: float | None = None
+    dead_letter: bool = True
+    id: str | None = None
+
+
+def job_options(base: JobOptions, **given: Any) -> JobOptions:
+    """`base` with what a person wrote; what is None stays. Raises ConfigurationError."""
+    changes: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        match name:
+            case "retries":
+                if value < 0:
+                    raise ConfigurationError(f"retries= cannot be negative, and is {value}")
+                base_policy = given.get("retry") or base.retry
+                waiting = given.get("backoff") or (base_policy.backoff if base_policy else None)
+                changes["retry"] = RetryPolicy(value + 1, backoff=waiting) if waiting else task_retry(value)
+            case "backoff":
+                if given.get("retries") is None:
+                    policy = given.get("retry") or base.retry or task_retry(10)
+                    changes["retry"] = policy.with_backoff(value)
+            case "retry":
+                changes.setdefault("retry", value)
+            case "timeout" | "delay" | "expires" | "result_ttl":
+                seconds = as_seconds(value)
+                if seconds < 0 or (name == "timeout" and seconds == 0):
+                    raise ConfigurationError(f"{name}= must be more than nothing, and is {value!r}")
+                changes[name] = seconds
+            case "eta":
+                changes["eta"] = _moment(value)
+            case _:
+                changes[name] = value
+    if changes.get("delay") is not None and changes.get("eta") is not None:
+        raise ConfigurationError("give either delay= or eta=, not both")
+    return replace(base, **changes)
+
+
+def _moment(value: datetime | float) -> float:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigurationError("eta= takes a datetime with a timezone: datetime.now(UTC) + timedelta(…)")
+        return value.timestamp()
+    return float(value)
+
+
+class Task(Action[P, R]):
+    """An action that can be enqueued: `await task.delay(…)` asks for a call, and gives the job's handle.
+
+    In a workflow it is an action like any other.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, sender: Sender, jobs: JobOptions, **definition: Any) -> None:
+        super().__init__(function, **definition)
+        self._sender = sender
+        self._jobs = jobs
+
+    async def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Ask for a call, to be made by whichever worker has room. Raises TypeError where the arguments don't fit."""
+        return await Asked(self, self._jobs).delay(*args, **kwargs)
+
+    async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
+        """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
+        return await Asked(self, self._jobs).delay_many(calls)
+
+    def options(
+        self,
+        *,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        backoff: BackoffPolicy | None = None,
+        timeout: Duration | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: Duration | None = None,
+        eta: datetime | float | None = None,
+        expires: Duration | None = None,
+        unique: str | bool | None = None,
+        result_ttl: Duration | None = None,
+        dead_letter: bool | None = None,
+        id: str | None = None,
+    ) -> Asked[P, R]:
+        """The same task with other options for one call: `await task.options(delay=60).delay(…)`."""
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        return Asked(self, job_options(self._jobs, **given))
+
+    def job(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions) -> Job:
+        """One call as a job."""
+        self._check(*args, **kwargs)
+        now = self._sender.now()
+        due = now if options.delay is None else now + options.delay
+        if options.eta is not None:
+            due = options.eta
+        keep = self._sender.results_ttl if options.result_ttl is None else options.result_ttl
+        arguments = encode([list(args), kwargs])
+        message = Message(
+            arguments,
+            retry=None if options.retry is None else policy_to_tree(options.retry),
+            timeout=options.timeout,
+            keep=keep if keep > 0 else None,
+            dead=options.dead_letter,
+        )
+        unique = options.unique
+        if unique is True:
+            unique = f"{self.name}:{write(Message(arguments)).decode()}"
+        return Job(
+            id=JobId(options.id or uuid7()),
+            name=self.name,
+            payload=write(message),
+            created_at=now,
+            due_at=due,
+            queue=options.queue or self.defaults.queue or "default",
+            priority=options.priority,
+            unique=unique or None,
+            expires_at=None if options.expires is None else due + options.expires,
+        )
+
+    async def send(self, jobs: list[Job]) -> list[JobHandle[R]]:
+        """Send jobs of this task."""
+        return cast("list[JobHandle[R]]", await self._sender.send(jobs))
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+
+class Asked(Generic[P, R]):
+    """A task with the options of one call."""
+
+    def __init__(self, task: Task[P, R], options: JobOptions) -> None:
+        self._task = task
+        self._options = options
+
+    async def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Ask for a call. Raises TypeError where the arguments don't fit."""
+        [handle] = await self._task.send([self._task.job(args, kwargs, self._options)])
+        return handle
+
+    async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
+        """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
+        if self._options.id is not None:
+            raise ConfigurationError("one id= cannot be that of many jobs")
+        jobs = [
+            self._task.job(cast("tuple[Any, ...]", each) if isinstance(each, tuple) else (each,), {}, self._options)
+            for each in calls
+        ]
+        return await self._task.send(jobs)
+
+
+class TaskDecorator:
+    """What `@app.task(…)` gives: makes a function a task."""
+
+    def __init__(self, sender: Sender, jobs: JobOptions, definition: dict[str, Any]) -> None:
+        self._sender = sender
+        self._jobs = jobs
+        self._definition = definition
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        return cast("Task[..., Any]", Task(function, sender=self._sender, jobs=self._jobs, **self._definition))
