@@ -1,4 +1,5 @@
 -- Jobs. A job is claimable while it is queued and has no owner; whoever holds it has its claim's number.
+-- A comparison wrapped by IS TRUE keeps the planner from taking the index of owners where an id is given.
 
 -- name: send
 -- index: the primary key and holdfast_job_unique, to leave alone what is there; holdfast_lease whole (a row per worker)
@@ -100,7 +101,7 @@ WITH lease AS (
     USING (
         SELECT :shard AS shard, u.* FROM unnest(:gone_ids::text[], :gone_claims::int[]) AS u (id, claim) OFFSET 0
     ) u
-    WHERE j.shard = ANY(ARRAY[u.shard]) AND j.id = u.id AND j.owner = :worker::text AND j.claims = u.claim
+    WHERE j.shard = ANY(ARRAY[u.shard]) AND j.id = u.id AND (j.owner = :worker::text) IS TRUE AND j.claims = u.claim
       AND EXISTS (SELECT FROM lease)
     RETURNING j.id, j.waiter
 )
@@ -122,7 +123,7 @@ WITH lease AS (
             :ended_ats::float8[], :keep_untils::float8[], :reasons::text[], :outcomes::bytea[]
         ) AS k (id, claim, status, due_at, failed, ended_at, keep_until, reason, outcome) OFFSET 0
     ) u
-    WHERE j.shard = ANY(ARRAY[u.shard]) AND j.id = u.id AND j.owner = :worker::text AND j.claims = u.claim
+    WHERE j.shard = ANY(ARRAY[u.shard]) AND j.id = u.id AND (j.owner = :worker::text) IS TRUE AND j.claims = u.claim
       AND EXISTS (SELECT FROM lease)
     RETURNING j.id, CASE WHEN j.status <> 'queued' THEN j.waiter END AS waiter
 )
@@ -156,7 +157,7 @@ SELECT u.id
 FROM unnest(:ids::text[]) AS u (id)
 LEFT JOIN LATERAL (
     SELECT true AS wanted FROM holdfast_job j
-    WHERE j.shard = :shard AND j.id = u.id AND j.owner = :worker::text AND NOT j.cancelled OFFSET 0
+    WHERE j.shard = :shard AND j.id = u.id AND (j.owner = :worker::text) IS TRUE AND NOT j.cancelled OFFSET 0
 ) j ON true
 WHERE j.wanted IS NULL
 
