@@ -155,6 +155,18 @@ class Commit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dismissal:
+    """The end of an instance in which nothing runs, given to it from outside."""
+
+    instance: InstanceId
+    step: Step
+    """The row that ends its journal; it must follow the last one there is."""
+    ending: Ending
+    reason: str
+    deliveries: Sequence[Delivery] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
     """What the owner learns from a commit."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,6 +126,17 @@ def _conditions(filter: InstanceFilter) -> tuple[list[str], dict[str, Any]]:
 
 def history(session: Session, id: InstanceId, after: int, limit: int) -> list[Step]:
     return [as_step(row) for row in session.all("history", id=id, after=after, limit=limit)]
+
+
+def latest_steps(session: Session, ids: Sequence[InstanceId]) -> dict[InstanceId, list[Step]]:
+    steps: dict[InstanceId, list[Step]] = defaultdict(list)
+    for row in session.all("claimed_steps", ids=as_json(ids)):
+        steps[row["instance"]].append(as_step(row))
+    return dict(steps)
+
+
+def family(session: Session, ids: Sequence[InstanceId]) -> list[InstanceView]:
+    return [as_view(row) for row in session.all("family", ids=as_json(ids))]
 
 
 def resume(session: Session, ids: Sequence[InstanceId], now: float) -> list[InstanceId]:
