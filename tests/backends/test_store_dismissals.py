@@ -96,6 +96,14 @@ async def test_a_dismissal_tells_others_unless_they_are_dismissed_with_it(store:
     assert (list(done.owners), done.started, done.lost) == ([], False, frozenset())
 
 
+async def test_a_commit_names_the_parked_ones_to_whom_it_delivers(store: Any) -> None:
+    await owned(store, "w", "a", "parked", "owned")
+    await store.commit("w", [commit("parked", close=Park(reason="x"))])
+    news = [message("m", "parked"), message("n", "owned"), message("o", "ghost")]
+    done = await store.commit("w", [commit("a", step(1), deliveries=news)])
+    assert (done.parked, list(done.owners)) == ({"parked"}, ["w"])
+
+
 async def test_where_instances_stand_is_read_from_their_latest_full_rows_on(store: Any) -> None:
     await owned(store, "w", "a", "b")
     await store.commit("w", [commit("a", step(1)), commit("b", step(1), step(2, full=True), step(3))])

@@ -176,6 +176,8 @@ class Committed:
     """(channel, instance) to notify of endings."""
     owners: Sequence[str] = ()
     """Workers (ids) that own instances which got deliveries; they should look into their inbox."""
+    parked: frozenset[InstanceId] = frozenset()
+    """Instances that got deliveries and are parked, so that nobody will look into their inbox."""
     started: bool = False
     """Whether new claimable work came into being (children, spilled calls, deliveries to unowned instances)."""
     lost: frozenset[InstanceId] = frozenset()

@@ -19,6 +19,7 @@ class Taken:
 
     ids: list[InstanceId] = field(default_factory=list[InstanceId])
     owners: set[str] = field(default_factory=set[str])
+    parked: set[InstanceId] = field(default_factory=set[InstanceId])
     woken: bool = False
     """Whether an instance without an owner became due."""
 
@@ -90,6 +91,7 @@ def put_deliveries(session: Session, deliveries: Sequence[Delivery]) -> Taken:
     taken.ids = [id for id in latest if id in receivers]
     session.many("wake", [(latest[id], id) for id in taken.ids])
     taken.owners = {row["owner"] for row in receivers.values() if row["owner"] is not None}
+    taken.parked = {id for id, row in receivers.items() if row["status"] == "parked"}
     taken.woken = any(row["owner"] is None and row["status"] == "pending" for row in receivers.values())
     return taken
 
