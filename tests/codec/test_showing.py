@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.codec import describe, describe_type, dumps, encode, loads, plain, to_json
+from holdfast.codec import describe, describe_error, describe_type, dumps, encode, loads, plain, to_json
 
 
 @dataclass
@@ -79,6 +79,39 @@ def test_what_was_seen_before_is_pointed_at():
     user.name = user
     assert describe(forgotten(user)) == "User(id=1, name=<same User as above>)"
     assert to_json(forgotten(user)) == {"id": 1, "name": "<same User as above>"}
+
+
+def test_bytes_that_can_change_are_counted_as_the_encoder_does():
+    data, shared = bytearray(b"x"), [1]
+    tree = forgotten([data, shared, data, shared])
+    assert describe(tree) == "[bytearray(b'x'), [1], <same bytearray as above>, <same list as above>]"
+    assert to_json(tree) == ["eA==", [1], "eA==", [1]]
+
+
+class Odd(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("cannot 3"), "ValueError: cannot 3"),
+        (ValueError(), "ValueError"),
+        (ValueError(3), "ValueError: 3"),
+        (ValueError("a", [1]), "ValueError: ('a', [1])"),
+        (KeyError("k"), "KeyError: 'k'"),
+        (FileNotFoundError(2, "No such file", "x.txt"), "FileNotFoundError: [Errno 2] No such file: 'x.txt'"),
+        (Odd("x" * 600), "Odd: " + "x" * 492 + "..."),
+        (ExceptionGroup("two", [ValueError("a"), KeyError("b")]), "ExceptionGroup: two (ValueError: a; KeyError: 'b')"),
+    ],
+)
+def test_an_exception_is_told_in_a_line(error: Exception, text: str):
+    assert describe_error(forgotten(error)) == text
+
+
+def test_what_is_no_exception_is_told_as_a_value():
+    assert describe_error(encode([1])) == "[1]"
+    assert describe_error({"$": "x:Y", "lineage": "nonsense", "args": 5}) == "Y"
 
 
 def test_a_bomb_of_references_stays_small():
