@@ -83,7 +83,7 @@ def end_of(
     told = f"{why} while parked: {reason}" if reason else f"{why} before it went on"
     ended = Ended("cancelled", encode_exception(asyncio.CancelledError(told)))
     at = max(now, steps[-1].at)
-    notes: list[Note] = [("cancel", {}), ("ended", {"status": Status.CANCELLED.value, "error": told})]
+    notes: list[Note] = [("cancel", {}), ("ended", {"status": Status.CANCELLED.value, "reason": told})]
     return Dismissal(
         instance=one.id,
         step=Step(seq=steps[-1].seq + 1, at=at, payload=dumps({"notes": notes})),

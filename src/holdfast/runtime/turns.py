@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from holdfast.codec import dumps, encode_exception
+from holdfast.codec import describe_error, dumps, encode_exception
 from holdfast.engine import Change, DropCall, Ended, Note, PendingCall, Send, StartCall
 from holdfast.errors import EncodeError, HoldfastError
 from holdfast.ids import InstanceId, ProgramHash
@@ -207,7 +207,8 @@ def _end(resident: Resident, ended: Ended, asked: _Asked, now: float) -> Ending:
         asked.starts = [start for start in asked.starts if start.id not in pointless]
     asked.spilled, asked.commands = [], []
     status = _STATUSES[ended.kind]
-    asked.notes.append(("ended", {"status": status.value}))
+    failure = {"error": describe_error(ended.tree)} if status is Status.FAILED else {}
+    asked.notes.append(("ended", {"status": status.value, **failure}))
     claimed = resident.claimed
     asked.deliveries += news_of_end(resident.id, claimed.parent, claimed.parent_call, ended, now)
     asked.deliveries += [_cancel(resident, call, now) for call in awaited]
