@@ -254,6 +254,7 @@ class InstanceFilter:
     """Which instances to list; every field given must hold."""
 
     name: str | None = None
+    """The workflow's whole name, or its class alone."""
     status: Status | None = None
     parent: InstanceId | None = None
     tag: str | None = None
