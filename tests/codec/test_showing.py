@@ -16,7 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.codec import describe, describe_error, describe_type, dumps, encode, loads, plain, to_json
+from holdfast.codec import (
+    chain_of,
+    describe,
+    describe_error,
+    describe_type,
+    dumps,
+    encode,
+    loads,
+    plain,
+    to_json,
+    traceback_of,
+)
 
 
 @dataclass
@@ -107,6 +118,20 @@ class Odd(Exception):
 )
 def test_an_exception_is_told_in_a_line(error: Exception, text: str):
     assert describe_error(forgotten(error)) == text
+
+
+def test_a_chain_of_exceptions_is_followed_with_their_tracebacks():
+    try:
+        try:
+            raise KeyError("k")
+        except KeyError as error:
+            raise ValueError("x") from error
+    except ValueError as error:
+        tree = forgotten(error)
+    assert [describe_error(one) for one in chain_of(tree)] == ["ValueError: x", "KeyError: 'k'"]
+    assert traceback_of(tree).endswith("ValueError: x\n")
+    assert traceback_of(chain_of(tree)[1]).endswith("KeyError: 'k'\n")
+    assert (traceback_of(encode(ValueError())), traceback_of(encode(3)), chain_of(encode(3))) == ("", "", [])
 
 
 def test_what_is_no_exception_is_told_as_a_value():

@@ -8,7 +8,7 @@ from datetime import timedelta
 from holdfast import App, RetryPolicy, Workflow, action, workflow
 from holdfast.model.instance import InstanceView, Status
 from holdfast.observe.moments import iso, relative, span, to_the_second, until
-from holdfast.observe.waits import Wait, told, waits_of
+from holdfast.observe.waits import Wait, told_all, waits_of
 
 BEGIN = 1893456000.0  # 2030-01-01
 HERE = __name__
@@ -73,7 +73,7 @@ async def stand(app: App, id: str) -> str:
         while True:
             view = await app.handle(id).view()
             steps = (await app.store.latest_steps([view.id]))[view.id]
-            words = told(waits_of(view, steps, app.clock.now()), app.clock.now())
+            words = told_all(waits_of(view, steps, app.clock.now()), app.clock.now())
             if len(steps) > 1 or (view.owner is None and view.due_at is not None and not app.worker):
                 return words
             await asyncio.sleep(0.001)

@@ -11,7 +11,16 @@ met again, they are `{"$": "ref", "v": n}`, where n counts objects in the order 
 
 from holdfast.codec.apart import Company
 from holdfast.codec.decoder import Decoder, decode
-from holdfast.codec.describe import describe, describe_error, describe_type, lineage, plain, to_json
+from holdfast.codec.describe import (
+    chain_of,
+    describe,
+    describe_error,
+    describe_type,
+    lineage,
+    plain,
+    to_json,
+    traceback_of,
+)
 from holdfast.codec.encoder import Encoder, encode, encode_exception
 from holdfast.codec.exceptions import TRACEBACK
 from holdfast.codec.registry import register_type
@@ -24,6 +33,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "Tree",
+    "chain_of",
     "decode",
     "describe",
     "describe_error",
@@ -37,4 +47,5 @@ __all__ = [
     "raw",
     "register_type",
     "to_json",
+    "traceback_of",
 ]

@@ -57,6 +57,21 @@ def _said(name: str, tree: dict[str, Any], limit: int) -> str:
             return ""
 
 
+def traceback_of(tree: Tree) -> str:
+    """The traceback text that is stored with an exception; "" where there is none."""
+    text: Any = tree.get("traceback") if type(tree) is dict else None
+    return text if type(text) is str else ""
+
+
+def chain_of(tree: Tree) -> list[Tree]:
+    """An exception, its cause or what it was raised in, the cause of that, and so on."""
+    chain: list[Tree] = []
+    while type(tree) is dict and "lineage" in tree and len(chain) < MAX_DEPTH:
+        chain.append(tree)
+        tree = tree.get("cause") or (None if tree.get("suppress") else tree.get("context"))
+    return chain
+
+
 def describe_type(tree: Tree) -> str:
     """The type of a value: `int`, `list`, `datetime`, or `module:qualname` of a class."""
     return type_name(tree)

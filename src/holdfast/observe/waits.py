@@ -42,7 +42,7 @@ class Wait:
         match self.kind:
             case "action":
                 words = short if self.attempt == 1 else f"{short}, attempt {self.attempt}"
-                begins = "" if self.at is None else f" {relative(self.at, now)}"
+                begins = "" if self.at is None or self.at <= now else f" {relative(self.at, now)}"
                 return words + begins + (", on any worker" if self.elsewhere else "")
             case "sleep":
                 return f"sleep{left}"
@@ -72,9 +72,10 @@ def waits_of(view: InstanceView, steps: Sequence[Step], now: float) -> list[Wait
     return list(_waits(entries))
 
 
-def told(waits: Iterable[Wait], now: float) -> str:
+def told_all(waits: Iterable[Wait], now: float) -> str:
     """All of it in a line: of several alike the first, and how many there are."""
-    words = [wait.told(now) for wait in sorted(waits, key=lambda wait: (wait.kind, wait.name))]
+    in_order = sorted(waits, key=lambda wait: (wait.kind != "worker", wait.kind, wait.name))
+    words = [wait.told(now) for wait in in_order]
     counted = [(text, len(list(alike))) for text, alike in groupby(words)]
     return ", ".join(f"{text} × {count}" if count > 1 else text for text, count in counted)
 
