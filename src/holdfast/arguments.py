@@ -39,9 +39,7 @@ class Binder:
             try:
                 arguments[name] = self._validated(name, adapter, arguments[name])
             except pydantic.ValidationError as error:
-                for item in error.errors(include_url=False, include_context=False):
-                    where = "".join(f"[{part!r}]" for part in item["loc"])
-                    problems.append(f"{name}{where}: {item['msg']} (got {_short(item['input'])})")
+                problems += _problems(error, name)
         if problems:
             raise ValidationError(f"{self.name} cannot be started with these arguments:\n  " + "\n  ".join(problems))
         return arguments
@@ -52,6 +50,28 @@ class Binder:
         if isinstance(value, tuple):
             return tuple(adapter.validate_python(one) for one in typing.cast("tuple[Any, ...]", value))
         return {key: adapter.validate_python(one) for key, one in value.items()}
+
+
+def fitted(cls: type[Any], text: str, *, name: str) -> Any:
+    """The object of a class that a JSON text describes. Raises ValidationError."""
+    adapter = _adapter(cls)
+    if adapter is None:
+        raise ValidationError(f"{name} cannot be made from JSON; make it in Python")
+    try:
+        return adapter.validate_json(text)
+    except pydantic.ValidationError as error:
+        problems = _problems(error)
+        raise ValidationError(f"{name} cannot be made from this JSON:\n  " + "\n  ".join(problems)) from error
+
+
+def _problems(error: pydantic.ValidationError, name: str = "") -> list[str]:
+    """What does not fit, and where, a line each."""
+    found: list[str] = []
+    for item in error.errors(include_url=False, include_context=False):
+        where = "".join(f"[{part!r}]" for part in item["loc"])
+        place = f"{name}{where}: " if name or where else ""
+        found.append(f"{place}{item['msg']} (got {_short(item['input'])})")
+    return found
 
 
 def _adapters(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> dict[str, TypeAdapter[Any]]:

@@ -11,6 +11,7 @@ from holdfast.model.instance import (
     Commit,
     Delivery,
     DeliveryKind,
+    Dismissal,
     Ending,
     Release,
     SpilledCall,
@@ -97,3 +98,12 @@ async def owned(store: Any, worker: str, *names: str, **fields: Any) -> None:
 async def look(store: Any, id: str) -> Any:
     [view] = await store.view([InstanceId(id)])
     return view
+
+
+def dismissal(id: str, seq: int, **fields: Any) -> Dismissal:
+    defaults: dict[str, Any] = {
+        "step": step(seq, at=NOW + 7),
+        "ending": ending(b"gone", Status.CANCELLED),
+        "reason": "nobody wants it",
+    }
+    return Dismissal(instance=InstanceId(id), **(defaults | fields))

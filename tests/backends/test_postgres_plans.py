@@ -10,10 +10,11 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.backends.conftest import Bench
-from tests.backends.making import NOW, asleep, call, commit, ending, enlist, message, start, step
+from tests.backends.making import NOW, asleep, call, commit, dismissal, ending, enlist, message, start, step
 
 from holdfast.backends.postgres.batch import assemble
-from holdfast.backends.postgres.clients import delivery_columns, told_columns
+from holdfast.backends.postgres.clients import CLOCK_SLACK, delivery_columns, told_columns
+from holdfast.backends.postgres.dismissing import _columns
 from holdfast.backends.postgres.line import PLANNING
 from holdfast.backends.postgres.statements import Statement, statement
 from holdfast.model.instance import InstanceFilter
@@ -129,6 +130,19 @@ async def test_deliveries_and_settlements_reach_rows_by_key(connection: Any) -> 
     assert full_reads(await plan(connection, "deliver", **columns)) <= {"holdfast_lease"}
     settle = {"worker": "w", "call_instances": ["a", "b"], "call_ids": ["k", "k"]}
     assert not full_reads(await plan(connection, "settle", **settle, **columns))
+
+
+async def test_dismissals_reach_rows_by_key(connection: Any) -> None:
+    columns = _columns([dismissal("a", 1), dismissal("b", 1)])
+    assert not full_reads(await plan(connection, "dismiss_locked", ids=["a", "b"]))
+    assert not full_reads(await plan(connection, "dismiss", **columns))
+
+
+async def test_where_instances_stand_and_who_descends_from_them_is_found_by_key(connection: Any) -> None:
+    assert not full_reads(await plan(connection, "latest_steps", ids=["a", "b"], slack=CLOCK_SLACK))
+    found = await plan(connection, "family", ids=["a", "b"])
+    assert {"holdfast_instance_parent", "holdfast_instance_pkey"} <= indexes(found)
+    assert not full_reads(found)
 
 
 async def test_freeing_reaches_rows_by_owner(connection: Any) -> None:

@@ -15,6 +15,7 @@ from tests.backends.making import (
     call,
     claim,
     commit,
+    dismissal,
     ending,
     enlist,
     ids,
@@ -29,7 +30,7 @@ from holdfast.backends.postgres.clients import delivery_columns, told_columns
 from holdfast.backends.postgres.statements import statement
 from holdfast.errors import LeaseLost
 from holdfast.ids import InstanceId
-from holdfast.model.instance import Status
+from holdfast.model.instance import Park, Status
 from holdfast.ports import Settled
 
 
@@ -117,6 +118,21 @@ async def test_a_delivery_that_waited_for_an_ending_is_dropped(store: Any, rival
     await rival._connection.execute("UPDATE holdfast_instance SET status = 'done', owner = NULL WHERE id = 'a'")
     assert await against(rival, store.deliver([message("m", "a")])) == []
     assert await rival._connection.fetchval("SELECT count(*) FROM holdfast_inbox") == 0
+
+
+async def test_a_dismissal_that_waited_for_another_step_does_not_happen(store: Any, rival: Rival) -> None:
+    """It was retried, went on and was parked again: what its caller had seen of it is not true any more."""
+    await owned(store, "w", "a")
+    await store.commit("w", [commit("a", step(1), close=Park(reason="x"))])
+    await rival._transaction.start()
+    await rival._connection.execute("UPDATE holdfast_instance SET claims = claims + 1 WHERE id = 'a'")
+    await rival._connection.execute(
+        f"INSERT INTO holdfast_journal VALUES (0, 'a', 2, {NOW}, false, 'a step between'::bytea)"
+    )
+    done = await against(rival, store.dismiss([dismissal("a", 2)]))
+    assert done.lost == {"a"}
+    assert (await look(store, "a")).status is Status.PARKED
+    assert [each.seq for each in await store.history(InstanceId("a"))] == [0, 1, 2]
 
 
 async def test_a_release_that_waited_sees_what_was_delivered_and_read_meanwhile(

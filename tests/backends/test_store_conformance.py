@@ -730,6 +730,20 @@ async def test_listings_are_filtered_and_paged_newest_first(store: Any) -> None:
     assert await store.count(InstanceFilter()) == 7
 
 
+async def test_workflows_are_found_by_their_whole_names_and_by_their_classes(store: Any) -> None:
+    names = {"a": "app.deep:Outer.Inner", "b": "app:Inner", "c": "own name", "d": "app:Thinner"}
+    await store.start([start(id, name=name) for id, name in names.items()])
+
+    async def found(name: str) -> list[str]:
+        assert await store.count(InstanceFilter(name=name)) == len(await store.find(InstanceFilter(name=name)))
+        return sorted([each.id for each in await store.find(InstanceFilter(name=name))])
+
+    assert await found("Inner") == ["a", "b"]
+    assert await found("Outer.Inner") == await found("app.deep:Outer.Inner") == ["a"]
+    assert await found("own name") == ["c"]
+    assert await found("inner") == await found("name") == await found("app") == await found("") == []
+
+
 async def test_a_listing_leaves_outcomes_out(store: Any) -> None:
     await owned(store, "w", "a")
     await store.commit("w", [commit("a", step(1), close=ending())])

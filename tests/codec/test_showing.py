@@ -16,7 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.codec import describe, describe_type, dumps, encode, loads, plain, to_json
+from holdfast.codec import (
+    chain_of,
+    describe,
+    describe_error,
+    describe_type,
+    dumps,
+    encode,
+    loads,
+    plain,
+    to_json,
+    traceback_of,
+)
 
 
 @dataclass
@@ -79,6 +90,53 @@ def test_what_was_seen_before_is_pointed_at():
     user.name = user
     assert describe(forgotten(user)) == "User(id=1, name=<same User as above>)"
     assert to_json(forgotten(user)) == {"id": 1, "name": "<same User as above>"}
+
+
+def test_bytes_that_can_change_are_counted_as_the_encoder_does():
+    data, shared = bytearray(b"x"), [1]
+    tree = forgotten([data, shared, data, shared])
+    assert describe(tree) == "[bytearray(b'x'), [1], <same bytearray as above>, <same list as above>]"
+    assert to_json(tree) == ["eA==", [1], "eA==", [1]]
+
+
+class Odd(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("cannot 3"), "ValueError: cannot 3"),
+        (ValueError(), "ValueError"),
+        (ValueError(3), "ValueError: 3"),
+        (ValueError("a", [1]), "ValueError: ('a', [1])"),
+        (KeyError("k"), "KeyError: 'k'"),
+        (FileNotFoundError(2, "No such file", "x.txt"), "FileNotFoundError: [Errno 2] No such file: 'x.txt'"),
+        (Odd("x" * 600), "Odd: " + "x" * 492 + "..."),
+        (ExceptionGroup("two", [ValueError("a"), KeyError("b")]), "ExceptionGroup: two (ValueError: a; KeyError: 'b')"),
+    ],
+)
+def test_an_exception_is_told_in_a_line(error: Exception, text: str):
+    assert describe_error(forgotten(error)) == text
+
+
+def test_a_chain_of_exceptions_is_followed_with_their_tracebacks():
+    try:
+        try:
+            raise KeyError("k")
+        except KeyError as error:
+            raise ValueError("x") from error
+    except ValueError as error:
+        tree = forgotten(error)
+    assert [describe_error(one) for one in chain_of(tree)] == ["ValueError: x", "KeyError: 'k'"]
+    assert traceback_of(tree).endswith("ValueError: x\n")
+    assert traceback_of(chain_of(tree)[1]).endswith("KeyError: 'k'\n")
+    assert (traceback_of(encode(ValueError())), traceback_of(encode(3)), chain_of(encode(3))) == ("", "", [])
+
+
+def test_what_is_no_exception_is_told_as_a_value():
+    assert describe_error(encode([1])) == "[1]"
+    assert describe_error({"$": "x:Y", "lineage": "nonsense", "args": 5}) == "Y"
 
 
 def test_a_bomb_of_references_stays_small():

@@ -80,7 +80,8 @@ def _without_comments(text: str) -> str:
 def filter_parts(filter: InstanceFilter) -> Iterator[tuple[str, dict[str, Any]]]:
     """The `.sql` fragments (`find_by_…`) this filter needs, with their parameters."""
     if filter.name is not None:
-        yield "find_by_name", {"name": filter.name}
+        # A whole name is `module:Outer.Class`, unless its author chose another.
+        yield "find_by_name", {"name": filter.name, "class": f":{filter.name}", "inner": f".{filter.name}"}
     if filter.status is not None:
         yield "find_by_status", {"status": filter.status.value}
     if filter.parent is not None:

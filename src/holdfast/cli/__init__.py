@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from holdfast.cli.acting import cancel, delete, fork, retry, send, start, wait
 from holdfast.cli.bench import bench
 from holdfast.cli.common import Group
 from holdfast.cli.demo import demo
@@ -25,6 +26,9 @@ def main() -> None:
     if "" not in sys.path:
         sys.path.insert(0, "")
 
+
+for command in (start, send, wait, cancel, retry, fork, delete):
+    workflows.add_command(command)
 
 for command in (worker, workflows, schedules, workers, doctor, visualize, demo, bench, servicebus_emulator):
     main.add_command(command)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
 
 from holdfast.app import App
-from holdfast.cli.common import show
+from holdfast.cli.beside import workers_beside
+from holdfast.cli.tables import show, show_json
 from holdfast.errors import HoldfastError
 from holdfast.model.instance import InstanceFilter, Status
 from holdfast.runtime.client import Handle
@@ -42,9 +40,9 @@ def bench(url: str | None, runs: int, instances: int, only: tuple[str, ...], asl
         os.environ["HOLDFAST_EMBEDDED_WORKER"] = "false"
         report = asyncio.run(_bench(runs, instances, asleep, set(only)))
     if as_json:
-        click.echo(json.dumps(report, indent=2))
+        show_json(report)
     else:
-        show(report["figures"], as_json=False)
+        show(report["figures"])
         settings = ", ".join(f"{name} {value}" for name, value in report["settings"].items())
         click.echo(f"\n{settings}")
 
@@ -64,7 +62,7 @@ async def _bench(runs: int, instances: int, asleep: int, only: set[str]) -> dict
         ("idle", "statements of an idle worker and its lease", "statements/s", _idle),
         ("asleep", f"{asleep} instances asleep, {WAKES} due a second", "s late", lambda a: _asleep(a, asleep)),
     ]
-    async with app, _worker(app):
+    async with app, workers_beside(app, "holdfast.cli.bench_app:app", env={"HOLDFAST_LOG_LEVEL": "warning"}):
         await _warm(app)
         for name, what, unit, measure in measures:
             if (only and name not in only) or (name in ("idle", "asleep") and name not in only):
@@ -90,24 +88,6 @@ async def _bench(runs: int, instances: int, asleep: int, only: set[str]) -> dict
             "processors": os.cpu_count(),
         },
     }
-
-
-@asynccontextmanager
-async def _worker(app: App) -> AsyncGenerator[None, None]:
-    """One worker process."""
-    command = (sys.executable, "-m", "holdfast", "worker", "holdfast.cli.bench_app:app", "--processes", "1")
-    env = {**os.environ, "HOLDFAST_LOG_LEVEL": "warning"}
-    process = await asyncio.create_subprocess_exec(*command, env=env)
-    try:
-        while not await app.store.workers(now=app.clock.now()):
-            if process.returncode is not None:
-                raise HoldfastError("the worker ended before it began; its message is above")
-            await asyncio.sleep(0.05)
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 async def _warm(app: App) -> None:

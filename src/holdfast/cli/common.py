@@ -1,28 +1,23 @@
-"""What commands share: finding the App, running a coroutine, showing errors and tables."""
+"""What commands share: options, finding what the command line names, running a coroutine, showing errors."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+import pkgutil
+from collections.abc import Awaitable, Callable
+from difflib import get_close_matches
+from types import ModuleType
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from holdfast.app import App
 from holdfast.errors import ConfigurationError, HoldfastError
+from holdfast.workflow import Workflow
 
 T = TypeVar("T")
-console = Console()
-
-SHORT = 12
-"""Cells of at most so many characters are never wrapped."""
-ID_WIDTH = 40
 
 
 class Group(click.Group):
@@ -45,38 +40,7 @@ def app_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(command)
-
-
-def find_app(target: str | None, url: str | None = None, **settings: Any) -> App:
-    """The App named on the command line, or one made from the settings. Raises ConfigurationError."""
-    if target is None:
-        return App(url=url, **settings)
-    found = load_object(target, default="app")
-    if not isinstance(found, App):
-        raise ConfigurationError(f"{target} is a {type(found).__name__}, not a holdfast.App")
-    found.reconfigure(database_url=url, **settings)
-    return found
-
-
-def load_object(target: str, *, default: str | None = None) -> Any:
-    """The object that `module:name` names. Raises ConfigurationError that says what is missing."""
-    module_name, _, name = target.partition(":")
-    name = name or default or ""
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"the module {error.name!r} is not found (looking for {target}); run this where it can be imported"
-        ) from error
-    if not name:
-        raise ConfigurationError(f"{target} names only a module; write {target}:NAME")
-    found: Any = module
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise ConfigurationError(f"{module_name} has no {name!r}")
-        found = getattr(found, part)
-    return found
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def run(app: App, work: Callable[[App], Awaitable[T]]) -> T:
@@ -92,39 +56,100 @@ def run(app: App, work: Callable[[App], Awaitable[T]]) -> T:
     return asyncio.run(main())
 
 
-def show(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str] | None = None) -> None:
-    """Print rows as a table, or as JSON. A table leaves out columns that are empty, and wraps only long ones."""
-    if as_json:
-        click.echo(json.dumps(list(rows), indent=2, default=str))
-        return
-    if not rows:
-        click.echo("nothing found")
-        return
-    names = [name for name in columns or rows[0] if any(_cell(row.get(name)) for row in rows)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for at, name in enumerate(names):
-        title = name.replace("_", " ")
-        width = max(len(title), *(len(line) for row in rows for line in _cell(row.get(name)).splitlines() or [""]))
-        # The first column is what the others are about, and what people copy.
-        whole = width <= (ID_WIDTH if at == 0 else SHORT)
-        table.add_column(
-            title,
-            overflow="fold",
-            no_wrap=whole,
-            min_width=width if whole else None,
-            ratio=None if whole else min(width, 60),
-        )
-    for row in rows:
-        table.add_row(*[Text(_cell(row.get(name))) for name in names])
-    console.print(table)
+# --- what the command line names
 
 
-def moment(seconds: float | None) -> str | None:
-    """A moment in ISO form, to the millisecond, in UTC."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def find_app(target: str | None, url: str | None = None, **settings: Any) -> App:
+    """The App named on the command line, or one made from the settings. Raises ConfigurationError."""
+    if target is None:
+        return App(url=url, **settings)
+    app: App = _find(target, "App", lambda found: isinstance(found, App), default="app")
+    app.reconfigure(database_url=url, **settings)
+    return app
 
 
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+def find_workflow(target: str) -> type[Workflow]:
+    """The workflow class named on the command line. Raises ConfigurationError."""
+    return _find(target, "workflow", _is_workflow)
+
+
+def find_type(target: str) -> type[Any]:
+    """The class named on the command line. Raises ConfigurationError."""
+    return _find(target, "class", lambda found: isinstance(found, type))
+
+
+def from_json(text: str, *, what: str) -> Any:
+    """The value of a JSON text that was given as `what`. Raises ConfigurationError."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"{what}: {text!r} is not JSON (a text needs quotes): {error}") from error
+
+
+def pairs_from_json(items: tuple[str, ...], *, what: str) -> dict[str, Any]:
+    """Values given as NAME=JSON, by name. Raises ConfigurationError."""
+    values: dict[str, Any] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise ConfigurationError(f"{what} NAME=JSON, not {item!r}")
+        values[name.strip()] = from_json(text, what=name.strip())
+    return values
+
+
+def _find(target: str, kind: str, is_one: Callable[[Any], bool], *, default: str = "") -> Any:
+    """What `module:name` names, which is to be of a kind. Raises ConfigurationError that says what there is instead."""
+    module_name, _, name = target.partition(":")
+    module = _import(module_name, target)
+    name = name or default
+    if not name:
+        raise ConfigurationError(f"{target} names only a module; write {target}:NAME; {_what_there_is(module, is_one)}")
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ConfigurationError(f"module `{module_name}` has no {kind} `{name}`; {_what_there_is(module, is_one)}")
+        found = getattr(found, part)
+    if not is_one(found):
+        what = f"`{name}` of module `{module_name}` is of type {type(found).__name__}, and no {kind}"
+        raise ConfigurationError(f"{what}; {_what_there_is(module, is_one)}")
+    return found
+
+
+def _import(name: str, target: str) -> ModuleType:
+    if not name or "/" in name or name.endswith(".py"):
+        meant = name.removesuffix(".py").strip("./").replace("/", ".") or "MODULE"
+        raise ConfigurationError(f"{target!r} names no module; write it as in an import: {meant}:NAME")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if missing != name and not name.startswith(f"{missing}."):
+            raise ConfigurationError(
+                f"module `{name}` imports `{missing}`, which is not found; install it, or run this where it is"
+            ) from error
+        near = _near(missing)
+        raise ConfigurationError(
+            f"the module {missing!r} is not found (looking for {target}); "
+            + (f"did you mean {near}?" if near else "run this where it can be imported")
+        ) from error
+
+
+def _near(missing: str) -> str:
+    """Modules whose names look like one that is missing, beside it or in this folder."""
+    parent, _, last = missing.rpartition(".")
+    folders = getattr(importlib.import_module(parent), "__path__", []) if parent else [""]
+    names = [module.name for module in pkgutil.iter_modules(list(folders))]
+    return " or ".join(f"`{parent}.{name}`" if parent else f"`{name}`" for name in get_close_matches(last, names, n=3))
+
+
+def _what_there_is(module: ModuleType, is_one: Callable[[Any], bool]) -> str:
+    names = [name for name, value in vars(module).items() if is_one(value) and not name.startswith("_")]
+    own = [name for name in names if getattr(vars(module)[name], "__module__", None) == module.__name__]
+    shown = own or names
+    if not shown:
+        return "it has none"
+    return "it has " + ", ".join(f"`{name}`" for name in shown[:20]) + (", …" if len(shown) > 20 else "")
+
+
+def _is_workflow(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, Workflow) and found is not Workflow

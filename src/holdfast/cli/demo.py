@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -21,8 +20,8 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from holdfast.app import App
+from holdfast.cli.beside import workers_beside
 from holdfast.cli.workflows import print_history, told
-from holdfast.errors import HoldfastError
 from holdfast.model.instance import WorkerView
 from holdfast.observe.history import StepView, read_history
 from holdfast.runtime.client import Handle
@@ -47,50 +46,23 @@ async def _demo(folder: Path) -> int:
     from holdfast.cli.demo_app import Welcome, app
 
     begin = time.monotonic()
-    await app.open()
     definition = definition_of(Welcome)
     console.print(f"A workflow, compiled from {len(definition.text.splitlines())} lines of program text:\n")
     source = Path(definition.program.functions[definition.program.entry].file).read_text()
     shown = source[source.index("@workflow\n") :].strip()
-    console.print(Panel(Syntax(shown, "python", background_color="default"), border_style="dim"))
-    workers = [await _spawn(folder, number) for number in (1, 2)]
-    try:
-        while len(await app.store.workers(now=app.clock.now())) < 2:
-            await _check(workers, folder)
-            await asyncio.sleep(0.05)
+    console.print(Panel(Syntax(shown, "python", background_color="default", word_wrap=True), border_style="dim"))
+    async with app, workers_beside(app, "holdfast.cli.demo_app:app", count=2, logs=folder) as workers:
         handle: Handle[Any] = await Welcome().start(list(range(USERS)), f"{folder}/report")
         console.print(f"Two workers run: {', '.join(str(p.pid) for p in workers)}. Started instance {handle.id}.\n")
         killed = await _watch(app, handle, workers, folder)
         result = await handle.result(timeout=15)
         views = read_history(await app.client.history(handle.id), definition.program)
-    finally:
-        for process in workers:
-            if process.returncode is None:
-                process.terminate()
-        await asyncio.gather(*[process.wait() for process in workers])
-        await app.close()
     console.print("\n[bold]The program as a graph[/bold] (Mermaid):\n")
-    console.print(Syntax(Welcome.visualize(), "text", background_color="default", word_wrap=False))
+    # As it is, for whoever copies it: a terminal breaks lines by itself.
+    console.print(Text(Welcome.visualize()), soft_wrap=True)
     console.print("\n[bold]What happened[/bold], step by step:\n")
     print_history(views)
     return _verdict(result, killed, folder, time.monotonic() - begin)
-
-
-async def _spawn(folder: Path, number: int) -> asyncio.subprocess.Process:
-    with Path(folder, f"worker-{number}.log").open("wb") as log:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "holdfast", "worker", "holdfast.cli.demo_app:app", "--processes", "1"),
-            stdout=log,
-            stderr=log,
-        )
-
-
-async def _check(workers: Sequence[asyncio.subprocess.Process], folder: Path) -> None:
-    for number, process in enumerate(workers, start=1):
-        if process.returncode is not None:
-            text = Path(folder, f"worker-{number}.log").read_text()
-            raise HoldfastError(f"worker {number} ended before it began:\n{text}")
 
 
 async def _watch(
@@ -119,8 +91,8 @@ def _progress(
 ) -> Text:
     text = Text()
     for view in views[-4:]:
-        said = "; ".join(told(view.events)) or "goes on"
-        text.append(f"  step {view.seq:>2}  {said[:150]}\n")
+        said = "; ".join(told(view.events))
+        text.append(f"  step {view.seq:>2}  {said if len(said) <= 150 else said[:149] + '…'}\n")
     at = alive.get(owner or "")
     text.append(f"  owner: worker {at.pid}" if at else "  owner: nobody (waiting, or its worker is gone)", "cyan")
     text.append(f"   mails sent: {mails}", "cyan")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from holdfast.app import App
-from holdfast.cli.common import app_option, find_app, json_option, moment, run, show
+from holdfast.cli.common import app_option, find_app, json_option, run
+from holdfast.cli.tables import listing, show, show_json
 from holdfast.errors import HoldfastError
-from holdfast.model.instance import InstanceFilter, Status
+from holdfast.model.instance import InstanceFilter, Status, WorkerView
+from holdfast.observe.moments import iso, span
 
 
 @click.command()
@@ -19,23 +22,62 @@ from holdfast.model.instance import InstanceFilter, Status
 @json_option
 def workers(target: str | None, url: str | None, as_json: bool) -> None:
     """List the workers that are alive."""
+    app = find_app(target, url)
 
-    async def listed(app: App) -> list[dict[str, Any]]:
-        return [
+    async def listed(app: App) -> Sequence[WorkerView]:
+        return await app.store.workers(now=app.clock.now())
+
+    views = run(app, listed)
+    if as_json:
+        show_json([_row_of(view) for view in views])
+        return
+    now = app.clock.now()
+    listing(
+        [
             {
                 "id": view.id,
-                "host": view.host,
                 "pid": view.pid,
-                "queues": view.queues,
-                "started": moment(view.started_at),
-                "lease_until": moment(view.expires_at),
-                "instances": view.owned,
-                "idle": view.idle,
+                "host": view.host,
+                "up": span(now - view.started_at),
+                "holds": view.owned,
+                "state": "idle" if view.idle else "busy",
+                # That it works on all of them goes without saying.
+                "queues": None if view.queues == "*" else view.queues,
+                "lease_ends": f"in {span(view.expires_at - now)}",
             }
-            for view in await app.store.workers(now=app.clock.now())
-        ]
+            for view in views
+        ],
+        columns=["id", "pid", "host", "up", "holds", "state", "queues", "lease_ends"],
+        cut=["host", "queues"],
+        spare=["lease_ends"],
+    )
 
-    show(run(find_app(target, url), listed), as_json=as_json)
+
+def _row_of(view: WorkerView) -> dict[str, Any]:
+    return {
+        "id": view.id,
+        "host": view.host,
+        "pid": view.pid,
+        "queues": view.queues,
+        "started": iso(view.started_at),
+        "lease_until": iso(view.expires_at),
+        "instances": view.owned,
+        "idle": view.idle,
+    }
+
+
+class _Checks:
+    """What was found, in the order in which it was looked at."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, Any]] = []
+
+    def add(self, check: str, ok: bool, says: str, **facts: Any) -> None:
+        self.found.append({"check": check, "ok": ok, "says": says, **facts})
+
+    @property
+    def ok(self) -> bool:
+        return all(check["ok"] for check in self.found)
 
 
 @click.command()
@@ -43,51 +85,57 @@ def workers(target: str | None, url: str | None, as_json: bool) -> None:
 @json_option
 def doctor(target: str | None, url: str | None, as_json: bool) -> None:
     """Check settings, database and workers, and say what to do about what is wrong."""
-    findings: list[dict[str, Any]] = []
-
-    def found(check: str, ok: bool, says: str) -> None:
-        findings.append({"check": check, "ok": "ok" if ok else "PROBLEM", "says": says})
-
-    found("python", True, f"{platform.python_implementation()} {platform.python_version()}")
+    checks = _Checks()
+    version = f"{platform.python_implementation()} {platform.python_version()}"
+    checks.add("python", True, version, version=platform.python_version())
     try:
         app = find_app(target, url)
     except HoldfastError as error:
-        found("settings", False, str(error))
+        checks.add("settings", False, str(error))
     else:
-        found("settings", True, f"app {app.name!r}, {_without_password(app.settings.database_url)}")
+        shown = _without_password(app.settings.database_url)
+        checks.add("settings", True, f"app {app.name!r}, {shown}", app=app.name, url=shown)
         try:
             app.import_user_modules()
-            run(app, lambda app: _examine(app, found))
+            run(app, lambda app: _examine(app, checks))
         except HoldfastError as error:
-            found("database", False, str(error))
-    show(findings, as_json=as_json)
-    if any(finding["ok"] != "ok" for finding in findings):
+            checks.add("database", False, str(error))
+    if as_json:
+        show_json({"ok": checks.ok, "checks": checks.found})
+    else:
+        show(
+            [{**check, "ok": "ok" if check["ok"] else "PROBLEM"} for check in checks.found],
+            columns=["check", "ok", "says"],
+        )
+    if not checks.ok:
         raise SystemExit(1)
 
 
-async def _examine(app: App, found: Any) -> None:
+async def _examine(app: App, checks: _Checks) -> None:
     begin = time.perf_counter()
     alive = await app.store.workers(now=app.clock.now())
-    found(
+    took = round((time.perf_counter() - begin) * 1000, 1)
+    checks.add(
         "database",
         True,
-        f"answers in {(time.perf_counter() - begin) * 1000:.1f} ms; its schema is up to date",
+        f"answers in {took:.1f} ms; its schema is up to date",
+        store=app.store.traits.name,
+        milliseconds=took,
     )
     pending = await app.store.count(InstanceFilter(status=Status.PENDING))
     parked = await app.store.count(InstanceFilter(status=Status.PARKED))
     if alive:
-        found("workers", True, f"{len(alive)} alive")
+        checks.add("workers", True, f"{len(alive)} alive", alive=len(alive))
     else:
         waits = f", and {pending} instances wait" if pending else ""
-        found("workers", not pending, f"none is alive{waits}; start one: holdfast worker MODULE:APP")
+        says = f"none is alive{waits}; start one: holdfast worker MODULE:APP"
+        checks.add("workers", not pending, says, alive=0)
     hint = "; see `holdfast workflows list --status parked`" if parked else ""
-    found("instances", not parked, f"{pending} pending, {parked} parked{hint}")
+    says = f"{pending} pending, {parked} parked{hint}"
+    checks.add("instances", not parked, says, pending=pending, parked=parked)
     if app.settings.signing_key is None:
-        found(
-            "signing",
-            True,
-            "no HOLDFAST_SIGNING_KEY: whoever can write to the database can change stored programs",
-        )
+        says = "no HOLDFAST_SIGNING_KEY: whoever can write to the database can change stored programs"
+        checks.add("signing", True, says, signed=False)
 
 
 def _without_password(url: str) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from holdfast.app import App
-from holdfast.cli.common import Group, app_option, find_app, json_option, moment, run, show
+from holdfast.cli.common import Group, app_option, find_app, json_option, run
+from holdfast.cli.tables import listing, room, show_json
 from holdfast.errors import HoldfastError
 from holdfast.ids import InstanceId
+from holdfast.observe.moments import iso, relative, to_the_second
 from holdfast.schedules import Spec
 from holdfast.schedules.spec import instance_id
 
@@ -25,6 +27,7 @@ def schedules() -> None:
 @json_option
 def list_(target: str | None, url: str | None, as_json: bool) -> None:
     """List all schedules with their next tick, and what became of the last."""
+    app = find_app(target, url)
 
     async def listed(app: App) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
@@ -39,8 +42,8 @@ def list_(target: str | None, url: str | None, as_json: bool) -> None:
                     "id": row.id,
                     "workflow": spec.workflow,
                     "when": spec.rhythm,
-                    "next": None if row.paused else moment(row.next_at),
-                    "last": moment(row.last_at),
+                    "next": None if row.paused else row.next_at,
+                    "last": row.last_at,
                     "state": None if view is None else view.status.value,
                     "skipped": row.skipped,
                     "paused": row.paused,
@@ -50,7 +53,30 @@ def list_(target: str | None, url: str | None, as_json: bool) -> None:
             )
         return rows
 
-    show(run(find_app(target, url), listed), as_json=as_json)
+    rows = run(app, listed)
+    if as_json:
+        show_json([{**row, "next": iso(row["next"]), "last": iso(row["last"])} for row in rows])
+        return
+    now, fitted = app.clock.now(), room() is not None
+    listing(
+        [
+            {
+                **row,
+                "workflow": row["workflow"].rpartition(":")[2] if fitted else row["workflow"],
+                "next": "paused" if row["paused"] else _moment(row["next"], now, fitted=fitted),
+                "last": _moment(row["last"], now, fitted=fitted),
+                "skipped": row["skipped"] or None,
+            }
+            for row in rows
+        ],
+        columns=["id", "when", "next", "last", "state", "workflow", "skipped", "overlap", "catch_up"],
+        cut=["workflow", "when"],
+        spare=["workflow", "skipped", "overlap", "catch_up"],
+    )
+
+
+def _moment(at: float | None, now: float, *, fitted: bool) -> str | None:
+    return None if at is None else relative(at, now) if fitted else to_the_second(at)
 
 
 def _verb(name: str, help: str, act: Callable[[App, str], Awaitable[Any]], said: str) -> None:

@@ -6,22 +6,20 @@ from pathlib import Path
 
 import click
 
-from holdfast.cli.common import load_object
-from holdfast.errors import ConfigurationError
+from holdfast.cli.common import find_workflow, json_option
+from holdfast.cli.tables import show_json
 from holdfast.ir.graph import mermaid, svg
-from holdfast.workflow import Workflow, definition_of
+from holdfast.workflow import definition_of
 
 
 @click.command()
 @click.argument("target", metavar="MODULE:WORKFLOW")
 @click.option("--format", type=click.Choice(["mermaid", "text", "svg"]), default="mermaid", show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
-def visualize(target: str, format: str, output: Path | None) -> None:
+@json_option
+def visualize(target: str, format: str, output: Path | None, as_json: bool) -> None:
     """Draw the program that a workflow class was compiled to."""
-    found = load_object(target)
-    if not (isinstance(found, type) and issubclass(found, Workflow)):
-        raise ConfigurationError(f"{target} is not a workflow class")
-    definition = definition_of(found)
+    definition = definition_of(find_workflow(target))
     match format:
         case "svg":
             drawn = svg(definition.program)
@@ -29,7 +27,10 @@ def visualize(target: str, format: str, output: Path | None) -> None:
             drawn = definition.text.encode()
         case _:
             drawn = mermaid(definition.program).encode()
-    if output is None:
-        click.echo(drawn.decode(), nl=False)
-    else:
+    if output is not None:
         output.write_bytes(drawn)
+    if as_json:
+        told = {"workflow": definition.program.name, "program": definition.hash, "format": format}
+        show_json({**told, "file": str(output)} if output is not None else {**told, "drawn": drawn.decode()})
+    elif output is None:
+        click.echo(drawn.decode(), nl=False)

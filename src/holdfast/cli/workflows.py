@@ -1,27 +1,46 @@
-"""`holdfast workflows …`: list, show, start, wait for, cancel, retry and fork instances; read their history."""
+"""`holdfast workflows …`, what looks at instances: list, show, history."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from holdfast.app import App
-from holdfast.cli.common import Group, app_option, find_app, json_option, load_object, moment, run, show
-from holdfast.codec import describe, encode, loads, to_json
-from holdfast.errors import ConfigurationError, HoldfastError, ProgramError
+from holdfast.cli.common import Group, app_option, find_app, json_option, run
+from holdfast.cli.tables import listing, room, show, show_json
+from holdfast.codec import describe, loads, to_json
+from holdfast.errors import ProgramError
 from holdfast.ids import InstanceId
 from holdfast.ir.program import Program
-from holdfast.model.instance import DeliveryKind, InstanceFilter, InstanceView, Status, Step
+from holdfast.model.instance import InstanceFilter, InstanceView, Status, Step
+from holdfast.observe.failures import Failure, error_of, failure_behind
 from holdfast.observe.history import StepView, read_history, variables_at
-from holdfast.runtime.client import Handle
-from holdfast.workflow import Workflow
+from holdfast.observe.moments import iso, relative, to_the_second
+from holdfast.observe.waits import Wait, told_all, waits_of
 
 T = TypeVar("T")
+
+LOOKED_THROUGH = 200
+"""Steps that are looked through for an action that failed."""
+ROOM_FOR_TWO = 72
+"""Columns of a terminal below which a history has one wide column instead of two."""
+BATCH = 500
+"""Instances whose states are read at once."""
+
+
+class Look(NamedTuple):
+    """An instance with what it waits for, or the error it failed with."""
+
+    view: InstanceView
+    waits: Sequence[Wait]
+    error: Failure | None
+
+    def why(self, now: float) -> str | None:
+        """Why it stands where it stands, in a line."""
+        return told_all(self.waits, now) or (self.view.reason if self.error is None else self.error.text)
 
 
 @click.group(cls=Group)
@@ -33,7 +52,7 @@ def workflows() -> None:
 @app_option
 @json_option
 @click.option("--status", type=click.Choice([status.value for status in Status]))
-@click.option("--name", help="The workflow's name, such as shop.orders:Checkout.")
+@click.option("--name", help="The workflow's class, such as Checkout, or its whole name, shop.orders:Checkout.")
 @click.option("--tag", help="A word of the instance's tags, such as schedule=nightly.")
 @click.option("--parent", help="Children of this instance.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
@@ -47,7 +66,7 @@ def list_(
     parent: str | None,
     limit: int,
 ) -> None:
-    """List instances, newest first."""
+    """List instances, newest first, with what they wait for."""
     filter = InstanceFilter(
         name=name,
         status=Status(status) if status else None,
@@ -55,13 +74,36 @@ def list_(
         parent=InstanceId(parent) if parent else None,
         limit=limit,
     )
+    app = find_app(target, url)
 
-    async def listed(app: App) -> list[dict[str, Any]]:
-        rows = [_row(view) for view in await app.store.find(filter)]
-        return rows if as_json else [_shortened(row) for row in rows]
+    async def listed(app: App) -> list[Look]:
+        views = await app.store.find(filter)
+        looks: list[Look] = []
+        for at in range(0, len(views), BATCH):
+            looks += await _look_at(app, views[at : at + BATCH])
+        return looks
 
-    columns = ["id", "workflow", "status", "created", "ended", "due", "owner"]
-    show(run(find_app(target, url), listed), as_json=as_json, columns=columns)
+    looks = run(app, listed)
+    if as_json:
+        show_json([_row_of(look) for look in looks])
+        return
+    now = app.clock.now()
+    listing(
+        [_line_of(look, now) for look in looks],
+        columns=["id", "workflow", "status", "created", "ended", "due", "owner"],
+        cut=["workflow"],
+        spare=["ended", "owner"],
+        note="waits_for_or_why",
+    )
+
+
+async def _look_at(app: App, views: Sequence[InstanceView]) -> list[Look]:
+    """Look closer at some of a listing, which has neither states nor outcomes."""
+    steps = await app.store.latest_steps([view.id for view in views if view.status is Status.PENDING])
+    failed = await app.store.view([view.id for view in views if view.status is Status.FAILED])
+    errors = {view.id: error_of(view) for view in failed}
+    now = app.clock.now()
+    return [Look(view, waits_of(view, steps.get(view.id, ()), now), errors.get(view.id)) for view in views]
 
 
 @workflows.command("show")
@@ -69,23 +111,44 @@ def list_(
 @app_option
 @json_option
 def show_(id: str, target: str | None, url: str | None, as_json: bool) -> None:
-    """Show one instance with its outcome."""
+    """Show one instance: what it waits for, or what came of it."""
+    app = find_app(target, url)
 
-    async def shown(app: App) -> dict[str, Any]:
+    async def shown(app: App) -> tuple[Look, Failure | None]:
         view = await app.handle(id).view()
-        row = _row(view)
-        tree = loads(view.outcome) if view.outcome else None
-        if as_json:
-            row["outcome"] = None if tree is None else to_json(tree)
-        else:
-            row["outcome"] = "" if tree is None else describe(tree)
-        return row
+        (look,) = await _look_at(app, [view])
+        last = (await app.client.history(view.id))[-LOOKED_THROUGH:]
+        return look, failure_behind(look.error, last, look.waits)
 
-    row = run(find_app(target, url), shown)
+    look, failure = run(app, shown)
+    tree = loads(look.view.outcome) if look.view.outcome else None
     if as_json:
-        click.echo(json.dumps(row, indent=2, default=str))
-    else:
-        show([{"": name, "value": value} for name, value in row.items() if value is not None], as_json=False)
+        failed = None if failure is None else failure.as_json()
+        show_json({**_row_of(look), "failed_action": failed, "outcome": None if tree is None else to_json(tree)})
+        return
+    _print_look(look, app.clock.now())
+    _print_tracebacks(look.error, failure)
+
+
+def _print_look(look: Look, now: float) -> None:
+    view, row = look.view, _row_of(look)
+    for name, moment in (("created", view.created_at), ("ended", view.ended_at), ("due", view.due_at)):
+        row[name] = None if moment is None else f"{to_the_second(moment)} ({relative(moment, now)})"
+    row["waits_for"] = told_all(look.waits, now) or None
+    row["error"] = None if look.error is None else look.error.text
+    row["outcome"] = describe(loads(view.outcome)) if view.outcome and view.status is Status.DONE else None
+    first = ["id", "workflow", "status", "waits_for", "reason", "error", "outcome"]
+    names = [*first, *(name for name in row if name not in first)]
+    facts = [{"name": name.replace("_", " "), "value": row[name]} for name in names if row[name] is not None]
+    show(facts, headed=False)
+
+
+def _print_tracebacks(error: Failure | None, failure: Failure | None) -> None:
+    if error is not None and error.traceback:
+        click.echo(f"\n{error.traceback.rstrip()}")
+    if failure is not None and (error is None or error.traceback != failure.traceback):
+        click.echo(f"\nThe action {failure.action} failed in attempt {failure.attempt} (step {failure.step}):")
+        click.echo((failure.traceback or failure.text).rstrip())
 
 
 @workflows.command()
@@ -111,13 +174,13 @@ def history(id: str, target: str | None, url: str | None, as_json: bool, seq: in
     if seq is not None:
         trees = variables_at(steps, seq)
         if as_json:
-            click.echo(json.dumps({name: to_json(tree) for name, tree in trees.items()}, indent=2))
+            show_json({name: to_json(tree) for name, tree in trees.items()})
         else:
-            show([{"variable": name, "value": describe(tree)} for name, tree in trees.items()], as_json=False)
+            show([{"variable": name, "value": describe(tree)} for name, tree in trees.items()])
         return
     views = read_history(steps, program)
     if as_json:
-        click.echo(json.dumps([view.as_json() for view in views], indent=2, default=str))
+        show_json([view.as_json() for view in views])
         return
     print_history(views)
 
@@ -133,13 +196,18 @@ def print_history(views: Sequence[StepView]) -> None:
             rows.append(_step_row(alike[1]))
         if len(alike) > 1:
             rows.append(_step_row(alike[-1]))
-    show(rows, as_json=False, columns=["step", "at", "line", "what", "changed"])
+    width = room()
+    if width is not None and width < ROOM_FOR_TWO:
+        # What changed stands below what happened, where there is no room for both beside each other.
+        for row in rows:
+            row["what"] = "\n".join(part for part in (row["what"], row.pop("changed", "")) if part)
+    show(rows, columns=["step", "at", "line", "what", "changed"])
 
 
 def _step_row(view: StepView) -> dict[str, Any]:
     return {
         "step": view.seq,
-        "at": (moment(view.at) or "")[11:23],
+        "at": (iso(view.at) or "")[11:23],
         "line": view.line,
         "what": "\n".join(told(view.events)),
         "changed": "\n".join(f"{name} = {describe(tree, limit=200)}" for name, tree in view.changed.items()),
@@ -152,8 +220,10 @@ def told(events: Sequence[str]) -> list[str]:
 
 
 def kind_of(event: str) -> str:
-    """What an event says, without arguments and values."""
-    return event.partition("(")[0] if event.startswith("calls ") else event.partition(" gave ")[0]
+    """What an event says, without arguments, values and moments."""
+    if event.startswith("calls "):
+        return event.partition("(")[0]
+    return event.partition(" gave ")[0] if " gave " in event else event.partition(" until ")[0]
 
 
 def _shape(view: StepView) -> tuple[object, ...]:
@@ -165,158 +235,43 @@ def _runs(items: Sequence[T], key: Callable[[T], object]) -> list[list[T]]:
     return [list(group) for _, group in groupby(items, key)]
 
 
-@workflows.command()
-@click.argument("ids", nargs=-1, required=True)
-@app_option
-def cancel(ids: tuple[str, ...], target: str | None, url: str | None) -> None:
-    """Ask instances to end: CancelledError is raised where they wait."""
+def _line_of(look: Look, now: float) -> dict[str, Any]:
+    """An instance in a listing: short for a terminal, whole for anything else."""
+    view, fitted = look.view, room() is not None
 
-    async def cancelled(app: App) -> list[InstanceId]:
-        return await app.client.deliver([InstanceId(id) for id in ids], DeliveryKind.CANCEL, "", b"null")
+    def moment(at: float | None) -> str | None:
+        return None if at is None else relative(at, now) if fitted else to_the_second(at)
 
-    taken = run(find_app(target, url), cancelled)
-    for id in ids:
-        click.echo(f"{id}: {'asked to cancel' if id in taken else 'not found, or ended already'}")
-    if len(taken) < len(set(ids)):
-        raise SystemExit(1)
-
-
-@workflows.command()
-@click.argument("ids", nargs=-1, required=True)
-@app_option
-def retry(ids: tuple[str, ...], target: str | None, url: str | None) -> None:
-    """Let parked instances go on, after what stopped them was mended."""
-
-    async def resumed(app: App) -> Sequence[InstanceId]:
-        return await app.store.resume([InstanceId(id) for id in ids], now=app.clock.now())
-
-    taken = run(find_app(target, url), resumed)
-    for id in ids:
-        hint = "goes on" if id in taken else "is not parked; `holdfast workflows fork` makes a new one from any step"
-        click.echo(f"{id}: {hint}")
-    if len(taken) < len(set(ids)):
-        raise SystemExit(1)
+    return {
+        "id": view.id,
+        "workflow": view.name.rpartition(":")[2] if fitted else view.name,
+        "status": view.status.value,
+        "created": moment(view.created_at),
+        "ended": moment(view.ended_at),
+        # In a terminal, what it waits for tells that.
+        "due": None if fitted else moment(view.due_at),
+        "owner": view.owner,
+        "waits_for_or_why": look.why(now),
+    }
 
 
-@workflows.command()
-@click.argument("id")
-@app_option
-@click.option(
-    "--at",
-    "seq",
-    type=click.IntRange(min=0),
-    help="The step to go on from; by default the last one before its end.",
-)
-@click.option("--set", "sets", multiple=True, metavar="NAME=JSON", help="Give a variable another value.")
-@click.option("--id", "new_id", help="The new instance's id.")
-def fork(
-    id: str, target: str | None, url: str | None, seq: int | None, sets: tuple[str, ...], new_id: str | None
-) -> None:
-    """Go on from a step of an instance's history, as a new instance."""
-    changes: dict[str, Any] = {}
-    for item in sets:
-        name, equals, text = item.partition("=")
-        if not equals:
-            raise ConfigurationError(f"--set takes NAME=JSON, not {item!r}")
-        try:
-            changes[name.strip()] = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigurationError(f"--set {name}: {text!r} is not JSON: {error}") from error
-
-    async def forked(app: App) -> InstanceId:
-        return await app.fork(id, at=seq, changes=changes, new_id=new_id)
-
-    click.echo(run(find_app(target, url), forked))
-
-
-@workflows.command()
-@click.argument("ids", nargs=-1, required=True)
-@app_option
-@click.option("--timeout", type=float, help="Give up after so many seconds.")
-def wait(ids: tuple[str, ...], target: str | None, url: str | None, timeout: float | None) -> None:
-    """Wait until instances have ended; the exit status is 1 if one did not end well."""
-
-    async def waited(app: App) -> list[Status]:
-        return await asyncio.gather(*[app.handle(id).wait(timeout=timeout) for id in ids])
-
-    statuses = run(find_app(target, url), waited)
-    for id, status in zip(ids, statuses, strict=True):
-        click.echo(f"{id}: {status.value}")
-    if any(status is not Status.DONE for status in statuses):
-        raise SystemExit(1)
-
-
-@workflows.command()
-@click.argument("workflow", metavar="MODULE:WORKFLOW")
-@click.argument("arguments", nargs=-1, metavar="[NAME=JSON]...")
-@app_option
-@click.option("--id", help="The instance's id; starting twice with one id starts one instance.")
-@click.option("--wait", "waits", is_flag=True, help="Wait for the result and print it.")
-def start(
-    workflow: str,
-    arguments: tuple[str, ...],
-    target: str | None,
-    url: str | None,
-    id: str | None,
-    waits: bool,
-) -> None:
-    """Start an instance; arguments are NAME=JSON, as in user_id=3 or name='"Ada"'."""
-    cls = load_object(workflow)
-    if not (isinstance(cls, type) and issubclass(cls, Workflow)):
-        raise ConfigurationError(f"{workflow} is not a workflow class")
-    values: dict[str, Any] = {}
-    for item in arguments:
-        name, equals, text = item.partition("=")
-        if not equals:
-            raise ConfigurationError(f"arguments are NAME=JSON, not {item!r}")
-        try:
-            values[name] = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigurationError(f"{name}: {text!r} is not JSON (a text needs quotes): {error}") from error
-
-    async def started(app: App) -> tuple[InstanceId, Any]:
-        try:
-            asked = cls().start(id=id, **values)
-        except TypeError as error:
-            raise ConfigurationError(f"{workflow}: {error}") from error
-        handle: Handle[Any] = await app.launch(asked)
-        if not waits:
-            return handle.id, None
-        try:
-            return handle.id, await handle.result()
-        except HoldfastError:
-            raise
-        except Exception as error:
-            # What a workflow raised may be anything.
-            raise HoldfastError(f"{handle.id} failed: {type(error).__name__}: {error}") from error
-
-    app = find_app(target, url)
-    if not waits:
-        # Whoever only starts does not work on it for the blink of an eye it lives.
-        app.reconfigure(embedded_worker=False)
-    made, result = run(app, started)
-    click.echo(describe(encode(result)) if waits else made)
-
-
-def _shortened(row: dict[str, Any]) -> dict[str, Any]:
-    """For a terminal: moments to the second."""
-    moments = {name: row[name][:19].replace("T", " ") for name in ("created", "ended", "due") if row[name]}
-    return {**row, **moments}
-
-
-def _row(view: InstanceView) -> dict[str, Any]:
+def _row_of(look: Look) -> dict[str, Any]:
+    """An instance as JSON has it."""
+    view = look.view
     return {
         "id": view.id,
         "workflow": view.name,
         "status": view.status.value,
-        "created": moment(view.created_at),
-        "ended": moment(view.ended_at),
-        "due": moment(view.due_at),
+        "waits_for": [wait.as_json() for wait in look.waits],
+        "reason": view.reason,
+        "error": None if look.error is None else look.error.as_json(),
+        "created": iso(view.created_at),
+        "ended": iso(view.ended_at),
+        "due": iso(view.due_at),
         "queue": view.queue,
         "priority": view.priority,
         "owner": view.owner,
         "parent": view.parent,
         "program": view.program,
-        "reason": view.reason,
         "tags": view.tags or None,
     }

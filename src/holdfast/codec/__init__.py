@@ -9,8 +9,18 @@ word for Python's own types, `module:qualname` for classes. Objects keep their i
 met again, they are `{"$": "ref", "v": n}`, where n counts objects in the order they were first met.
 """
 
+from holdfast.codec.apart import Company
 from holdfast.codec.decoder import Decoder, decode
-from holdfast.codec.describe import describe, describe_type, lineage, plain, to_json
+from holdfast.codec.describe import (
+    chain_of,
+    describe,
+    describe_error,
+    describe_type,
+    lineage,
+    plain,
+    to_json,
+    traceback_of,
+)
 from holdfast.codec.encoder import Encoder, encode, encode_exception
 from holdfast.codec.exceptions import TRACEBACK
 from holdfast.codec.registry import register_type
@@ -19,11 +29,14 @@ from holdfast.codec.tree import PRIMITIVES, Tree, dumps, loads, raw
 __all__ = [
     "PRIMITIVES",
     "TRACEBACK",
+    "Company",
     "Decoder",
     "Encoder",
     "Tree",
+    "chain_of",
     "decode",
     "describe",
+    "describe_error",
     "describe_type",
     "dumps",
     "encode",
@@ -34,4 +47,5 @@ __all__ = [
     "raw",
     "register_type",
     "to_json",
+    "traceback_of",
 ]

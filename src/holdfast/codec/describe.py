@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from holdfast.codec.shown import Call, Items, Pairs, Part, Reference, Value, look_at, type_name
+from holdfast.codec.shown import Call, Items, Pairs, Part, Reference, Value, look_at, short_name, type_name
 from holdfast.codec.tree import MAX_DEPTH, Tree
 
 _MOST_NODES = 100_000
@@ -26,6 +26,50 @@ def describe(tree: Tree, *, limit: int | None = 10_000) -> str:
 def plain(tree: Tree) -> str:
     """The whole of `describe`, however long."""
     return describe(tree, limit=None)
+
+
+def describe_error(tree: Tree, *, limit: int = 500) -> str:
+    """An exception in a line, such as `ValueError: cannot 3`, cut after `limit` characters. Other values as they are."""
+    if type(tree) is not dict or "lineage" not in tree:
+        return describe(tree, limit=limit)
+    name = short_name(str(tree.get("$", "")))
+    said = _said(name, tree, limit)
+    text = f"{name}: {said}" if said else name
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _said(name: str, tree: dict[str, Any], limit: int) -> str:
+    """What `str` gives of most exceptions, made of what is stored."""
+    args: Any = tree.get("args")
+    match tree, args:
+        case {"message": message, "exceptions": [*inner]}, _:
+            return f"{message} ({'; '.join(describe_error(one, limit=limit) for one in inner)})"
+        case {"native": {"errno": errno, "strerror": strerror} as native}, _ if errno is not None:
+            file = native.get("filename")
+            return f"[Errno {errno}] {strerror}" + (f": {describe(file, limit=limit)}" if file is not None else "")
+        case _, [str(text)] if name != "KeyError":
+            return text
+        case _, [one]:
+            return describe(one, limit=limit)
+        case _, [_, *_]:
+            return describe({"$": "tuple", "v": args}, limit=limit)
+        case _:
+            return ""
+
+
+def traceback_of(tree: Tree) -> str:
+    """The traceback text that is stored with an exception; "" where there is none."""
+    text: Any = tree.get("traceback") if type(tree) is dict else None
+    return text if type(text) is str else ""
+
+
+def chain_of(tree: Tree) -> list[Tree]:
+    """An exception, its cause or what it was raised in, the cause of that, and so on."""
+    chain: list[Tree] = []
+    while type(tree) is dict and "lineage" in tree and len(chain) < MAX_DEPTH:
+        chain.append(tree)
+        tree = tree.get("cause") or (None if tree.get("suppress") else tree.get("context"))
+    return chain
 
 
 def describe_type(tree: Tree) -> str:
@@ -60,7 +104,8 @@ class _Text:
         if depth > 2 * MAX_DEPTH:
             return "..."
         match look_at(tree):
-            case Value(text=text):
+            case Value(text=text, numbered=name):
+                self.count(name, bool(name))
                 return self.spend(text)
             case Reference(number=number):
                 known = type(number) is int and 0 <= number < len(self.names)
@@ -118,8 +163,8 @@ class _Json:
         if depth > 2 * MAX_DEPTH:
             return "..."
         match look_at(tree):
-            case Value(json=json):
-                return json
+            case Value(json=json, numbered=name):
+                return self.finish(self.begin(name) if name else None, json)
             case Reference(number=number):
                 return self.again(number)
             case Items(name, _, _, items, numbered):

@@ -23,6 +23,8 @@ class Value:
 
     text: str
     json: Any
+    numbered: str = ""
+    """The name of its type, if it has a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +183,11 @@ def _look_at_bytes(tag: str, stored: str) -> Value:
     try:
         data = binascii.a2b_base64(stored)
     except (ValueError, UnicodeError):
-        return Value(f"<damaged {tag}>", stored)
+        return Value(f"<damaged {tag}>", stored, numbered=tag if tag == "bytearray" else "")
     if tag == "str":
         text = data.decode("utf-8", "surrogatepass")
         return Value(repr(text), text.encode("utf-8", "backslashreplace").decode("utf-8"))
-    return Value(repr(data) if tag == "bytes" else f"bytearray({data!r})", stored)
+    return Value(repr(data), stored) if tag == "bytes" else Value(f"bytearray({data!r})", stored, numbered=tag)
 
 
 def _look_at_span(tag: str, stored: Any) -> Value:

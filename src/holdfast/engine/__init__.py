@@ -7,8 +7,10 @@ from holdfast.engine.link import LinkedProgram, link
 from holdfast.engine.machine import Machine
 from holdfast.engine.record import begin_calls_anew
 from holdfast.engine.state import Change, Entries, Saver, fold, load, read
+from holdfast.engine.timing import FAR
 
 __all__ = [
+    "FAR",
     "KIT",
     "Change",
     "Command",

@@ -155,6 +155,18 @@ class Commit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dismissal:
+    """The end of an instance in which nothing runs, given to it from outside."""
+
+    instance: InstanceId
+    step: Step
+    """The row that ends its journal; it must follow the last one there is."""
+    ending: Ending
+    reason: str
+    deliveries: Sequence[Delivery] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
     """What the owner learns from a commit."""
 
@@ -164,6 +176,8 @@ class Committed:
     """(channel, instance) to notify of endings."""
     owners: Sequence[str] = ()
     """Workers (ids) that own instances which got deliveries; they should look into their inbox."""
+    parked: frozenset[InstanceId] = frozenset()
+    """Instances that got deliveries and are parked, so that nobody will look into their inbox."""
     started: bool = False
     """Whether new claimable work came into being (children, spilled calls, deliveries to unowned instances)."""
     lost: frozenset[InstanceId] = frozenset()
@@ -242,6 +256,7 @@ class InstanceFilter:
     """Which instances to list; every field given must hold."""
 
     name: str | None = None
+    """The workflow's whole name, or its class alone."""
     status: Status | None = None
     parent: InstanceId | None = None
     tag: str | None = None

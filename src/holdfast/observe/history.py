@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from holdfast.codec import describe, loads, to_json
+from holdfast.codec import Company, describe, describe_error, loads, to_json
 from holdfast.engine import Entries, read
 from holdfast.errors import HoldfastError
 from holdfast.ir.program import Await, Program
 from holdfast.model.instance import Step
+from holdfast.observe.moments import until
 from holdfast.runtime.resident import advance, entries_of
 
 
@@ -41,23 +42,27 @@ def read_history(steps: Sequence[Step], program: Program | None) -> list[StepVie
     """The steps in order. `program` adds the lines."""
     views: list[StepView] = []
     before: dict[str, Any] = {}
+    waits: dict[str, Any] = {}
     state: Entries = {}
     for step in steps:
         row = cast("dict[str, Any]", loads(step.payload))
         state = advance(state, row)
         if "start" in row:
-            begun = StepView(
-                seq=step.seq, at=step.at, events=["started"], changed=_plain_dict(row["start"][1]), line=None
-            )
-            views.append(begun)
+            arguments = _arguments_of(row["start"])
+            views.append(StepView(seq=step.seq, at=step.at, events=["started"], changed=arguments, line=None))
             continue
         put: dict[str, Any] = row.get("full") or row.get("put") or {}
         # A cut says what changed in an entry; what it is now is in the state.
-        now = variables({**put, **read({key: state[key] for key in row.get("cut", ())})})
+        written = {**put, **read({key: state[key] for key in row.get("cut", ())})}
+        now = variables(written)
         changed = {name: tree for name, tree in now.items() if before.get(name, _MISSING) != tree}
         before.update(now)
-        events = [text for what, fields in row.get("notes", []) if (text := _event(what, fields))]
-        views.append(StepView(seq=step.seq, at=step.at, events=events, changed=changed, line=_line(put, program)))
+        notes = row.get("notes", [])
+        ended = any(what == "ended" for what, _ in notes)
+        over, begun = _change_of_waits(waits, written, waits if ended else row.get("gone", ()), state, step.at)
+        events = [*over, *(_event(what, fields) for what, fields in notes), *begun]
+        line = _line(put, program)
+        views.append(StepView(seq=step.seq, at=step.at, events=events or ["goes on"], changed=changed, line=line))
     return views
 
 
@@ -68,7 +73,7 @@ def variables_at(steps: Sequence[Step], seq: int) -> dict[str, Any]:
         raise HoldfastError(f"there is no step {seq}; the history holds {kept}")
     entries = entries_of(steps, upto=seq)
     if "start" in entries:
-        return _plain_dict(entries["start"][1])
+        return _arguments_of(entries["start"])
     return variables(entries)
 
 
@@ -92,7 +97,8 @@ def _cells(entries: Mapping[str, Any]) -> dict[str, Any]:
     cells: dict[str, Any] = {}
     for key, tree in entries.items():
         if key.startswith("="):
-            cells.update(dict(tree))
+            company = Company([inner for _, inner in tree])
+            cells.update((cell, company.alone(inner)) for cell, inner in tree)
         elif key[0].isdigit() or key == "self":
             cells[key] = tree
     return cells
@@ -111,6 +117,49 @@ def _line(put: Mapping[str, Any], program: Program | None) -> int | None:
     return None
 
 
+def _change_of_waits(
+    waits: dict[str, Any], written: Mapping[str, Any], gone: Iterable[str], state: Mapping[str, Any], at: float
+) -> tuple[list[str], list[str]]:
+    """Which sleeps and waits for messages and children are over, and which begin, with this step. Keeps `waits` up to date."""
+    now = {key: record["wait"] for key, record in written.items() if key[0] == "b" and key[1:].isdigit()}
+    over: list[str] = []
+    begun: list[str] = []
+    for key in [*now, *gone]:
+        old, new = waits.pop(key, None), now.get(key)
+        if new is not None:
+            waits[key] = new
+        if old != new:
+            over += _over(old, at)
+            begun += _begun(new, state)
+    return over, begun
+
+
+def _over(wait: Any, at: float) -> list[str]:
+    match wait:
+        case ["time", due, _] if at >= due:
+            return ["slept"]
+        case ["message", key, float(due) | int(due), _] if at >= due:
+            return [f"no message {key!r} came in time"]
+        case _:
+            return []
+
+
+def _begun(wait: Any, state: Mapping[str, Any]) -> list[str]:
+    match wait:
+        case ["time", due, _]:
+            return [f"sleeps {until(due)}"]
+        case ["message", key, due, _]:
+            return [f"waits for message {key!r}" + ("" if due is None else f" {until(due)}")]
+        case ["future", id]:
+            match state.get(f"o{id}"):
+                case {"kind": "child", "instance": child}:
+                    return [f"waits for {child}"]
+                case _:
+                    return []
+        case _:
+            return []
+
+
 def _event(what: str, fields: Mapping[str, Any]) -> str:
     name = str(fields.get("name", "")).rpartition(":")[2]
     match what:
@@ -121,9 +170,9 @@ def _event(what: str, fields: Mapping[str, Any]) -> str:
         case "done":
             return f"{name} gave {describe(fields.get('value'), limit=200)}"
         case "failed":
-            return f"{name} failed: {describe(fields.get('error'), limit=200)}"
+            return f"{name} failed: {describe_error(fields.get('error'), limit=200)}"
         case "retry":
-            return f"{name} failed, to be tried again: {describe(fields.get('error'), limit=200)}"
+            return f"{name} failed, to be tried again: {describe_error(fields.get('error'), limit=200)}"
         case "dropped":
             return f"{name} is no longer waited for"
         case "child":
@@ -132,17 +181,29 @@ def _event(what: str, fields: Mapping[str, Any]) -> str:
             return f"received {fields.get('key')}: {describe(fields.get('value'), limit=200)}"
         case "cancel":
             return "asked to cancel"
+        case "taken":
+            return "taken over from another worker"
+        case "forked":
+            return f"forked from {fields.get('from')} at step {fields.get('at')}"
         case "ended":
-            return f"ended: {fields.get('status')}"
+            error = fields.get("error")
+            return f"ended: {fields.get('reason') or fields.get('status')}" + (f" with {error}" if error else "")
         case _:
             return what
 
 
 def _arguments(tree: Any) -> str:
     args, kwargs = cast("list[Any]", tree)
-    parts = [describe(arg, limit=60) for arg in args]
-    parts += [f"{key}={describe(value, limit=60)}" for key, value in _plain_dict(kwargs).items()]
+    company = Company([tree])
+    parts = [describe(company.alone(arg), limit=60) for arg in args]
+    parts += [f"{key}={describe(company.alone(value), limit=60)}" for key, value in _plain_dict(kwargs).items()]
     return ", ".join(parts)
+
+
+def _arguments_of(start: Any) -> dict[str, Any]:
+    """The arguments of `run`, of what an instance begins with."""
+    company = Company([start])
+    return {name: company.alone(tree) for name, tree in _plain_dict(start[1]).items()}
 
 
 def _plain_dict(tree: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from holdfast.model.instance import (
     Commit,
     Committed,
     Delivery,
+    Dismissal,
     InstanceFilter,
     InstanceView,
     ScheduleRow,
@@ -148,8 +149,23 @@ class Store(Protocol):
         """Journal rows with seq > `after`, in order. The oldest kept row is a full one."""
         ...
 
+    async def latest_steps(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Sequence[Step]]:
+        """Journal rows from the latest full one on, in order: where instances stand. Those without any are left out."""
+        ...
+
+    async def family(self, ids: Sequence[InstanceId]) -> Sequence[InstanceView]:
+        """These instances and all that descend from them, without their outcomes."""
+        ...
+
     async def resume(self, ids: Sequence[InstanceId], *, now: float) -> Sequence[InstanceId]:
         """Make parked instances claimable again; return those that were parked."""
+        ...
+
+    async def dismiss(self, dismissals: Sequence[Dismissal]) -> Committed:
+        """End instances that nobody owns, parked or not, in one transaction.
+
+        Those that somebody owns, that have gone on or have ended, or that do not exist are `lost`.
+        """
         ...
 
     async def delete(self, ids: Sequence[InstanceId]) -> Sequence[InstanceId]:

@@ -33,7 +33,9 @@ from holdfast.model.instance import (
 )
 from holdfast.ports import Store
 from holdfast.registry import Registry
+from holdfast.runtime import dismissing
 from holdfast.runtime.announcing import read_ended
+from holdfast.runtime.dismissing import Deletion
 from holdfast.runtime.patience import patiently
 from holdfast.runtime.resident import entries_of, start_payload
 from holdfast.workflow import Run, Workflow, definition_of
@@ -291,6 +293,17 @@ class Client:
 
     # --- telling
 
+    async def cancel(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, bool]:
+        """Ask instances to end. Those that heard of it, and whether they have ended by that: parked ones do at once."""
+        return await dismissing.cancel(self.store, ids, now=self.clock.now())
+
+    async def delete(self, ids: Sequence[InstanceId], *, force: bool = False) -> Sequence[Deletion]:
+        """Remove ended and parked instances with all that descend from them; of those that exist, what became of each.
+
+        A family of which one lives stays as it is. With `force`, the living are cancelled first, and waited for.
+        """
+        return await dismissing.delete(self.store, ids, clock=self.clock, force=force)
+
     async def deliver(
         self, ids: Iterable[InstanceId], kind: DeliveryKind, key: str, payload: bytes
     ) -> list[InstanceId]:
@@ -335,8 +348,24 @@ class Handle(Generic[R]):
         return (await self.view()).status
 
     async def cancel(self) -> bool:
-        """Ask it to end: CancelledError is raised where it waits. False if it had ended before."""
-        return bool(await self._client.deliver([self.id], DeliveryKind.CANCEL, "", b"null"))
+        """Ask it to end: CancelledError is raised where it waits; if it is parked, it ends at once, without going on.
+
+        False if it had ended before.
+        """
+        return bool(await self._client.cancel([self.id]))
+
+    async def delete(self, *, force: bool = False) -> None:
+        """Remove it with its history, and with all that descend from it. Parked ones end as cancelled before.
+
+        Raises InstanceNotFound, and HoldfastError where it or a child lives. With `force`, the living are cancelled
+        first, and waited for; what no worker has ended within ten seconds ends without going on.
+        """
+        found = await self._client.delete([self.id], force=force)
+        if not found:
+            raise InstanceNotFound(f"there is no instance {self.id!r}")
+        if not found[0].gone:
+            living = ", ".join(view.id for view in found[0].living)
+            raise HoldfastError(f"instance {self.id} is not deleted: {living} lives; cancel it first, or use force")
 
     async def send(self, message: Any, value: Any = None, /) -> bool:
         """Send it a message: `send("name", value)`, or `send(value)` under its type. False if it has ended."""
@@ -364,7 +393,7 @@ def outcome_of(view: InstanceView) -> Any:
     if view.status is Status.DONE:
         return Decoder().decode(tree)
     if view.status is Status.CANCELLED:
-        raise WorkflowCancelled(f"instance {view.id} was cancelled")
+        raise WorkflowCancelled(f"instance {view.id} was {_first_argument(tree) or 'cancelled'}")
     error = Decoder(lenient_exceptions=True).decode(tree)
     if isinstance(error, Exception):
         raise error
@@ -376,6 +405,15 @@ def outcome_of(view: InstanceView) -> Any:
             original_args=error.args,
         ) from error
     raise WorkflowFailed(f"instance {view.id} failed, and its exception cannot be read here")
+
+
+def _first_argument(tree: Any) -> str | None:
+    """What a stored exception says, as far as that is a text."""
+    match tree:
+        case {"args": [str(text), *_]}:
+            return text
+        case _:
+            return None
 
 
 def _change(entries: Entries, name: str, tree: Any) -> None:

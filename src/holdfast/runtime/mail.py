@@ -10,7 +10,7 @@ from holdfast.clock import Clock
 from holdfast.codec import decode, loads
 from holdfast.errors import CodecError
 from holdfast.ids import InstanceId, WorkerId
-from holdfast.model.instance import Delivery, DeliveryKind
+from holdfast.model.instance import Claimed, Delivery, DeliveryKind, InstanceView
 from holdfast.ports import Store
 from holdfast.retry import jitter_chance
 from holdfast.runtime.patience import patiently
@@ -89,9 +89,7 @@ def fold(resident: Resident, row: Delivery, *, now: float, chance: float) -> str
     machine.now = max(machine.now, now)
     match row.kind:
         case DeliveryKind.CANCEL:
-            # A parent that gives up its call names it: that concerns only the child which this very call started.
-            claimed = resident.claimed
-            if row.key in ("", f"{claimed.parent}:{claimed.parent_call}"):
+            if concerns(row, resident.claimed):
                 machine.cancel()
         case DeliveryKind.MESSAGE:
             machine.message(row.key, loads(row.payload))
@@ -101,6 +99,14 @@ def fold(resident: Resident, row: Delivery, *, now: float, chance: float) -> str
             except (CodecError, KeyError, ValueError, TypeError) as error:
                 return f"a result for it cannot be read here: {error}"
     return None
+
+
+def concerns(cancel: Delivery, receiver: Claimed | InstanceView) -> bool:
+    """Whether a cancellation is meant for whom it came to.
+
+    A parent that gives up its call names it: that concerns only the child which this very call started.
+    """
+    return cancel.key in ("", f"{receiver.parent}:{receiver.parent_call}")
 
 
 def _fold_result(resident: Resident, call: int, result: Any, chance: float) -> str | None:

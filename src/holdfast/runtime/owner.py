@@ -15,7 +15,7 @@ from holdfast.engine import DropCall, PendingCall, StartCall
 from holdfast.errors import CodecError, ProgramError
 from holdfast.ids import InstanceId, WorkerId
 from holdfast.logs import get_logger
-from holdfast.model.instance import Claimed, Commit, Committed, Ending, Park, Release, Status
+from holdfast.model.instance import Claimed, Commit, Committed, DeliveryKind, Ending, Park, Release, Status
 from holdfast.ports import Beat, Store
 from holdfast.registry import Registry
 from holdfast.retry import jitter_chance
@@ -24,8 +24,10 @@ from holdfast.runtime.alarms import Alarms
 from holdfast.runtime.announcing import Announcer
 from holdfast.runtime.children import Joiner
 from holdfast.runtime.claiming import Claiming
+from holdfast.runtime.dismissing import end_of, heed
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
-from holdfast.runtime.mail import Mail
+from holdfast.runtime.mail import Mail, concerns
+from holdfast.runtime.patience import patiently
 from holdfast.runtime.programs import Programs
 from holdfast.runtime.resident import Resident, awaken
 from holdfast.runtime.taken import Taken
@@ -127,39 +129,56 @@ class Owner:
     async def _adopt(self, claimed: Sequence[Claimed]) -> None:
         broken = await self._programs.load({one.program for one in claimed})
         now = self._clock.now()
+        refused: list[tuple[Claimed, str]] = []
         for one in claimed:
             if (resident := self.residents.get(one.id)) is not None:
                 # It was released and claimed again before the answer to its release was read.
                 resident.reclaimed = one
-            elif one.program in broken:
-                self._park(one, broken[one.program])
-            else:
-                self._awaken(one, now)
+            elif (reason := broken.get(one.program) or self._try_to_awaken(one, now)) is not None:
+                refused.append((one, reason))
+        if refused:
+            await self._refuse(refused, now)
 
     def _awaken(self, one: Claimed, now: float, *, running: dict[int, Attempt] | None = None) -> None:
+        if (reason := self._try_to_awaken(one, now, running=running)) is not None:
+            self._park(one, reason)
+
+    def _try_to_awaken(self, one: Claimed, now: float, *, running: dict[int, Attempt] | None = None) -> str | None:
+        """Let it go on from its journal; why that cannot be, if it can't."""
         program = self._registry.get(one.program)
         assert program is not None
         try:
             resident = awaken(one, program, now=now)
         except (CodecError, ProgramError) as error:
-            self._park(one, f"its state cannot be read here: {error}")
-            return
+            return f"its state cannot be read here: {error}"
         except Exception as error:  # noqa: BLE001 - a damaged row must stop nobody else
-            self._park(one, f"its state cannot be read here: {type(error).__name__}: {error}")
-            return
+            return f"its state cannot be read here: {type(error).__name__}: {error}"
         machine = resident.machine
         if one.recoveries >= RECOVERY_LIMIT:
             names = ", ".join(sorted({call.name for call in machine.calls.values()})) or "its own code"
-            self._park(
-                one,
-                f"{one.recoveries} workers in a row were lost while they ran it ({names}); mend the cause, then retry it",
-            )
-            return
+            lost = f"{one.recoveries} workers in a row were lost while they ran it ({names})"
+            return f"{lost}; mend the cause, then retry it"
         self.residents[one.id] = resident
         resident.attempts = running or {}
         if machine.calls:
             self._recover_calls(resident)
         self._stir(resident)
+        return None
+
+    async def _refuse(self, refused: Sequence[tuple[Claimed, str]], now: float) -> None:
+        """Instances that cannot go on here are parked; but those that were asked to end, end."""
+        mail = await patiently(lambda: self._store.take_inbox(self.worker))
+        cancels = {row.instance: row for row in mail if row.kind is DeliveryKind.CANCEL}
+        for one, reason in refused:
+            cancel = cancels.get(one.id)
+            if cancel is None or not concerns(cancel, one) or not one.steps:
+                self._park(one, reason)
+                continue
+            end = end_of(one, one.steps, why="cancelled", reason=reason, now=now)
+            log.warning("instance cancelled while parked", instance=one.id, reason=reason)
+            self.writer.give_up(
+                Commit(instance=one.id, steps=[end.step], close=end.ending, deliveries=end.deliveries, claim=one.claim)
+            )
 
     def _recover_calls(self, resident: Resident) -> None:
         """Start the calls found in its state again, as far as nobody else runs them and nothing yet asks for them."""
@@ -213,12 +232,26 @@ class Owner:
         committed = receipt.committed
         for resident, commit, commands in receipt.written:
             self._written(resident, commit, commands, committed)
-        for commit in receipt.commits:
+        for commit in receipt.leaving:
             if isinstance(commit.close, Park):
                 self._parked(commit.instance)
+            elif isinstance(commit.close, Ending) and commit.instance not in committed.lost:
+                self._ended(commit.instance, commit.close)
         await self.joiner.tell(receipt.commits, committed)
+        await self._dismiss(receipt)
         if self._forgetful:
             await self._read_back([resident for resident, _, _ in receipt.written if not resident.gone])
+
+    async def _dismiss(self, receipt: Receipt) -> None:
+        """Those that were told to end and are parked end at once."""
+        cancels = [
+            delivery
+            for commit in receipt.commits
+            for delivery in commit.deliveries
+            if delivery.kind is DeliveryKind.CANCEL and delivery.instance in receipt.committed.parked
+        ]
+        if cancels:
+            await patiently(lambda: heed(self._store, cancels, now=self._clock.now()))
 
     def _written(self, resident: Resident, commit: Commit, commands: Sequence[Begun], committed: Committed) -> None:
         """A resident's commit is durable: what it asked for may start."""
@@ -329,7 +362,7 @@ class Owner:
 
     def _park(self, claimed: Claimed, reason: str) -> None:
         log.warning("instance parked", instance=claimed.id, reason=reason)
-        self.writer.park(claimed, reason)
+        self.writer.give_up(Commit(instance=claimed.id, close=Park(reason=reason), claim=claimed.claim))
 
     def forget(self, resident: Resident) -> None:
         """Let go of it: what it runs is dropped, and what comes for it is not for this worker."""

@@ -41,13 +41,16 @@ class Resident:
         """The moment for which the owner's alarm is set."""
         self.reclaimed: Claimed | None = None
         """The store gave it to this worker again before its release was known here."""
+        self.news: list[Note] = [("taken", {})] if claimed.recoveries else []
+        """What the next row tells besides what happens in it."""
         self.gone = False
         """It ended, was released or is lost; events for it are dropped."""
 
     def step(self, change: Change, notes: Sequence[Note], now: float) -> Step:
         """The next journal row: this change, or everything where a full row is due."""
         self.seq += 1
-        row: dict[str, Any] = {"notes": notes}
+        row: dict[str, Any] = {"notes": [*self.news, *notes]}
+        self.news = []
         full = self.since_full > FULL_AFTER and self.since_full > FULL_AFTER + 2 * self.saver.size()
         if full:
             row["full"] = self.saver.whole()

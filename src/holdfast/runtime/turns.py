@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from holdfast.codec import dumps, encode_exception
+from holdfast.codec import describe_error, dumps, encode_exception
 from holdfast.engine import Change, DropCall, Ended, Note, PendingCall, Send, StartCall
 from holdfast.errors import EncodeError, HoldfastError
 from holdfast.ids import InstanceId, ProgramHash
@@ -207,8 +207,10 @@ def _end(resident: Resident, ended: Ended, asked: _Asked, now: float) -> Ending:
         asked.starts = [start for start in asked.starts if start.id not in pointless]
     asked.spilled, asked.commands = [], []
     status = _STATUSES[ended.kind]
-    asked.notes.append(("ended", {"status": status.value}))
-    asked.deliveries += _tell_parent(resident, ended, now)
+    failure = {"error": describe_error(ended.tree)} if status is Status.FAILED else {}
+    asked.notes.append(("ended", {"status": status.value, **failure}))
+    claimed = resident.claimed
+    asked.deliveries += news_of_end(resident.id, claimed.parent, claimed.parent_call, ended, now)
     asked.deliveries += [_cancel(resident, call, now) for call in awaited]
     return Ending(status=status, payload=dumps(ended.tree))
 
@@ -236,17 +238,19 @@ def _child(resident: Resident, call: PendingCall, program: ProgramHash, now: flo
     )
 
 
-def _tell_parent(resident: Resident, ended: Ended, now: float) -> list[Delivery]:
-    claimed = resident.claimed
-    if claimed.parent is None or claimed.parent_call is None:
+def news_of_end(
+    id: InstanceId, parent: InstanceId | None, parent_call: str | None, ended: Ended, now: float
+) -> list[Delivery]:
+    """What the parent hears of an instance that has ended; nothing where nobody waits for that."""
+    if parent is None or parent_call is None:
         return []
     result = {"value": ended.tree} if ended.kind == "done" else {"error": ended.tree}
     return [
         Delivery(
-            id=f"{resident.id}:end",
-            instance=claimed.parent,
+            id=f"{id}:end",
+            instance=parent,
             kind=DeliveryKind.RESULT,
-            key=claimed.parent_call,
+            key=parent_call,
             payload=dumps(result),
             at=now,
         )
@@ -266,13 +270,16 @@ def _sent(resident: Resident, command: Send, now: float) -> Delivery:
 
 
 def _cancel(resident: Resident, call: PendingCall, now: float) -> Delivery:
+    return giving_up(resident.id, call.id, call.child_id, now)
+
+
+def giving_up(id: InstanceId, call: int, child: str, now: float) -> Delivery:
     """What tells a child that this call of it is given up."""
-    id = f"{resident.id}:{call.id}"
     return Delivery(
-        id=f"{id}:cancel",
-        instance=InstanceId(call.child_id),
+        id=f"{id}:{call}:cancel",
+        instance=InstanceId(child),
         kind=DeliveryKind.CANCEL,
-        key=id,
+        key=f"{id}:{call}",
         payload=b"null",
         at=now,
     )

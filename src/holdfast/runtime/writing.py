@@ -15,7 +15,7 @@ from holdfast.clock import Clock
 from holdfast.errors import LeaseLost, StoreError
 from holdfast.ids import InstanceId, WorkerId
 from holdfast.logs import get_logger
-from holdfast.model.instance import Claimed, Commit, Committed, Park
+from holdfast.model.instance import Commit, Committed, Park
 from holdfast.ports import Settled, Store
 from holdfast.runtime.patience import patiently
 from holdfast.runtime.resident import Resident
@@ -39,7 +39,7 @@ class Group:
 
     settled: list[Settled] = field(default_factory=list[Settled])
     commits: list[Commit] = field(default_factory=list[Commit])
-    """Of instances given up: their parks."""
+    """Of instances that are given up: how they leave."""
     written: list[Written] = field(default_factory=list[Written])
     held: set[InstanceId] = field(default_factory=set[InstanceId])
 
@@ -54,6 +54,14 @@ class Receipt:
     committed: Committed
     commits: Sequence[Commit]
     written: Sequence[Written]
+
+    @property
+    def leaving(self) -> Sequence[Commit]:
+        """The commits of those that are no residents."""
+        if len(self.commits) == len(self.written):
+            return ()
+        residents = {commit.instance for _, commit, _ in self.written}
+        return [commit for commit in self.commits if commit.instance not in residents]
 
 
 class Holder(Protocol):
@@ -97,7 +105,7 @@ class Writer:
         self._stirred: dict[InstanceId, Resident] = {}
         self._later: dict[InstanceId, Resident] = {}
         """Those whose last turn is not written yet: their next one waits for that."""
-        self._parks: list[Commit] = []
+        self._leaving: list[Commit] = []
         self._settled: list[Settled] = []
         self._coming = Group()
         self._sending: asyncio.Future[list[Receipt]] | None = None
@@ -119,9 +127,9 @@ class Writer:
             self._stirred[resident.id] = resident
             self._wake.set()
 
-    def park(self, claimed: Claimed, reason: str) -> None:
-        """An instance is given up."""
-        self._parks.append(Commit(instance=claimed.id, close=Park(reason=reason), claim=claimed.claim))
+    def give_up(self, commit: Commit) -> None:
+        """An instance that is no resident leaves: it is parked, or ends."""
+        self._leaving.append(commit)
         self._wake.set()
 
     def settle(self, settled: Settled) -> None:
@@ -139,7 +147,7 @@ class Writer:
         self._stirred.clear()
         self._later.clear()
         self._settled.clear()
-        self._parks.clear()
+        self._leaving.clear()
         self._coming = Group()
 
     def is_stirred(self, id: InstanceId) -> bool:
@@ -149,7 +157,7 @@ class Writer:
     @property
     def busy(self) -> bool:
         """Whether anything is being written, or waits for that."""
-        return bool(self._writing or self._stirred or self._later or self._parks or self._settled or self._coming)
+        return bool(self._writing or self._stirred or self._later or self._leaving or self._settled or self._coming)
 
     async def wrote(self) -> None:
         """Return when, from now on, everything has been written once."""
@@ -201,8 +209,8 @@ class Writer:
         coming = self._coming
         coming.settled += self._settled
         self._settled = []
-        coming.commits += self._parks
-        self._parks = []
+        coming.commits += self._leaving
+        self._leaving = []
         now = self._clock.now()
         turn, written, held, stirred = self._holder.turn, coming.written, coming.held, self._stirred
         most = min(most, COMMIT_LIMIT - len(written))

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from holdfast.clock import Clock
 from holdfast.errors import CompileError, DecodeError, StoreUnavailable
-from holdfast.ids import InstanceId, uuid7
+from holdfast.ids import InstanceId
 from holdfast.logs import get_logger
-from holdfast.model.instance import Delivery, DeliveryKind, InstanceView, ScheduleRow, Start, Status
+from holdfast.model.instance import InstanceView, ScheduleRow, Start, Status
 from holdfast.ports import Store
 from holdfast.registry import Registry
+from holdfast.runtime import dismissing
 from holdfast.runtime.resident import start_row
 from holdfast.schedules.spec import Firing, Overlap, Spec, instance_id
 from holdfast.workflow import WORKFLOWS, definition_of
@@ -130,10 +131,7 @@ class Ticker:
         if last.status is Status.PARKED:
             log.warning("instance of the tick before is parked", schedule=id, instance=last.id, reason=last.reason)
         if spec.overlap is Overlap.CANCEL and not last.status.ended:
-            now = self.clock.now()
-            await self.store.deliver(
-                [Delivery(id=uuid7(), instance=last.id, kind=DeliveryKind.CANCEL, key="", payload=b"null", at=now)]
-            )
+            await dismissing.cancel(self.store, [last.id], now=self.clock.now())
 
     async def _last(self, row: ScheduleRow) -> InstanceView | None:
         """The instance of the last tick that started one."""

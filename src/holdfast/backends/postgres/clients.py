@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,9 @@ from holdfast.backends.shared import Row, as_program, as_step, as_view, filter_p
 from holdfast.ids import InstanceId, ProgramHash
 from holdfast.model.instance import Delivery, InstanceFilter, InstanceView, Start, Step, StoredProgram
 from holdfast.ports import WORK_CHANNEL
+
+CLOCK_SLACK = 86400.0
+"""Seconds by which a step may seem older than its base, when the clocks of two owners differ."""
 
 
 @dataclass(slots=True)
@@ -140,6 +144,17 @@ def _filtered(head: str, filter: InstanceFilter, end: str | None = None) -> tupl
 
 async def history(line: Line, id: InstanceId, after: int, limit: int) -> list[Step]:
     return [as_step(row) for row in await line.fetch("history", id=id, after=after, limit=limit)]
+
+
+async def latest_steps(line: Line, ids: Sequence[InstanceId]) -> dict[InstanceId, list[Step]]:
+    steps: dict[InstanceId, list[Step]] = defaultdict(list)
+    for row in await line.fetch("latest_steps", ids=list(ids), slack=CLOCK_SLACK):
+        steps[row["instance"]].append(as_step(row))
+    return dict(steps)
+
+
+async def family(line: Line, ids: Sequence[InstanceId]) -> list[InstanceView]:
+    return [as_view(row) for row in await line.fetch("family", ids=list(ids))]
 
 
 async def resume(line: Line, ids: Sequence[InstanceId], now: float) -> Taken:

@@ -27,6 +27,7 @@ async def commit(line: Line, worker: WorkerId, commits: Sequence[Commit]) -> Com
         kept=frozenset(kept),
         waiters=waiters,
         owners=sorted(owners_of(told)),
+        parked=frozenset(InstanceId(row["id"]) for row in told if row["status"] == "parked"),
         started=woken_among(told) or any(each.starts or each.spilled for each in commits),
         lost=frozenset(
             InstanceId(id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from holdfast.backends.postgres import address, clients, upkeep, workers
+from holdfast.backends.postgres import address, clients, dismissing, upkeep, workers
 from holdfast.backends.postgres import commits as owners
 from holdfast.backends.postgres.broker import PostgresBroker
 from holdfast.backends.postgres.clients import Taken
@@ -20,6 +20,7 @@ from holdfast.model.instance import (
     Commit,
     Committed,
     Delivery,
+    Dismissal,
     InstanceFilter,
     InstanceView,
     ScheduleRow,
@@ -115,8 +116,17 @@ class PostgresStore:
     async def history(self, id: InstanceId, *, after: int = -1, limit: int = 1000) -> Sequence[Step]:
         return await clients.history(self._reader, id, after, limit)
 
+    async def latest_steps(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Sequence[Step]]:
+        return await clients.latest_steps(self._reader, ids)
+
+    async def family(self, ids: Sequence[InstanceId]) -> Sequence[InstanceView]:
+        return await clients.family(self._reader, ids)
+
     async def resume(self, ids: Sequence[InstanceId], *, now: float) -> Sequence[InstanceId]:
         return await self._tell(await clients.resume(self._writer, ids, now))
+
+    async def dismiss(self, dismissals: Sequence[Dismissal]) -> Committed:
+        return await dismissing.dismiss(self._writer, dismissals)
 
     async def delete(self, ids: Sequence[InstanceId]) -> Sequence[InstanceId]:
         return (await clients.delete(self._writer, ids))[0]

@@ -6,15 +6,13 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
+from holdfast.backends.postgres.clients import CLOCK_SLACK
 from holdfast.backends.postgres.line import Line, Transaction
 from holdfast.backends.shared import Row, as_call, as_claimed, as_delivery, as_step, as_worker
 from holdfast.errors import LeaseLost, StoreUnavailable
 from holdfast.ids import WorkerId
 from holdfast.model.instance import Claimed, Claims, Delivery, SpilledCall, Step, WorkerView
 from holdfast.ports import Beat, Enlistment
-
-CLOCK_SLACK = 86400.0
-"""Seconds by which a step may seem older than its base, when the clocks of two owners differ."""
 
 
 async def enlist(line: Line, worker: Enlistment) -> None:

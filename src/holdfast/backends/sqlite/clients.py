@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ class Taken:
 
     ids: list[InstanceId] = field(default_factory=list[InstanceId])
     owners: set[str] = field(default_factory=set[str])
+    parked: set[InstanceId] = field(default_factory=set[InstanceId])
     woken: bool = False
     """Whether an instance without an owner became due."""
 
@@ -89,6 +91,7 @@ def put_deliveries(session: Session, deliveries: Sequence[Delivery]) -> Taken:
     taken.ids = [id for id in latest if id in receivers]
     session.many("wake", [(latest[id], id) for id in taken.ids])
     taken.owners = {row["owner"] for row in receivers.values() if row["owner"] is not None}
+    taken.parked = {id for id, row in receivers.items() if row["status"] == "parked"}
     taken.woken = any(row["owner"] is None and row["status"] == "pending" for row in receivers.values())
     return taken
 
@@ -125,6 +128,17 @@ def _conditions(filter: InstanceFilter) -> tuple[list[str], dict[str, Any]]:
 
 def history(session: Session, id: InstanceId, after: int, limit: int) -> list[Step]:
     return [as_step(row) for row in session.all("history", id=id, after=after, limit=limit)]
+
+
+def latest_steps(session: Session, ids: Sequence[InstanceId]) -> dict[InstanceId, list[Step]]:
+    steps: dict[InstanceId, list[Step]] = defaultdict(list)
+    for row in session.all("claimed_steps", ids=as_json(ids)):
+        steps[row["instance"]].append(as_step(row))
+    return dict(steps)
+
+
+def family(session: Session, ids: Sequence[InstanceId]) -> list[InstanceView]:
+    return [as_view(row) for row in session.all("family", ids=as_json(ids))]
 
 
 def resume(session: Session, ids: Sequence[InstanceId], now: float) -> list[InstanceId]:

@@ -66,6 +66,7 @@ def _write(session: Session, worker: WorkerId, commits: Sequence[Commit], applie
         kept=_kept(session, worker, [each for each in commits if each.instance in owned]),
         waiters=_waiters([each for each in commits if each.instance in owned | applied], standing),
         owners=sorted(taken.owners),
+        parked=frozenset(taken.parked),
         started=bool(started) or spilled or taken.woken,
         lost=frozenset({each.instance for each in commits} - owned - applied),
     )

@@ -9,7 +9,7 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from holdfast.backends.sqlite import clients, upkeep, workers
+from holdfast.backends.sqlite import clients, dismissing, upkeep, workers
 from holdfast.backends.sqlite import commits as owners
 from holdfast.backends.sqlite.broker import SqliteBroker
 from holdfast.backends.sqlite.database import Database, Session
@@ -21,6 +21,7 @@ from holdfast.model.instance import (
     Commit,
     Committed,
     Delivery,
+    Dismissal,
     InstanceFilter,
     InstanceView,
     ScheduleRow,
@@ -123,11 +124,20 @@ class SqliteStore:
     async def history(self, id: InstanceId, *, after: int = -1, limit: int = 1000) -> Sequence[Step]:
         return await self._do(clients.history, id, after, limit)
 
+    async def latest_steps(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, Sequence[Step]]:
+        return await self._do(clients.latest_steps, ids)
+
+    async def family(self, ids: Sequence[InstanceId]) -> Sequence[InstanceView]:
+        return await self._do(clients.family, ids)
+
     async def resume(self, ids: Sequence[InstanceId], *, now: float) -> Sequence[InstanceId]:
         resumed = await self._do(clients.resume, ids, now)
         if resumed:
             await self.notify({WORK_CHANNEL: ""})
         return resumed
+
+    async def dismiss(self, dismissals: Sequence[Dismissal]) -> Committed:
+        return await self._do(dismissing.dismiss, dismissals)
 
     async def delete(self, ids: Sequence[InstanceId]) -> Sequence[InstanceId]:
         return await self._do(clients.delete, ids)

@@ -96,6 +96,35 @@ FROM holdfast_instance WHERE shard = :shard AND id = ANY(:ids::text[])
 SELECT seq, at, "full", payload FROM holdfast_journal
 WHERE shard = :shard AND instance = :id::text AND seq > :after::int ORDER BY seq LIMIT :limit::int
 
+-- name: latest_steps
+-- index: holdfast_instance primary key; the primary key of the journal's partitions not older than the base
+SELECT j.instance, j.seq, j.at, j."full", j.payload
+FROM unnest(:ids::text[]) AS u (id)
+CROSS JOIN LATERAL (
+    SELECT i.id, i.base_seq, i.base_at FROM holdfast_instance i WHERE i.shard = :shard AND i.id = u.id OFFSET 0
+) i
+CROSS JOIN LATERAL (
+    SELECT s.instance, s.seq, s.at, s."full", s.payload FROM holdfast_journal s
+    WHERE s.shard = :shard AND s.instance = i.id AND s.seq >= i.base_seq AND s.at >= i.base_at - :slack::float8
+    OFFSET 0
+) j
+ORDER BY j.instance, j.seq
+
+-- name: family
+-- index: holdfast_instance primary key, holdfast_instance_parent
+WITH RECURSIVE family AS (
+    SELECT id FROM unnest(:ids::text[]) AS u (id)
+    UNION
+    SELECT c.id FROM family f CROSS JOIN LATERAL (
+        SELECT c.id FROM holdfast_instance c WHERE (c.shard = :shard) IS TRUE AND c.parent = f.id OFFSET 0
+    ) c
+)
+SELECT i.id, i.name, i.program, i.status, i.queue, i.priority, i.created_at, i.ended_at, i.due_at, i.owner, i.parent,
+       i.parent_call, i.reason, i.tags, NULL::bytea AS outcome
+FROM family f CROSS JOIN LATERAL (
+    SELECT i.* FROM holdfast_instance i WHERE i.shard = :shard AND i.id = f.id OFFSET 0
+) i
+
 -- name: resume
 -- index: holdfast_instance primary key
 WITH target AS (
@@ -106,6 +135,53 @@ WITH target AS (
 UPDATE holdfast_instance i SET status = 'pending', due_at = :now::float8, reason = NULL
 FROM target t WHERE i.shard = ANY(ARRAY[t.shard]) AND i.id = t.id
 RETURNING i.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS idle
+
+-- name: dismiss_locked
+-- index: holdfast_instance primary key
+-- Those that are to end and those that are told of it; the statements after this one see all that was written before.
+SELECT i.id
+FROM unnest(:ids::text[]) AS u (id)
+CROSS JOIN LATERAL (
+    SELECT i.id FROM holdfast_instance i WHERE i.shard = :shard AND i.id = u.id FOR NO KEY UPDATE
+) i
+
+-- name: dismiss
+-- index: holdfast_instance, holdfast_inbox and holdfast_call primary keys; the primary key of each of the journal's
+--        partitions
+WITH fit AS (
+    SELECT :shard AS shard, d.*
+    FROM unnest(
+        :ids::text[], :seqs::int[], :ats::float8[], :payloads::bytea[], :statuses::text[], :outcomes::bytea[],
+        :reasons::text[]
+    ) AS d (id, seq, at, payload, status, outcome, reason)
+    CROSS JOIN LATERAL (
+        SELECT i.id FROM holdfast_instance i
+        WHERE i.shard = :shard AND i.id = d.id AND i.owner IS NULL AND i.status IN ('pending', 'parked') OFFSET 0
+    ) i
+    CROSS JOIN LATERAL (
+        SELECT max(j.seq) AS seq FROM holdfast_journal j WHERE j.shard = :shard AND j.instance = d.id
+    ) j
+    WHERE j.seq = d.seq - 1
+),
+journal AS (
+    INSERT INTO holdfast_journal (shard, instance, seq, at, "full", payload)
+    SELECT shard, id, seq, at, false, payload FROM fit
+),
+inbox AS (
+    DELETE FROM holdfast_inbox WHERE ctid = ANY(ARRAY(
+        SELECT b.ctid FROM fit f
+        CROSS JOIN LATERAL (
+            SELECT b.ctid FROM holdfast_inbox b WHERE b.shard = :shard AND b.instance = f.id OFFSET 0
+        ) b
+    ))
+),
+calls AS (
+    DELETE FROM holdfast_call k USING fit f WHERE k.shard = ANY(ARRAY[f.shard]) AND k.instance = f.id
+)
+UPDATE holdfast_instance i
+SET status = f.status, outcome = f.outcome, reason = f.reason, ended_at = f.at, due_at = NULL, recoveries = 0
+FROM fit f WHERE i.shard = ANY(ARRAY[f.shard]) AND i.id = f.id
+RETURNING i.id, i.waiter
 
 -- name: delete
 -- index: holdfast_instance primary key, the primary key of each of the journal's partitions, holdfast_inbox primary key

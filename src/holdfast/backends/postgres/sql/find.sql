@@ -14,7 +14,7 @@ SELECT count(*) AS number FROM holdfast_instance WHERE (shard = :shard) IS TRUE
 ORDER BY created_at DESC, id DESC LIMIT :limit::int
 
 -- name: find_by_name
-AND name = :name::text
+AND (name = :name::text OR right(name, length(:class::text)) IN (:class::text, :inner::text))
 
 -- name: find_by_status
 AND status = :status::text

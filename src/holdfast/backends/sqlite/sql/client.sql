@@ -52,11 +52,34 @@ FROM holdfast_instance WHERE shard = 0 AND id IN (SELECT value FROM json_each(:i
 SELECT seq, at, "full", payload FROM holdfast_journal
 WHERE shard = 0 AND instance = :id AND seq > :after ORDER BY seq LIMIT :limit
 
+-- name: family
+-- index: holdfast_instance primary key, holdfast_instance_parent
+WITH RECURSIVE family (id) AS (
+    SELECT value FROM json_each(:ids)
+    UNION
+    SELECT c.id FROM family f CROSS JOIN holdfast_instance c ON c.parent = f.id WHERE c.shard = 0
+)
+SELECT i.id, i.name, i.program, i.status, i.queue, i.priority, i.created_at, i.ended_at, i.due_at, i.owner, i.parent,
+       i.parent_call, i.reason, i.tags, NULL AS outcome
+FROM family f CROSS JOIN holdfast_instance i ON i.shard = 0 AND i.id = f.id
+
 -- name: resume
 -- index: holdfast_instance primary key
 UPDATE holdfast_instance SET status = 'pending', due_at = :now, reason = NULL
 WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status = 'parked'
 RETURNING id
+
+-- name: dismissible
+-- index: holdfast_instance primary key, holdfast_journal unique (shard, instance, seq)
+SELECT i.id, i.waiter,
+       (SELECT max(j.seq) FROM holdfast_journal j WHERE j.shard = 0 AND j.instance = i.id) AS last_seq
+FROM holdfast_instance i
+WHERE i.shard = 0 AND i.id IN (SELECT value FROM json_each(:ids)) AND i.owner IS NULL AND i.status IN ('pending', 'parked')
+
+-- name: dismiss
+-- index: holdfast_instance primary key
+UPDATE holdfast_instance SET status = ?, outcome = ?, reason = ?, ended_at = ?, due_at = NULL, recoveries = 0
+WHERE shard = 0 AND id = ?
 
 -- name: ended_of
 -- index: holdfast_instance primary key

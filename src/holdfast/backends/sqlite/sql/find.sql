@@ -13,7 +13,7 @@ SELECT count(*) AS number FROM holdfast_instance WHERE shard = 0
 ORDER BY created_at DESC, id DESC LIMIT :limit
 
 -- name: find_by_name
-AND name = :name
+AND (name = :name OR substr(name, -length(:class)) IN (:class, :inner))
 
 -- name: find_by_status
 AND status = :status
