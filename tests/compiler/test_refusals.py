@@ -165,6 +165,13 @@ def test_a_class_without_run_is_refused() -> None:
     assert "add `async def run(self, …)`" in problem.hint
 
 
+def test_a_class_without_run_is_refused_where_its_source_is_gone() -> None:
+    module = a_module("class W(Workflow):\n    pass\n")
+    del sys.modules[module.__name__]
+    with pytest.raises(CompileError, match="HF020"):
+        compile_workflow(module.W, name="w", base=Workflow)
+
+
 def test_a_local_object_that_cannot_be_captured_is_refused() -> None:
     cls = "    class W(Workflow):\n        async def run(self):\n            return thing\n    return W\n"
     text = f"def make():\n    thing = new()\n{cls}W = make()\n"
