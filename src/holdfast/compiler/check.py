@@ -10,8 +10,8 @@ from typing import cast
 from holdfast.compiler.diagnostics import Problems, problem_at
 from holdfast.compiler.names import users_own
 from holdfast.compiler.source import Source
-from holdfast.compiler.syntax import bound_names, own_nodes
 from holdfast.ir.rules import ASYNC_NAMES, CLOSED_BUILTINS, closed, hidden_attributes, is_closed, module_chains
+from holdfast.ir.scopes import bound_names, own_nodes
 
 _UNKNOWN = object()
 

@@ -17,10 +17,10 @@ from typing import Any, cast
 from holdfast.codec import encode
 from holdfast.compiler.diagnostics import Problems, problem_at
 from holdfast.compiler.source import Source
-from holdfast.compiler.syntax import bound_names, comprehension_targets, parameters
 from holdfast.errors import EncodeError
 from holdfast.ir.program import Ref
 from holdfast.ir.rules import BUILTINS, CLOSED_BUILTINS
+from holdfast.ir.scopes import bound_names, comprehension_targets, parameters
 
 LOCAL_OBJECTS: dict[str, object] = {}
 """Objects defined inside functions, by the target of their ref. Only this process can resolve them."""
