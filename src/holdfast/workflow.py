@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast, overload
@@ -230,8 +231,12 @@ def definition_of(cls: type[Workflow]) -> Definition[Any]:
     """The compiled form of a workflow class, made when it is first asked for. Raises CompileError."""
     found: Definition[Any] | None = cls.__dict__.get("__holdfast_definition__")
     if found is None:
-        found = Definition(cls, compile_workflow(cls, name=cls.__holdfast_workflow__, base=Workflow))
-        cls.__holdfast_definition__ = found
+        try:
+            program = compile_workflow(cls, name=cls.__holdfast_workflow__, base=Workflow)
+        except CompileError as error:
+            # A person looks for their own file: the compiler's frames say nothing of it.
+            raise error.with_traceback(None)  # noqa: B904 - it is the same error
+        found = cls.__holdfast_definition__ = Definition(cls, program)
     return found
 
 
@@ -246,23 +251,36 @@ def workflow(cls: Any = None, /, *, name: str | None = None) -> Any:
     name it is stored under, `module:Class` by default. Raises CompileError.
     """
     if cls is None:
-        return functools.partial(_compile_now, name=name)
-    return _compile_now(cls, name=name)
-
-
-def _compile_now(cls: type[Workflow], *, name: str | None) -> type[Workflow]:
+        return functools.partial(workflow, name=name)
     if not _is_workflow(cls):
         raise ConfigurationError(f"@workflow decorates a subclass of Workflow, not {cls!r}")
     if name is not None:
         WORKFLOWS.pop(cls.__holdfast_workflow__, None)
         cls.__holdfast_workflow__ = name
         WORKFLOWS[name] = cls
+    if (put_off := _PUT_OFF.get()) is not None:
+        put_off.append(cls)
+        return cls
     try:
         definition_of(cls)
     except CompileError as error:
         if not only_undefined(error.problems):
-            raise
+            raise error.with_traceback(None)  # noqa: B904 - it is the same error
     return cls
+
+
+_PUT_OFF: ContextVar[list[type[Workflow]] | None] = ContextVar("holdfast_put_off", default=None)
+
+
+@contextmanager
+def compiling_later() -> Generator[list[type[Workflow]]]:
+    """Inside, `@workflow` compiles nothing and adds its class to this list, so that modules can be read whole."""
+    met: list[type[Workflow]] = []
+    token = _PUT_OFF.set(met)
+    try:
+        yield met
+    finally:
+        _PUT_OFF.reset(token)
 
 
 def bind_arguments(cls: type[Workflow], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from holdfast.cli.bench import bench
+from holdfast.cli.check import check
 from holdfast.cli.common import Group
 from holdfast.cli.demo import demo
 from holdfast.cli.doctor import doctor, workers
@@ -26,5 +27,5 @@ def main() -> None:
         sys.path.insert(0, "")
 
 
-for command in (worker, workflows, schedules, workers, doctor, visualize, demo, bench, servicebus_emulator):
+for command in (worker, workflows, schedules, workers, doctor, check, visualize, demo, bench, servicebus_emulator):
     main.add_command(command)

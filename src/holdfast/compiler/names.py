@@ -43,8 +43,10 @@ class Names:
     def resolve(self, source: Source, space: str) -> None:
         """Classify every free name of `source`."""
         done = self.refs.setdefault(space, {}), self.consts.setdefault(space, {})
+        # Refused where they are declared.
+        globals = {name for node in ast.walk(source.node) if isinstance(node, ast.Global) for name in node.names}
         for node in free_names(source.node):
-            if node.id in done[0] or node.id in done[1]:
+            if node.id in done[0] or node.id in done[1] or node.id in globals:
                 continue
             self._classify(node, source, space)
 
