@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -30,6 +30,10 @@ W = TypeVar("W", bound="type[Workflow]")
 
 WORKFLOWS: dict[str, type[Workflow]] = {}
 """All workflow classes defined in this process, by name. The last definition of a name counts."""
+
+
+START_OPTIONS = ("id", "delay", "queue", "priority", "tags")
+"""What `start` takes beside the arguments of `run`."""
 
 
 class Launcher:
@@ -163,7 +167,8 @@ class Workflow:
             options["tags"] = tags
         check_options(id, options)
         cls = type(self)
-        return Run(cls, self, bind_arguments(cls, args, kwargs), wait=False, id=id, options=options)
+        bound = bind_arguments(cls, args, kwargs, others=START_OPTIONS)
+        return Run(cls, self, bound, wait=False, id=id, options=options)
 
     def run_action(
         self,
@@ -283,8 +288,13 @@ def compiling_later() -> Generator[list[type[Workflow]]]:
         _PUT_OFF.reset(token)
 
 
-def bind_arguments(cls: type[Workflow], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of `run` by parameter name. Raises TypeError as calling it would, ValidationError for a wrong value."""
+def bind_arguments(
+    cls: type[Workflow], args: tuple[Any, ...], kwargs: dict[str, Any], *, others: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Arguments of `run` by parameter name. Raises TypeError as calling it would, ValidationError for a wrong value.
+
+    `others` are names that may be given beside them.
+    """
     binder: Binder | None = cls.__dict__.get("__holdfast_binder__")
     if binder is None:
         method = inspect.getattr_static(cls, "run", None)
@@ -292,7 +302,7 @@ def bind_arguments(cls: type[Workflow], args: tuple[Any, ...], kwargs: dict[str,
         if function is None:
             raise ConfigurationError(f"{cls.__qualname__} has no `async def run(self, …)`")
         binder = cls.__holdfast_binder__ = Binder(function, name=cls.__qualname__)
-    return binder.bind(args, kwargs)
+    return binder.bind(args, kwargs, others=others)
 
 
 def durable_class(cls: type[Workflow], methods: dict[str, Callable[..., Any]]) -> type[Workflow]:
