@@ -90,11 +90,14 @@ class App:
         if self.settings.database_url != before.database_url:
             self.store = self.client.store = open_store(self.settings.database_url)
 
-    async def open(self) -> Self:
-        """Connect, and create or migrate the schema. Safe to call again."""
+    async def open(self, *, create: bool = True) -> Self:
+        """Connect, and create or migrate the schema. Safe to call again.
+
+        Raises ConfigurationError where there can be no database, or with `create=False` where there is none.
+        """
         async with self._opening:
             if not self._opened:
-                await self.store.open()
+                await self.store.open(create=create)
                 self._opened = True
         return self
 

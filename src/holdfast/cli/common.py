@@ -79,11 +79,11 @@ def load_object(target: str, *, default: str | None = None) -> Any:
     return found
 
 
-def run(app: App, work: Callable[[App], Awaitable[T]]) -> T:
-    """Open the App, do the work, close it."""
+def run(app: App, work: Callable[[App], Awaitable[T]], *, create: bool = False) -> T:
+    """Open the App, do the work, close it. Raises ConfigurationError where there is no database, unless it may be made."""
 
     async def main() -> T:
-        await app.open()
+        await app.open(create=create)
         try:
             return await work(app)
         finally:

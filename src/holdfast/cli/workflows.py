@@ -294,7 +294,7 @@ def start(
     if not waits:
         # Whoever only starts does not work on it for the blink of an eye it lives.
         app.reconfigure(embedded_worker=False)
-    made, result = run(app, started)
+    made, result = run(app, started, create=True)
     click.echo(describe(encode(result)) if waits else made)
 
 
