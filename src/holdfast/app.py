@@ -21,7 +21,7 @@ from holdfast.runtime.client import Client, Handle
 from holdfast.runtime.sweeper import Sweeper
 from holdfast.runtime.worker import Worker
 from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, make_schedule
-from holdfast.settings import Settings
+from holdfast.settings import Settings, unknown_variables
 from holdfast.workflow import LAUNCHERS, Launcher, Run, Workflow, enter_launcher, launcher, leave_launcher
 
 log = get_logger("holdfast")
@@ -56,6 +56,7 @@ class App:
             raise ConfigurationError("an App needs a name")
         self.name = name
         self.settings = settings or Settings.load(database_url=url, **options)
+        _warn_of_unknown_variables()
         self.clock: Clock = clock or SystemClock()
         self.registry = Registry(signing_key=self.settings.signing_key)
         self.store: Store = open_store(self.settings.database_url)
@@ -320,6 +321,18 @@ async def start_many(runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
 async def schedule(workflow: Run[Any] | type[Workflow], **options: Any) -> ScheduleHandle:
     """Start a workflow by the clock, on the App in use; takes what `App.schedule` takes."""
     return await current_app().schedule(workflow, **options)
+
+
+_WARNED: set[str] = set()
+
+
+def _warn_of_unknown_variables() -> None:
+    """Say once in this process of each variable that is named like a setting, and is none."""
+    for name, meant in unknown_variables().items():
+        if name not in _WARNED:
+            _WARNED.add(name)
+            hint = f"did you mean {meant}?" if meant else "docs/reference/settings.md lists all"
+            log.warning("unknown setting", variable=name, hint=hint)
 
 
 def _report(task: asyncio.Task[None]) -> None:
