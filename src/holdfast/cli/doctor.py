@@ -54,7 +54,7 @@ def doctor(target: str | None, url: str | None, as_json: bool) -> None:
     except HoldfastError as error:
         found("settings", False, str(error))
     else:
-        found("settings", True, f"app {app.name!r}, {_without_password(app.settings.database_url)}")
+        found("settings", True, f"app {app.name!r}, {app.place}")
         try:
             app.import_user_modules()
             run(app, lambda app: _examine(app, found))
@@ -88,9 +88,3 @@ async def _examine(app: App, found: Any) -> None:
             True,
             "no HOLDFAST_SIGNING_KEY: whoever can write to the database can change stored programs",
         )
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    scheme, slashes, user = head.partition("://")
-    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{tail}" if at else url
