@@ -24,7 +24,7 @@ from holdfast.runtime.client import Client, Handle
 from holdfast.runtime.sweeper import Sweeper
 from holdfast.runtime.worker import Worker
 from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, make_schedule
-from holdfast.settings import Settings
+from holdfast.settings import Settings, unknown_variables
 from holdfast.task import Pool
 from holdfast.tasks import JobHandle, JobOptions, Task, TaskClient
 from holdfast.tasks.definition import TaskDecorator, job_options
@@ -47,9 +47,10 @@ class App:
         async with app:
             print(await Greeting().run("Ada"))
 
-    Without an App of your own, the first `await Greeting().run(…)` makes one from the settings. Entered by
-    `async with`, an App is the one that workflows started inside the block use, and in tasks made there; tasks that are
-    in no such block use the App that was entered last.
+    Entered by `async with`, an App is the one that workflows started inside the block use, and in tasks made there; tasks
+    that are in no such block use the App that was entered last. Where none is entered, the one that was opened by
+    `open()` is used; of several, none can be meant. Without an App of your own, the first `await Greeting().run(…)` makes
+    one from the settings.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class App:
             raise ConfigurationError("an App needs a name")
         self.name = name
         self.settings = settings or Settings.load(database_url=url, **options)
+        _warn_of_unknown_variables()
         self.clock: Clock = clock or SystemClock()
         self.registry = Registry(signing_key=self.settings.signing_key)
         self.store: Store = open_store(self.settings.database_url)
@@ -91,6 +93,8 @@ class App:
         self._working: asyncio.Task[None] | None = None
         self._opened = False
         self._opening = asyncio.Lock()
+        self._home: asyncio.AbstractEventLoop | None = None
+        """The event loop in which it was opened."""
         self._watching: asyncio.Task[None] | None = None
 
     def reconfigure(self, **changes: Any) -> None:
@@ -106,13 +110,29 @@ class App:
             self.store = self.client.store = self.tasks.watch.store = open_store(self.settings.database_url)
             self.tasks.broker = self.store.broker()
 
-    async def open(self) -> Self:
-        """Connect, and create or migrate the schema. Safe to call again."""
+    async def open(self, *, create: bool = True) -> Self:
+        """Connect, and create or migrate the schema. Safe to call again.
+
+        Raises ConfigurationError where there can be no database, or with `create=False` where there is none.
+        """
         async with self._opening:
             if not self._opened:
-                await self.store.open()
+                await self.store.open(create=create)
                 self._opened = True
+                self._home = asyncio.get_running_loop()
+                _DEFAULT.opened.add(self)
         return self
+
+    def is_open_in(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it was opened in this event loop, and not closed."""
+        return self._opened and self._home is loop
+
+    @property
+    def place(self) -> str:
+        """Its database, for people: the URL without a password."""
+        head, at, tail = self.settings.database_url.rpartition("@")
+        scheme, slashes, user = head.partition("://")
+        return f"{scheme}{slashes}{user.partition(':')[0]}{at}{tail}" if at else self.settings.database_url
 
     async def close(self) -> None:
         """Let go of everything. Work in hand goes back to the store."""
@@ -128,6 +148,7 @@ class App:
         await self.client.close()
         await self.tasks.close()
         if self._opened:
+            _DEFAULT.opened.discard(self)
             await self.store.close()
             self._opened = False
 
@@ -389,17 +410,31 @@ class _AppLauncher(Launcher):
 
 
 class _DefaultLauncher(Launcher):
-    """Makes an App from the settings when the first workflow is started, one for each event loop."""
+    """Where no App is entered: the one that is open here, else one made from the settings, one for each event loop."""
 
     def __init__(self) -> None:
-        self._apps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, App] = weakref.WeakKeyDictionary()
+        self.opened: weakref.WeakSet[App] = weakref.WeakSet()
+        self._made: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, App] = weakref.WeakKeyDictionary()
 
     def app(self) -> App:
+        """Raises ConfigurationError where several are open."""
         loop = asyncio.get_running_loop()
-        found = self._apps.get(loop)
-        if found is None:
-            found = self._apps[loop] = App()
-        return found
+        made = self._made.get(loop)
+        # One that was left open by a loop that has ended is of no use here.
+        opened = [app for app in self.opened if app.is_open_in(loop) and app is not made]
+        match opened:
+            case [app]:
+                return app
+            case []:
+                if made is None:
+                    made = self._made[loop] = App()
+                return made
+            case _:
+                names = " and ".join(sorted(f"{app.name!r} ({app.place})" for app in opened))
+                raise ConfigurationError(
+                    f"several Apps are open, {names}, and none is entered: start workflows by app.launch(…), or inside of "
+                    "`async with app`"
+                )
 
     async def launch(self, run: Run[Any]) -> Any:
         return await self.app().launch(run)
@@ -410,7 +445,9 @@ LAUNCHERS[0] = _DEFAULT
 
 
 def current_app() -> App:
-    """The App in use: the innermost one entered by this task or those it comes from, else by any, else the default one."""
+    """The App in use: the innermost one entered by this task or those it comes from, else by any, else the one that is
+    open, else the default one. Raises ConfigurationError where several are open and none is entered.
+    """
     used = launcher()
     return used.app if isinstance(used, _AppLauncher) else _DEFAULT.app()
 
@@ -423,6 +460,18 @@ async def start_many(runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
 async def schedule(workflow: Run[Any] | type[Workflow], **options: Any) -> ScheduleHandle:
     """Start a workflow by the clock, on the App in use; takes what `App.schedule` takes."""
     return await current_app().schedule(workflow, **options)
+
+
+_WARNED: set[str] = set()
+
+
+def _warn_of_unknown_variables() -> None:
+    """Say once in this process of each variable that is named like a setting, and is none."""
+    for name, meant in unknown_variables().items():
+        if name not in _WARNED:
+            _WARNED.add(name)
+            hint = f"did you mean {meant}?" if meant else "docs/reference/settings.md lists all"
+            log.warning("unknown setting", variable=name, hint=hint)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pydantic
@@ -29,9 +30,23 @@ class Binder:
             p.name for p in parameters if p.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         }
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments by parameter name. Raises TypeError as a call would, ValidationError for values that don't fit."""
-        bound = self._signature.bind(*args, **kwargs)
+        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+        self._named = None if takes_any else frozenset(p.name for p in parameters if p.kind in by_name)
+        """The names by which arguments may be given; None: any."""
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, others: Iterable[str] = ()) -> dict[str, Any]:
+        """Arguments by parameter name. Raises TypeError as a call would, ValidationError for values that don't fit.
+
+        `others` are names that may be given beside them, which a misspelled one may have meant.
+        """
+        if self._named is not None and not self._named.issuperset(kwargs):
+            unknown = next(name for name in kwargs if name not in self._named)
+            raise TypeError(f"{self.name} {self._missed(unknown, self._named, others)}")
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
         bound.apply_defaults()
         arguments = dict(bound.arguments)
         problems: list[str] = []
@@ -43,6 +58,15 @@ class Binder:
         if problems:
             raise ValidationError(f"{self.name} cannot be started with these arguments:\n  " + "\n  ".join(problems))
         return arguments
+
+    def _missed(self, name: str, known: Iterable[str], others: Iterable[str]) -> str:
+        """What to say of an argument that was given by a name that there is not."""
+        if name in self._signature.parameters:
+            return f"takes its argument {name!r} by position only"
+        named = sorted(known)
+        near = difflib.get_close_matches(name, [*named, *others], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(map(repr, named)) or 'none'}"
+        return f"has no argument {name!r}; {hint}"
 
     def _validated(self, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
         if name not in self._variadic:

@@ -90,6 +90,8 @@ class Reach:
         definitions = list(_definitions(WORKFLOWS.values()))
         self._compiled = {ref for each in definitions for refs in each.program.refs.values() for ref in refs.values()}
         self._own = _own_packages()
+        self._held: dict[int, object] = {}
+        self._seen = 0
 
     def may_import(self, module: str) -> bool:
         """Whether a module is loaded, or may be: importing one runs it."""
@@ -133,12 +135,11 @@ class Reach:
 
     def _uses(self, found: object) -> bool:
         """Whether a loaded module of the user's holds this very object under some name."""
-        for name, module in list(sys.modules.items()):
-            if found is not None and name.partition(".")[0] in self._own:
-                held: list[object] = list(getattr(module, "__dict__", {}).values())
-                if any(value is found for value in held):
-                    return True
-        return False
+        if self._seen != len(sys.modules):
+            # Objects are held beside their ids, which so stay theirs.
+            self._held = {id(value): value for value in _held_by(self._own)}
+            self._seen = len(sys.modules)
+        return found is not None and id(found) in self._held
 
 
 def _unknown(program: str, name: str, target: str) -> ProgramError:
@@ -163,6 +164,13 @@ def _own_packages() -> frozenset[str]:
     modules = {cls.__module__ for cls in WORKFLOWS.values()}
     modules |= {getattr(action.function, "__module__", "") for action in ACTIONS.values()}
     return frozenset(module.partition(".")[0] for module in modules) - {"", "holdfast"}
+
+
+def _held_by(packages: frozenset[str]) -> Iterator[object]:
+    """All that the loaded modules of these packages have a name for."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in packages:
+            yield from list(getattr(module, "__dict__", {}).values())
 
 
 def _is_data(found: object) -> bool:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from holdfast.errors import ConfigurationError
+
+_PREFIX = "HOLDFAST_"
+_OTHERS = ("TEST_", "DEMO_", "SUPERVISOR_")
+"""How variables go on after the prefix that are no settings, but Holdfast's own."""
 
 
 class Settings(BaseSettings):
@@ -18,7 +23,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="HOLDFAST_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+        env_prefix=_PREFIX, env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
     )
 
     database_url: str = "sqlite:///holdfast.db"
@@ -88,3 +93,13 @@ class Settings(BaseSettings):
                 for item in error.errors()
             ]
             raise ConfigurationError("these settings cannot be used:\n" + "\n".join(lines)) from error
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """The variables in the environment and in `.env` that are named like settings and are none, each with the one meant."""
+    known = [name.upper() for name in Settings.model_fields]
+    found = {name.upper() for name in (*os.environ, *DotEnvSettingsSource(Settings).env_vars)}
+    named = sorted(name.removeprefix(_PREFIX) for name in found if name.startswith(_PREFIX))
+    unknown = [name for name in named if name not in known and not name.startswith(_OTHERS)]
+    meant = {name: get_close_matches(name, known, n=1) for name in unknown}
+    return {f"{_PREFIX}{name}": f"{_PREFIX}{near[0]}" if near else None for name, near in meant.items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast, overload
@@ -29,6 +30,10 @@ W = TypeVar("W", bound="type[Workflow]")
 
 WORKFLOWS: dict[str, type[Workflow]] = {}
 """All workflow classes defined in this process, by name. The last definition of a name counts."""
+
+
+START_OPTIONS = ("id", "delay", "queue", "priority", "tags")
+"""What `start` takes beside the arguments of `run`."""
 
 
 class Launcher:
@@ -162,7 +167,8 @@ class Workflow:
             options["tags"] = tags
         check_options(id, options)
         cls = type(self)
-        return Run(cls, self, bind_arguments(cls, args, kwargs), wait=False, id=id, options=options)
+        bound = bind_arguments(cls, args, kwargs, others=START_OPTIONS)
+        return Run(cls, self, bound, wait=False, id=id, options=options)
 
     def run_action(
         self,
@@ -230,8 +236,12 @@ def definition_of(cls: type[Workflow]) -> Definition[Any]:
     """The compiled form of a workflow class, made when it is first asked for. Raises CompileError."""
     found: Definition[Any] | None = cls.__dict__.get("__holdfast_definition__")
     if found is None:
-        found = Definition(cls, compile_workflow(cls, name=cls.__holdfast_workflow__, base=Workflow))
-        cls.__holdfast_definition__ = found
+        try:
+            program = compile_workflow(cls, name=cls.__holdfast_workflow__, base=Workflow)
+        except CompileError as error:
+            # A person looks for their own file: the compiler's frames say nothing of it.
+            raise error.with_traceback(None)  # noqa: B904 - it is the same error
+        found = cls.__holdfast_definition__ = Definition(cls, program)
     return found
 
 
@@ -246,27 +256,45 @@ def workflow(cls: Any = None, /, *, name: str | None = None) -> Any:
     name it is stored under, `module:Class` by default. Raises CompileError.
     """
     if cls is None:
-        return functools.partial(_compile_now, name=name)
-    return _compile_now(cls, name=name)
-
-
-def _compile_now(cls: type[Workflow], *, name: str | None) -> type[Workflow]:
+        return functools.partial(workflow, name=name)
     if not _is_workflow(cls):
         raise ConfigurationError(f"@workflow decorates a subclass of Workflow, not {cls!r}")
     if name is not None:
         WORKFLOWS.pop(cls.__holdfast_workflow__, None)
         cls.__holdfast_workflow__ = name
         WORKFLOWS[name] = cls
+    if (put_off := _PUT_OFF.get()) is not None:
+        put_off.append(cls)
+        return cls
     try:
         definition_of(cls)
     except CompileError as error:
         if not only_undefined(error.problems):
-            raise
+            raise error.with_traceback(None)  # noqa: B904 - it is the same error
     return cls
 
 
-def bind_arguments(cls: type[Workflow], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of `run` by parameter name. Raises TypeError as calling it would, ValidationError for a wrong value."""
+_PUT_OFF: ContextVar[list[type[Workflow]] | None] = ContextVar("holdfast_put_off", default=None)
+
+
+@contextmanager
+def compiling_later() -> Generator[list[type[Workflow]]]:
+    """Inside, `@workflow` compiles nothing and adds its class to this list, so that modules can be read whole."""
+    met: list[type[Workflow]] = []
+    token = _PUT_OFF.set(met)
+    try:
+        yield met
+    finally:
+        _PUT_OFF.reset(token)
+
+
+def bind_arguments(
+    cls: type[Workflow], args: tuple[Any, ...], kwargs: dict[str, Any], *, others: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Arguments of `run` by parameter name. Raises TypeError as calling it would, ValidationError for a wrong value.
+
+    `others` are names that may be given beside them.
+    """
     binder: Binder | None = cls.__dict__.get("__holdfast_binder__")
     if binder is None:
         method = inspect.getattr_static(cls, "run", None)
@@ -274,7 +302,7 @@ def bind_arguments(cls: type[Workflow], args: tuple[Any, ...], kwargs: dict[str,
         if function is None:
             raise ConfigurationError(f"{cls.__qualname__} has no `async def run(self, …)`")
         binder = cls.__holdfast_binder__ = Binder(function, name=cls.__qualname__)
-    return binder.bind(args, kwargs)
+    return binder.bind(args, kwargs, others=others)
 
 
 def durable_class(cls: type[Workflow], methods: dict[str, Callable[..., Any]]) -> type[Workflow]:

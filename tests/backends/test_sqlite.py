@@ -14,7 +14,7 @@ from tests.backends.making import NOW, claim, commit, enlist, ids, owned, start,
 
 from holdfast.backends import open_store
 from holdfast.backends.sqlite import database as module
-from holdfast.errors import SchemaError, StoreError, StoreUnavailable
+from holdfast.errors import ConfigurationError, SchemaError, StoreError, StoreUnavailable
 from holdfast.ids import InstanceId
 
 
@@ -64,13 +64,6 @@ async def test_a_file_that_is_no_database_is_refused_in_words(tmp_path: Path) ->
     (tmp_path / "notes.txt").write_text("these are my notes, not a database " * 99)
     store = open_store(f"sqlite:///{tmp_path / 'notes.txt'}")
     with pytest.raises(SchemaError, match="no SQLite database"):
-        await store.open()
-    await store.close()
-
-
-async def test_a_directory_that_is_not_there_is_reported(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/missing/store.db")
-    with pytest.raises(StoreUnavailable, match=r"missing/store\.db"):
         await store.open()
     await store.close()
 
@@ -137,3 +130,34 @@ async def test_a_failed_commit_leaves_no_transaction_behind(bench: Bench) -> Non
     assert [each.seq for each in await store.history(InstanceId("a"))] == [0]
     await store.commit("w", [commit("a", step(1, at=NOW))])
     assert [each.seq for each in await store.history(InstanceId("a"))] == [0, 1]
+
+
+async def test_a_database_in_a_folder_that_does_not_exist_is_refused_for_good(tmp_path: Path) -> None:
+    store: Any = open_store(f"sqlite:///{tmp_path / 'nowhere' / 'store.db'}")
+    with pytest.raises(ConfigurationError, match="the folder .*nowhere does not exist; make it"):
+        await store.open()
+    (tmp_path / "nowhere").mkdir()
+    await store.open()
+    await store.close()
+
+
+@pytest.mark.parametrize(("path", "words"), [(".", "it is a folder"), ("file/store.db", "file is no folder")])
+async def test_a_path_that_can_be_no_database_is_refused_for_good(tmp_path: Path, path: str, words: str) -> None:
+    (tmp_path / "file").touch()
+    store: Any = open_store(f"sqlite:///{tmp_path}/{path}")
+    with pytest.raises(ConfigurationError, match=words):
+        await store.open()
+
+
+async def test_a_database_is_not_made_where_none_is_wanted(tmp_path: Path) -> None:
+    store: Any = open_store(f"sqlite:///{tmp_path}/store.db")
+    with pytest.raises(ConfigurationError, match="there is no database at .*store.db"):
+        await store.open(create=False)
+    assert not list(tmp_path.iterdir())
+    await store.open()
+    await store.close()
+    await store.open(create=False)
+    await store.close()
+    memory: Any = open_store("sqlite://:memory:")
+    await memory.open(create=False)
+    await memory.close()

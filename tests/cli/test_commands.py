@@ -146,6 +146,8 @@ async def test_an_order_from_start_to_fork(shell: Shell):
 
 
 async def test_mistakes_are_told_in_words(shell: Shell):
+    assert "there is no database at" in await shell("workflows", "list", status=1)
+    await shell("workflows", "start", "shop:Order", 'item="hat"')
     assert "no instance 'nobody'" in await shell("workflows", "show", "nobody", status=1)
     assert "not found" in await shell("worker", "nowhere:app", status=1)
     assert "is not JSON" in await shell("workflows", "start", "shop:Order", "item=hat", status=1)
@@ -173,6 +175,8 @@ async def test_processes_are_recycled_and_replacements_come_first(shell: Shell):
     worker = await shell.start("worker", "shop:app", "--processes", "1")
     try:
         async with asyncio.timeout(30):
+            while not (shell.folder / "shop.db").exists():
+                await asyncio.sleep(0.05)
             while not json.loads(await shell("workers", "--json")):
                 pass
         out = await shell("workflows", "start", "shop:Pids", "n=300", "--app", "shop", "--wait")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import builtins
+import enum
 import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
+from pydantic import RootModel
+from pydantic_settings import BaseSettings
 
-from holdfast.codec import Decoder, decode
-from holdfast.errors import DecodeError, WorkflowFailed
+from holdfast.codec import Decoder, decode, encode
+from holdfast.errors import DecodeError, EncodeError, WorkflowFailed
+from holdfast.model.instance import Status
+from holdfast.retry import RetryPolicy
 
 
 @dataclass(slots=True)
@@ -36,6 +41,18 @@ class Pair(NamedTuple):
 
 class PlainObject:
     pass
+
+
+class Empty(enum.Enum):
+    """Calling it makes a class."""
+
+
+class Full(enum.Enum):
+    A = 1
+
+
+class Setup(BaseSettings):
+    """Calling it reads the environment."""
 
 
 class Meta(type):
@@ -98,11 +115,41 @@ def test_only_imported_data_classes_may_be_named(name, body):
 
 @pytest.mark.parametrize(
     "name",
-    ["builtins:eval", "os:system", "subprocess:Popen", "builtins:type", f"{HERE}:PlainObject", 3, None, "x"],
-)
+    [
+        "builtins:eval", "os:system", "subprocess:Popen", "builtins:type", f"{HERE}:PlainObject", 3, None, "x",
+        "enum:Enum", "enum:IntFlag", "enum:StrEnum", "enum:EnumType", "abc:ABCMeta", f"{HERE}:Empty", f"{HERE}:Meta",
+        f"{HERE}:Setup", "pydantic_settings.main:BaseSettings", "holdfast.settings:Settings",
+        "holdfast.compiler.source:Source", "holdfast.runtime.processes:RemoteCall", "pydantic.types:GetPydanticSchema",
+    ],
+)  # fmt: skip
 def test_only_data_classes_are_class_values(name):
     with pytest.raises(DecodeError):
         decode({"$": "class", "v": name})
+
+
+@pytest.mark.parametrize("cls", [Full, Slotted, Pair, ValueError, RetryPolicy, Status, int])
+def test_data_classes_are_class_values(cls):
+    assert decode(encode(cls)) is cls
+
+
+@pytest.mark.parametrize("cls", [Empty, Setup, Meta, enum.Enum])
+def test_what_makes_more_than_data_is_not_saved_as_a_class(cls):
+    with pytest.raises(EncodeError, match="cannot be saved as a value"):
+        encode(cls)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["holdfast.compiler.source:Source", "holdfast.codec.registry:Registered", "pydantic.types:GetPydanticSchema"],
+)
+def test_what_the_machinery_is_made_of_is_no_data(name):
+    with pytest.raises(DecodeError, match="not a class of data"):
+        decode({"$": name, "f": {}})
+
+
+def test_what_people_hold_of_the_machinery_is_data():
+    for value in (RetryPolicy(attempts=3), RootModel[list[int]]([1]), Setup(), Status.DONE):
+        assert decode(encode(value)) == value
 
 
 FIELDS = [

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import traceback
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -165,6 +166,13 @@ def test_a_class_without_run_is_refused() -> None:
     assert "add `async def run(self, …)`" in problem.hint
 
 
+def test_a_class_without_run_is_refused_where_its_source_is_gone() -> None:
+    module = a_module("class W(Workflow):\n    pass\n")
+    del sys.modules[module.__name__]
+    with pytest.raises(CompileError, match="HF020"):
+        compile_workflow(module.W, name="w", base=Workflow)
+
+
 def test_a_local_object_that_cannot_be_captured_is_refused() -> None:
     cls = "    class W(Workflow):\n        async def run(self):\n            return thing\n    return W\n"
     text = f"def make():\n    thing = new()\n{cls}W = make()\n"
@@ -193,6 +201,27 @@ def test_a_problem_in_a_helper_is_shown_at_the_helper() -> None:
     before = "async def helper():\n    time.sleep(1)\n\n"
     (problem,) = problems_of(run_of("await helper()", before))
     assert (problem.code, problem.line) == ("HF005", 2)
+
+
+def test_a_global_is_refused_once() -> None:
+    assert [problem.code for problem in problems_of(run_of("global total\ntotal += 1\nreturn total"))] == ["HF010"]
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [("HF015", "import os"), ("HF010", "global y"), ("HF009", "class C: pass"), ("HF009", "async def g(): pass")],
+)
+def test_what_a_function_may_not_hold_its_nested_functions_may_not_either(code: str, line: str) -> None:
+    (problem,) = problems_of(run_of(f"def f():\n    {line}\nawait act(1)"))
+    assert (problem.code, problem.line) == (code, 4)
+
+
+def test_a_refusal_is_raised_right_at_the_decorated_class() -> None:
+    with pytest.raises(CompileError) as caught:
+        a_module("@workflow\n" + run_of("time.sleep(1)"), workflow=workflow)
+    trace = traceback.extract_tb(caught.value.__traceback__)
+    at = next(number for number, frame in enumerate(trace) if "refused_program_" in frame.filename)
+    assert [frame.name for frame in trace[at + 1 :]] == ["workflow"]
 
 
 def test_a_name_defined_later_in_the_module_is_looked_up_later() -> None:

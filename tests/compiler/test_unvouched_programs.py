@@ -7,6 +7,8 @@ import importlib
 import io
 import json
 import json.tool
+import sys
+import traceback
 import types
 from asyncio import Runner  # noqa: F401 - what a program must not reach through this module
 from collections import UserString
@@ -23,6 +25,7 @@ from tests.engine.harness import driven
 from holdfast.codec import decode
 from holdfast.errors import ProgramError
 from holdfast.ir.plain import ACCELERATORS, PLAIN_NAMES, is_plain
+from holdfast.ir.program import Ref
 from holdfast.ir.text import program_hash
 from holdfast.model.instance import StoredProgram
 from holdfast.reach import Reach
@@ -200,6 +203,28 @@ def test_what_is_more_than_arithmetic_is_refused(ref: str) -> None:
 )
 def test_what_older_workflows_name_is_let_through(ref: str) -> None:
     assert Registry().link(named(ref))
+
+
+def test_what_modules_hold_is_gathered_once_for_all_names_and_again_when_one_was_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+
+    class Watched(types.ModuleType):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "__dict__":
+                looked.append(name)
+            return super().__getattribute__(name)
+
+    monkeypatch.setitem(sys.modules, "tests.watched", Watched("tests.watched"))
+    reach = Reach(_object)
+    for name in ("walk_stack", "extract_stack", "FrameSummary"):
+        assert not reach.vouches(Ref("object", f"traceback:{name}"))
+    assert looked == ["__dict__"]
+    late = types.ModuleType("tests.late")
+    late.walk = traceback.walk_stack  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tests.late", late)
+    assert reach.vouches(Ref("object", "traceback:walk_stack"))
 
 
 def plain_values() -> Iterator[tuple[str, object]]:

@@ -253,6 +253,29 @@ FOUND = {
                 await act(1)
                 note(p, q, r, rest, z)
     """,
+    "what a nested function's own function calls nonlocal is not the workflow's": """
+        def outer():
+            b = 70
+            def inner():
+                nonlocal b, c
+                b += 1
+                c += 1
+            inner()
+            return b
+        note(outer(), b, c)
+        await act(1)
+    """,
+    "a parameter of a function in a default is not the function's": """
+        def f(v=(lambda b: b)(2)):
+            return v + b
+        note(f(), b)
+        await act(1)
+    """,
+    "what a lambda binds is its own": """
+        f = lambda: (b := 5) + b
+        note(f(), b)
+        await act(1)
+    """,
 }
 
 

@@ -97,6 +97,73 @@ async def test_an_app_may_be_left_in_another_task_than_it_was_entered_in(tmp_pat
     assert current_app() is not app
 
 
+async def test_an_app_that_was_only_opened_is_the_one_in_use(tmp_path):
+    app = app_in(tmp_path, "opened")
+    await app.open()
+    try:
+        assert current_app() is app
+        assert await Plain().run(1) == 2
+        assert len(await names(app)) == 1
+    finally:
+        await app.close()
+    assert current_app() is not app
+
+
+async def test_an_app_that_was_entered_goes_before_one_that_was_opened(tmp_path):
+    opened = app_in(tmp_path, "opened")
+    await opened.open()
+    try:
+        async with app_in(tmp_path, "entered") as entered:
+            assert current_app() is entered
+        assert current_app() is opened
+    finally:
+        await opened.close()
+
+
+async def test_of_several_open_apps_none_is_meant(tmp_path):
+    one, other = app_in(tmp_path, "one"), app_in(tmp_path, "other")
+    await one.open()
+    await other.open()
+    try:
+        with pytest.raises(ConfigurationError, match=r"'one' \(sqlite:.*one.db\) and 'other' .*app.launch"):
+            await Plain().start(1)
+        handle = await one.launch(Plain().start(1, id="told"))
+        assert await handle.result() == 2
+    finally:
+        await one.close()
+        await other.close()
+
+
+def test_an_app_left_open_by_another_loop_is_not_in_use(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOLDFAST_DATABASE_URL", "sqlite://:memory:")
+    app = app_in(tmp_path, "left")
+    asyncio.run(_open(app))
+
+    async def used() -> App:
+        return current_app()
+
+    assert asyncio.run(used()) is not app
+    asyncio.run(app.close())
+
+
+async def _open(app: App) -> None:
+    await app.open()
+
+
+async def test_the_default_app_gives_way_to_one_that_is_opened_later(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOLDFAST_DATABASE_URL", "sqlite://:memory:")
+    made = current_app()
+    assert await Plain().run(1) == 2
+    app = app_in(tmp_path, "later")
+    await app.open()
+    try:
+        assert current_app() is app
+    finally:
+        await app.close()
+    assert current_app() is made
+    await made.close()
+
+
 async def test_a_stub_for_no_action_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigurationError, match="did you mean .*test_apps:nothing_much"):
         async with workflow_app(stubs={f"{__name__}:nothing_mch": lambda: None}):

@@ -8,6 +8,7 @@ import click
 
 from holdfast.cli.acting import cancel, delete, fork, retry, send, start, wait
 from holdfast.cli.bench import bench
+from holdfast.cli.check import check
 from holdfast.cli.common import Group
 from holdfast.cli.demo import demo
 from holdfast.cli.doctor import doctor, workers
@@ -30,5 +31,5 @@ def main() -> None:
 for command in (start, send, wait, cancel, retry, fork, delete):
     workflows.add_command(command)
 
-for command in (worker, workflows, schedules, workers, doctor, visualize, demo, bench, servicebus_emulator):
+for command in (worker, workflows, schedules, workers, doctor, check, visualize, demo, bench, servicebus_emulator):
     main.add_command(command)

@@ -78,7 +78,7 @@ def start(
     if not waits:
         # Whoever only starts does not work on it for the blink of an eye it lives.
         app.reconfigure(embedded_worker=False)
-    made, view = run(app, started)
+    made, view = run(app, started, create=True)
     if as_json:
         show_json({"id": made, **({} if view is None else _outcome(view))})
     elif view is None:

@@ -43,11 +43,11 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def run(app: App, work: Callable[[App], Awaitable[T]]) -> T:
-    """Open the App, do the work, close it."""
+def run(app: App, work: Callable[[App], Awaitable[T]], *, create: bool = False) -> T:
+    """Open the App, do the work, close it. Raises ConfigurationError where there is no database, unless it may be made."""
 
     async def main() -> T:
-        await app.open()
+        await app.open(create=create)
         try:
             return await work(app)
         finally:
@@ -76,6 +76,11 @@ def find_workflow(target: str) -> type[Workflow]:
 def find_type(target: str) -> type[Any]:
     """The class named on the command line. Raises ConfigurationError."""
     return _find(target, "class", lambda found: isinstance(found, type))
+
+
+def find_module(name: str) -> ModuleType:
+    """The module named on the command line. Raises ConfigurationError."""
+    return _import(name, name)
 
 
 def from_json(text: str, *, what: str) -> Any:

@@ -93,8 +93,7 @@ def doctor(target: str | None, url: str | None, as_json: bool) -> None:
     except HoldfastError as error:
         checks.add("settings", False, str(error))
     else:
-        shown = _without_password(app.settings.database_url)
-        checks.add("settings", True, f"app {app.name!r}, {shown}", app=app.name, url=shown)
+        checks.add("settings", True, f"app {app.name!r}, {app.place}", app=app.name, url=app.place)
         try:
             app.import_user_modules()
             run(app, lambda app: _examine(app, checks))
@@ -136,9 +135,3 @@ async def _examine(app: App, checks: _Checks) -> None:
     if app.settings.signing_key is None:
         says = "no HOLDFAST_SIGNING_KEY: whoever can write to the database can change stored programs"
         checks.add("signing", True, says, signed=False)
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    scheme, slashes, user = head.partition("://")
-    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{tail}" if at else url

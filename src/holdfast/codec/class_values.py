@@ -16,7 +16,7 @@ from typing import Any
 
 from holdfast.codec import containers, mappings, scalars, times
 from holdfast.codec.graph import DecodingGraph, EncodingGraph
-from holdfast.codec.kinds import plan_of
+from holdfast.codec.kinds import is_plain_class, plan_of
 from holdfast.codec.names import can_be_found, name_of
 from holdfast.codec.refusals import Refusal, refusal_of_local
 from holdfast.codec.registry import BY_TYPE
@@ -32,8 +32,8 @@ def encode_class(graph: EncodingGraph, cls: type) -> Tree:
     """A class by its name."""
     if not _is_allowed(cls):
         raise Refusal(
-            f"the class {name_of(cls)} cannot be saved as a value; only data classes, exceptions and plain "
-            "built-in types can",
+            f"the class {name_of(cls)} cannot be saved as a value; only data classes, enums with members, exceptions "
+            "and plain built-in types can",
             kind="type",
         )
     if not can_be_found(cls):
@@ -60,7 +60,7 @@ def _resolved(graph: DecodingGraph, name: str) -> type:
 
 
 def _is_allowed(cls: type) -> bool:
-    return cls in _PLAIN or cls in BY_TYPE or plan_of(cls) is not None
+    return cls in _PLAIN or ((cls in BY_TYPE or plan_of(cls) is not None) and is_plain_class(cls))
 
 
 def encode_argument(graph: EncodingGraph, argument: Any) -> Tree:

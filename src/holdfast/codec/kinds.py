@@ -18,6 +18,14 @@ Kind: TypeAlias = Literal["fields", "struct", "pydantic", "namedtuple", "enum", 
 _INSTANCE_DICT = "__dict__"
 # typing puts it on instances of a subscripted generic; it is a hint, not state.
 _NOT_STATE = "__orig_class__"
+_MACHINERY = frozenset({"asyncio", "holdfast", "pydantic", "pydantic_settings"})
+_DATA_IN_MACHINERY = (
+    "holdfast.cli.demo_app.",
+    "holdfast.engine.iterate.",
+    "holdfast.model.",
+    "holdfast.retry.",
+    "pydantic.root_model.",
+)
 _BLANK_MAKERS = (object, Generic)  # Generic is written in C from Python 3.12 on
 
 
@@ -47,6 +55,8 @@ def _kind_of(cls: type) -> Kind | None:
         return "exception" if builtin_maker(cls).__module__ == "builtins" else None
     if enum.Enum in bases:
         return "enum"
+    if _is_machinery(cls):
+        return None
     struct = _loaded("msgspec", "Struct")
     if struct is not None and struct in bases and struct is not cls:
         return "struct"
@@ -60,6 +70,24 @@ def _kind_of(cls: type) -> Kind | None:
         return "pydantic" if model is not cls else None
     marks = ("__dataclass_fields__", "__attrs_attrs__")
     return "fields" if any(mark in namespace_of(base) for base in bases for mark in marks) else None
+
+
+def _is_machinery(cls: type) -> bool:
+    """Whether a class is part of what runs workflows, and no data of anybody's even where it has fields."""
+    module = name_of(cls).partition(":")[0]
+    return module.partition(".")[0] in _MACHINERY and not f"{module}.".startswith(_DATA_IN_MACHINERY)
+
+
+def is_plain_class(cls: type) -> bool:
+    """Whether a class may stand as a value: calling it makes an object of data, and reads and makes nothing else."""
+    bases = bases_of(cls)
+    if type in bases:
+        return False
+    if enum.Enum in bases:
+        # One without members makes classes when it is called.
+        return bool(namespace_of(cls).get("_member_map_"))
+    settings = _loaded("pydantic_settings.main", "BaseSettings")
+    return settings is None or settings not in bases
 
 
 def _loaded(module: str, name: str) -> Any:

@@ -10,8 +10,8 @@ from typing import cast
 from holdfast.compiler.diagnostics import Problems, problem_at
 from holdfast.compiler.names import users_own
 from holdfast.compiler.source import Source
-from holdfast.compiler.syntax import bound_names, own_nodes
 from holdfast.ir.rules import ASYNC_NAMES, CLOSED_BUILTINS, closed, hidden_attributes, is_closed, module_chains
+from holdfast.ir.scopes import bound_names, own_nodes
 
 _UNKNOWN = object()
 
@@ -42,6 +42,23 @@ class _Checker:
         match node:
             case ast.Yield() | ast.YieldFrom():
                 self._refuse(node, "HF003", "a workflow function cannot yield", "collect into a list and return it")
+            case ast.Await(value):
+                self._await(value)
+            case ast.Expr(ast.Call(func) as call):
+                self._dropped(call, func)
+            case ast.AsyncFor(iter=iterable):
+                self._async_for(iterable)
+            case ast.AsyncWith(items=items):
+                for item in items:
+                    self._async_with(item.context_expr)
+            case _:
+                pass
+
+    def _deep(self, node: ast.AST) -> None:
+        """What is refused in nested functions as well."""
+        match node:
+            case ast.Name(name) if name.startswith("_hf") and name in self.own:
+                self._refuse(node, "HF014", f"the name `{name}` is reserved", "choose another name")
             case ast.AsyncFunctionDef(name=name):
                 self._refuse(
                     node,
@@ -61,22 +78,6 @@ class _Checker:
                     f"`global {listed}` in workflow code",
                     "keep it in `self` or a variable, or store it by an @action",
                 )
-            case ast.Await(value):
-                self._await(value)
-            case ast.Expr(ast.Call(func) as call):
-                self._dropped(call, func)
-            case ast.AsyncFor(iter=iterable):
-                self._async_for(iterable)
-            case ast.AsyncWith(items=items):
-                for item in items:
-                    self._async_with(item.context_expr)
-            case _:
-                pass
-
-    def _deep(self, node: ast.AST) -> None:
-        match node:
-            case ast.Name(name) if name.startswith("_hf") and name in self.own:
-                self._refuse(node, "HF014", f"the name `{name}` is reserved", "choose another name")
             case ast.Call(func):
                 self._call(node, func)
             case _:

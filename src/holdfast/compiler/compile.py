@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+from contextlib import suppress
 from types import FunctionType
 from typing import Any, cast
 
@@ -142,11 +143,11 @@ class _Compiler:
         )
 
     def _refuse_shape(self) -> None:
-        file = inspect.getsourcefile(self.cls) or "?"
-        try:
+        file, line = "?", 1
+        # A class made by exec(), or whose module is gone, has no source.
+        with suppress(OSError, TypeError):
+            file = inspect.getsourcefile(self.cls) or file
             line = inspect.getsourcelines(self.cls)[1]
-        except (OSError, TypeError):
-            line = 1
         self.problems.add(
             Problem(
                 code="HF020",

@@ -10,7 +10,8 @@ from typing import cast
 from holdfast.compiler.blocks import Builder
 from holdfast.compiler.diagnostics import refuse
 from holdfast.compiler.pieces import at, load
-from holdfast.compiler.syntax import comprehension_targets, rebinds, waits
+from holdfast.compiler.syntax import rebinds, waits
+from holdfast.ir.scopes import comprehension_targets
 
 
 class Lifter:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 
 from holdfast.compiler.blocks import Draft
-from holdfast.compiler.syntax import own_nodes, read_names
+from holdfast.compiler.syntax import read_names
 from holdfast.ir.program import Await, Next, Raise, successors
+from holdfast.ir.scopes import own_nodes
 
 
 def live_after_awaits(drafts: list[Draft], variables: set[str]) -> dict[int, tuple[str, ...]]:

@@ -11,8 +11,9 @@ from holdfast.compiler.diagnostics import Problems, Refused, refuse
 from holdfast.compiler.handlers import lower_async_with, lower_try
 from holdfast.compiler.lift import Lifter
 from holdfast.compiler.pieces import at, load
-from holdfast.compiler.syntax import bound_names, escapes, parameters, waits
+from holdfast.compiler.syntax import escapes, waits
 from holdfast.compiler.ways import Loop, Ways
+from holdfast.ir.scopes import bound_names, parameters
 
 
 class Lowerer:

@@ -17,10 +17,10 @@ from typing import Any, cast
 from holdfast.codec import encode
 from holdfast.compiler.diagnostics import Problems, problem_at
 from holdfast.compiler.source import Source
-from holdfast.compiler.syntax import bound_names, comprehension_targets, parameters
 from holdfast.errors import EncodeError
 from holdfast.ir.program import Ref
 from holdfast.ir.rules import BUILTINS, CLOSED_BUILTINS
+from holdfast.ir.scopes import bound_names, comprehension_targets, parameters
 
 LOCAL_OBJECTS: dict[str, object] = {}
 """Objects defined inside functions, by the target of their ref. Only this process can resolve them."""
@@ -43,8 +43,10 @@ class Names:
     def resolve(self, source: Source, space: str) -> None:
         """Classify every free name of `source`."""
         done = self.refs.setdefault(space, {}), self.consts.setdefault(space, {})
+        # Refused where they are declared.
+        globals = {name for node in ast.walk(source.node) if isinstance(node, ast.Global) for name in node.names}
         for node in free_names(source.node):
-            if node.id in done[0] or node.id in done[1]:
+            if node.id in done[0] or node.id in done[1] or node.id in globals:
                 continue
             self._classify(node, source, space)
 

@@ -6,6 +6,7 @@ import ast
 from typing import Any, cast
 
 from holdfast.errors import ProgramError
+from holdfast.ir.scopes import bound_names, comprehension_targets
 
 FRAME = "_f"
 
@@ -80,7 +81,7 @@ class Rewriter(ast.NodeTransformer):
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
         self._defaults(node.args)
-        self.hidden.append(_parameters(node.args))
+        self.hidden.append(bound_names([node.body], node.args))
         self.nested += 1
         node.body = self.visit(node.body)
         self.nested -= 1
@@ -94,8 +95,7 @@ class Rewriter(ast.NodeTransformer):
                 arg.annotation = None
         node.returns = None
         node.decorator_list = [self.visit(d) for d in node.decorator_list]
-        outer = {n for s in ast.walk(node) if isinstance(s, ast.Nonlocal) for n in s.names}
-        self.hidden.append((_parameters(node.args) | _bound(node.body)) - outer)
+        self.hidden.append(bound_names(node.body, node.args))
         self.nested += 1
         node.body = self.statements(node.body)
         self.nested -= 1
@@ -111,7 +111,7 @@ class Rewriter(ast.NodeTransformer):
 
     def _comprehension(self, node: Any) -> ast.expr:
         first = self.visit(node.generators[0].iter)
-        self.hidden.append(set[str]().union(*(_stored(g.target) for g in node.generators)))
+        self.hidden.append(comprehension_targets(node))
         for i, generator in enumerate(node.generators):
             generator.target = self.visit(generator.target)
             if i:
@@ -193,39 +193,6 @@ class Rewriter(ast.NodeTransformer):
     def _own(self) -> str:
         self._fresh += 1
         return f"_hfl{self._fresh}"
-
-
-def _bound(body: list[ast.stmt]) -> set[str]:
-    names: set[str] = set()
-    for stmt in body:
-        names |= _stored(stmt)
-    return names
-
-
-def _stored(node: ast.AST) -> set[str]:
-    """Names bound by `node` in its own scope."""
-    match node:
-        case ast.Name(name, ast.Store() | ast.Del()):
-            return {name}
-        case ast.FunctionDef(name=name):
-            return {name}
-        case ast.Lambda():
-            return set()
-        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-            return {n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr)}
-        case _:
-            found: set[str] = set()
-            for attr in ("name", "rest"):
-                name = getattr(node, attr, None)
-                if isinstance(name, str) and isinstance(node, ast.ExceptHandler | ast.pattern):
-                    found.add(name)
-            for child in ast.iter_child_nodes(node):
-                found |= _stored(child)
-            return found
-
-
-def _parameters(args: ast.arguments) -> set[str]:
-    return {arg.arg for arg in ast.walk(args) if isinstance(arg, ast.arg)}
 
 
 def _name(name: str) -> ast.Name:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.errors import UnsupportedError
 from holdfast.ir.program import Await, Block, Branch, Function, Jump, Next, Program, Raise, Return
-
-_COMPILERS = re.compile(r"\b_hf\w*?\d+\b")
-_LIMIT = 60
+from holdfast.ir.words import Words
 
 
 def mermaid(program: Program) -> str:
@@ -39,20 +37,57 @@ def svg(program: Program) -> bytes:
     raise UnsupportedError("no renderer is installed: install Graphviz (dot) or mermaid-cli (mmdc), or use mermaid")
 
 
-def _function(prefix: str, function: Function) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Arrow:
+    start: int
+    to: int
+    label: str
+    error: bool
+
+
+def _boxes(function: Function) -> dict[int, str]:
+    """The words of each block that says something, by its number."""
+    words = Words(function)
+    said = {index: words.of(block) for index, block in enumerate(function.blocks)}
+    return {index: text for index, text in said.items() if text}
+
+
+def _arrows(function: Function, boxes: Container[int]) -> Iterator[_Arrow]:
+    """The ways between boxes, through the blocks that say nothing."""
     for index, block in enumerate(function.blocks):
-        yield f"{prefix}b{index}{_shape(block)}"
-    for index, block in enumerate(function.blocks):
-        here = f"{prefix}b{index}"
-        for to, label in _ways(block):
-            arrow = f"-->|{label}|" if label else "-->"
-            yield f"{here} {arrow} {prefix}b{to}"
+        if index not in boxes:
+            continue
+        ways = [(to, label, False) for to, label in _ways(block)]
         if block.handler is not None and (block.code or isinstance(block.end, Await)):
-            yield f"{here} -.->|error| {prefix}b{block.handler}"
+            ways.append((block.handler, "error", True))
+        for to, label, error in ways:
+            if (box := _box(function, to, boxes)) is not None:
+                yield _Arrow(index, box, label, error)
 
 
-def _shape(block: Block) -> str:
-    text = _escape(label(block))
+def _box(function: Function, index: int, boxes: Container[int]) -> int | None:
+    """The box that a way to this block leads to; None if it goes round for ever."""
+    seen: set[int] = set()
+    while index not in boxes:
+        end = function.blocks[index].end
+        if index in seen or not isinstance(end, Jump):
+            return None
+        seen.add(index)
+        index = end.to
+    return index
+
+
+def _function(prefix: str, function: Function) -> Iterator[str]:
+    boxes = _boxes(function)
+    for index, text in boxes.items():
+        yield f"{prefix}b{index}{_shape(function.blocks[index], text)}"
+    for arrow in _arrows(function, boxes):
+        line = "-.->" if arrow.error else "-->"
+        yield f"{prefix}b{arrow.start} {line}{f'|{arrow.label}|' if arrow.label else ''} {prefix}b{arrow.to}"
+
+
+def _shape(block: Block, words: str) -> str:
+    text = _escape(words)
     match block.end:
         case Await():
             return f'(["{text}"])'
@@ -65,6 +100,8 @@ def _shape(block: Block) -> str:
 
 
 def _ways(block: Block) -> list[tuple[int, str]]:
+    if block.code and block.code[-1].source.partition(" ")[0] == "raise":
+        return []
     match block.end:
         case Jump(to) | Await(_, _, to, _):
             return [(to, "")]
@@ -74,33 +111,6 @@ def _ways(block: Block) -> list[tuple[int, str]]:
             return [(body, "next"), (done, "done")]
         case _:
             return []
-
-
-def label(block: Block) -> str:
-    """A block in a few words: its statements and how it ends."""
-    lines = [_short(native.source) for native in block.code if not native.source.startswith("_hf")]
-    match block.end:
-        case Branch(test, _, _):
-            lines.append(_short(test.source) + "?")
-        case Next():
-            lines.append("next item?")
-        case Await(value, into, _, _):
-            target = f"{into} = " if into and not into.startswith("_hf") else ""
-            lines.append(_short(f"{target}await {value.source}"))
-        case Return(None):
-            lines.append("return")
-        case Return(value):
-            lines.append(_short(f"return {value.source if value else ''}"))
-        case Raise():
-            lines.append("raise")
-        case Jump():
-            pass
-    return "\n".join(lines) or "·"
-
-
-def _short(text: str) -> str:
-    line = _COMPILERS.sub("…", " ".join(text.split()))
-    return line if len(line) <= _LIMIT else line[: _LIMIT - 1] + "…"
 
 
 def _escape(text: str) -> str:
@@ -113,16 +123,16 @@ def _dot(program: Program) -> str:
     lines = ["digraph {", '  node [fontname="sans-serif" fontsize=10]']
     for number, (_, function) in enumerate(sorted(program.functions.items(), key=lambda item: item[1].line)):
         lines.append(f'  subgraph cluster_{number} {{ label="{_quote(function.title)}"')
-        for index, block in enumerate(function.blocks):
-            shape = (
-                "oval" if isinstance(block.end, Await) else "diamond" if isinstance(block.end, Branch | Next) else "box"
-            )
-            lines.append(f'    f{number}b{index} [shape={shape} label="{_quote(label(block))}"]')
+        boxes = _boxes(function)
+        for index, text in boxes.items():
+            end = function.blocks[index].end
+            shape = "oval" if isinstance(end, Await) else "diamond" if isinstance(end, Branch | Next) else "box"
+            lines.append(f'    f{number}b{index} [shape={shape} label="{_quote(text)}"]')
         lines.append("  }")
-        for index, block in enumerate(function.blocks):
-            lines += [f'  f{number}b{index} -> f{number}b{to} [label="{way}"]' for to, way in _ways(block)]
-            if block.handler is not None and (block.code or isinstance(block.end, Await)):
-                lines.append(f'  f{number}b{index} -> f{number}b{block.handler} [style=dotted label="error"]')
+        for arrow in _arrows(function, boxes):
+            style = "style=dotted " if arrow.error else ""
+            ends = f"f{number}b{arrow.start} -> f{number}b{arrow.to}"
+            lines.append(f'  {ends} [{style}label="{arrow.label}"]')
     return "\n".join([*lines, "}"])
 
 

@@ -107,8 +107,11 @@ class Store(Protocol):
     @property
     def traits(self) -> StoreTraits: ...
 
-    async def open(self) -> None:
-        """Connect, and create or migrate the schema (safe from many processes at once)."""
+    async def open(self, *, create: bool = True) -> None:
+        """Connect, and create or migrate the schema (safe from many processes at once).
+
+        Raises ConfigurationError where there can be no database, or with `create=False` where there is none.
+        """
         ...
 
     async def close(self) -> None: ...

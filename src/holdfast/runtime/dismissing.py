@@ -130,9 +130,9 @@ async def _write(store: Store, dismissals: Sequence[Dismissal], *, now: float) -
     owed = joining.outcomes(endings, committed.waiters, now)
     if owed:
         await store.deliver(owed)
-    channels = {channel for channel, _ in committed.waiters if not joining.is_word(channel)}
-    channels |= {inbox_channel(owner) for owner in committed.owners}
-    await store.notify([*sorted(channels), *([WORK_CHANNEL] if committed.started else [])])
+    news = {channel: "" for channel, _ in committed.waiters if not joining.is_word(channel)}
+    news |= {inbox_channel(owner): "" for owner in committed.owners}
+    await store.notify(news | ({WORK_CHANNEL: ""} if committed.started else {}))
     return {each.instance for each in dismissals} - committed.lost
 
 

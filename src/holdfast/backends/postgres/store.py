@@ -56,7 +56,8 @@ class PostgresStore:
     def _line(self) -> Line:
         return Line(self._address, self._tally)
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
+        # A database of a server is made by people, so that there is nothing to create but the schema.
         self._home = asyncio.get_running_loop()
         self._writer, self._reader = self._line(), self._line()
         try:

@@ -13,8 +13,9 @@ from holdfast.backends.sqlite import clients, dismissing, upkeep, workers
 from holdfast.backends.sqlite import commits as owners
 from holdfast.backends.sqlite.broker import SqliteBroker
 from holdfast.backends.sqlite.database import Database, Session
+from holdfast.backends.sqlite.places import refuse_absent, refuse_unfit
 from holdfast.clock import SystemClock
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, StoreUnavailable
 from holdfast.ids import InstanceId, ProgramHash, WorkerId
 from holdfast.model.instance import (
     Claims,
@@ -43,6 +44,7 @@ class SqliteStore:
 
     def __init__(self, url: str) -> None:
         path, synchronous = _parse(url)
+        self._path = path
         self._memory = path == ":memory:"
         self._database = Database(path, synchronous=synchronous)
         self._beside: dict[asyncio.AbstractEventLoop, Database] = {}
@@ -62,10 +64,18 @@ class SqliteStore:
         """How many statements were sent so far."""
         return self._spent + self._database.statements + sum(each.statements for each in self._beside.values())
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         self._home = asyncio.get_running_loop()
-        await self._database.open()
-        await self._do(upkeep.migrate, SystemClock().now())
+        if not (create or self._memory):
+            refuse_absent(self._path)
+        try:
+            await self._database.open()
+            await self._do(upkeep.migrate, SystemClock().now())
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, StoreUnavailable):
+                refuse_unfit(self._path, error)
+            raise
 
     async def close(self) -> None:
         await self._database.close()
