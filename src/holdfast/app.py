@@ -107,7 +107,9 @@ class App:
         before = self.settings
         self.settings = Settings.load(**(before.model_dump() | given))
         if self.settings.database_url != before.database_url:
-            self.store = self.client.store = self.tasks.watch.store = open_store(self.settings.database_url)
+            self.store = self.client.store = self.client.watch.store = self.tasks.watch.store = open_store(
+                self.settings.database_url
+            )
             self.tasks.broker = self.store.broker()
 
     async def open(self, *, create: bool = True) -> Self:
@@ -376,6 +378,7 @@ class App:
     def make_worker(self) -> Worker:
         """A worker on this App's store, not yet running."""
         self.ticker = Ticker(store=self.store, registry=self.registry, clock=self.clock)
+        sweeper = Sweeper(store=self.store, clock=self.clock, settings=self.settings)
         return Worker(
             store=self.store,
             registry=self.registry,
@@ -387,7 +390,8 @@ class App:
             forgetful=self.forgetful,
             services=[
                 self.ticker.run,
-                Sweeper(store=self.store, clock=self.clock, settings=self.settings).run,
+                sweeper.run,
+                sweeper.run_jobs,
             ],
         )
 

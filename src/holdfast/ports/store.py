@@ -35,7 +35,7 @@ class StoreTraits:
     embedded: bool
     """It lives in this process's files: a caller without a worker may work itself."""
     sees_changes: bool = False
-    """`changed` knows whether another process has written, so that callers may ask often; else they look now and then."""
+    """`version` tells when another process has written, so that callers may ask often; else they look now and then."""
     ephemeral: bool = False
     """It ends with this process."""
 
@@ -185,8 +185,8 @@ class Store(Protocol):
         """Wake those who listen on these channels; with each comes what they are told, of `NEWS_LIMIT` bytes at most."""
         ...
 
-    async def changed(self) -> bool:
-        """Whether another process has written since the last call; cheap. Always True where `traits.sees_changes` is not."""
+    async def version(self) -> int | None:
+        """A number that is another one whenever another process has written since; cheap. None where that is not known."""
         ...
 
     # --- workers

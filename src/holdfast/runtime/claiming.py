@@ -25,7 +25,8 @@ GLANCE = 0.01
 class Claiming:
     """The loop by which one worker comes by its work.
 
-    `adopt` is given the instances, `take` each call of another's instance; `mail` is called when inboxes may have changed.
+    `adopt` is given the instances, `take` each call of another's instance; `mail` is called when inboxes may have changed,
+    `stirred` when another process has written anything at all, to a store that knows.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Claiming:
         adopt: Callable[[Sequence[Claimed]], Awaitable[None]],
         take: Callable[[SpilledCall], None],
         mail: Callable[[], None],
+        stirred: Callable[[], None] = lambda: None,
     ) -> None:
         self.queues = [queue.strip() for queue in settings.queues.split(",") if queue.strip()]
         self._worker = worker
@@ -51,9 +53,11 @@ class Claiming:
         self._adopt = adopt
         self._take = take
         self._mail = mail
+        self._stirred = stirred
         self._poll = settings.poll_interval_ms / 1000
         self._notifies = store.traits.notifies
         self._glances = not store.traits.notifies and store.traits.sees_changes
+        self._version: int | None = None
         self._look = asyncio.Event()
         """There may be something to claim."""
         self._hungry = True
@@ -152,6 +156,11 @@ class Claiming:
         finally:
             self._executor.freed = None
 
+    async def _changed(self) -> bool:
+        """Whether another process has written since the last time, as far as the store knows."""
+        before, self._version = self._version, await patiently(self._store.version)
+        return self._version is None or self._version != before
+
     async def _nap(self, nap: float, next_due: float | None) -> None:
         """Wait until something may have changed: told so, a moment has come, or another process has written."""
         begin = time.monotonic()
@@ -161,9 +170,11 @@ class Claiming:
         try:
             while True:
                 left = deadline - time.monotonic()
-                if left <= 0 and (not self._glances or await patiently(self._store.changed)):
+                if left <= 0 and (not self._glances or await self._changed()):
                     if self._residents:
                         self._mail()
+                    if self._glances:
+                        self._stirred()
                     return
                 if left <= 0:
                     # The longer nothing happens, the longer the pauses, up to the poll interval.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from holdfast.clock import Clock, as_seconds
@@ -13,9 +12,6 @@ from holdfast.errors import (
     ConfigurationError,
     HoldfastError,
     InstanceNotFound,
-    StoreError,
-    StoreUnavailable,
-    WaitTimeout,
     WorkflowCancelled,
     WorkflowFailed,
     WorkflowParked,
@@ -34,20 +30,12 @@ from holdfast.model.instance import (
 from holdfast.ports import Store
 from holdfast.registry import Registry
 from holdfast.runtime import dismissing
-from holdfast.runtime.announcing import read_ended
 from holdfast.runtime.dismissing import Deletion
-from holdfast.runtime.patience import patiently
 from holdfast.runtime.resident import entries_of, start_payload
+from holdfast.runtime.watching import Watch
 from holdfast.workflow import Run, Workflow, definition_of
 
 R = TypeVar("R")
-
-FALLBACK_POLL = 2.0
-"""Seconds after which a waiting client looks for itself, in case an announcement was lost."""
-GLANCE = 0.02
-"""Seconds between two questions whether another process has written, to a store that knows."""
-CHECK_LIMIT = 500
-"""Instances looked at in one statement."""
 
 
 class Client:
@@ -58,33 +46,19 @@ class Client:
         self.registry = registry
         self.clock = clock
         self.poll_interval = poll_interval
-        self.channel = f"hf_c_{uuid7()}"
-        self._waiting: dict[InstanceId, list[asyncio.Future[InstanceView]]] = {}
-        self._unseen: list[InstanceId] = []
-        """Those that have just begun to be waited for, and who do not know of it."""
-        self._ended: list[InstanceId] = []
-        """Those that are said to have ended."""
-        self._any_ended = False
-        """Whether others may have ended as well."""
-        self._woken = asyncio.Event()
-        self._watcher: asyncio.Task[None] | None = None
-        self._unlisten: Callable[[], Awaitable[None]] | None = None
+        self.watch: Watch[InstanceId, InstanceView] = Watch(
+            store,
+            kind="instance",
+            poll_interval=poll_interval,
+            look=self._look,
+            ended=lambda view: view.status.ended or view.status is Status.PARKED,
+            missing=lambda id: InstanceNotFound(f"there is no instance {id!r}"),
+        )
         self._kept: set[str] = set()
 
     async def close(self) -> None:
         """Stop watching."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
-            self._watcher = None
-        for futures in self._waiting.values():
-            for future in futures:
-                if not future.done():
-                    future.set_exception(StoreUnavailable("the App was closed while its result was waited for"))
-        self._waiting.clear()
-        if self._unlisten is not None:
-            await self._unlisten()
-            self._unlisten = None
+        await self.watch.close()
 
     # --- starting
 
@@ -92,7 +66,7 @@ class Client:
         """Start instances, all in one statement. Those whose id exists already are left as they are."""
         now = self.clock.now()
         if waiting:
-            await self._listen()
+            await self.watch.listen()
         starts: list[Start] = []
         for run in runs:
             definition = definition_of(run.cls)
@@ -110,7 +84,7 @@ class Client:
                     due_at=now + float(options.get("delay", 0.0)),
                     queue=options.get("queue", "default"),
                     priority=options.get("priority", 0),
-                    waiter=self.channel if waiting else None,
+                    waiter=self.watch.channel if waiting else None,
                     tags=options.get("tags", ""),
                 )
             )
@@ -180,116 +154,18 @@ class Client:
 
     def ended(self, id: InstanceId, ending: Ending) -> bool:
         """A worker in this very process ended an instance; True if somebody here waited for it."""
-        futures = self._waiting.pop(id, None)
-        if futures is None:
-            return False
-        for future in futures:
-            if not future.done():
-                future.set_result(_ended_view(id, ending))
-        return True
+        return self.watch.tell(id, _ended_view(id, ending))
 
     def parked(self, id: InstanceId) -> None:
         """A worker in this very process parked an instance: whoever waits for it looks again."""
-        if id in self._waiting:
-            self._unseen.append(id)
-            self._woken.set()
+        self.watch.look_again(id)
 
     async def outcome(self, id: InstanceId, *, timeout: float | None = None, registered: bool = False) -> InstanceView:
         """The view of an instance once it has ended or is parked. Raises WaitTimeout, InstanceNotFound."""
-        await self._listen()
-        future: asyncio.Future[InstanceView] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(id, []).append(future)
-        if not registered:
-            # From here on its end is announced; if it has ended already, this says so.
-            self._unseen.append(id)
-            self._woken.set()
-        try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError as error:
-            raise WaitTimeout(f"instance {id} has not ended within {timeout} seconds; it goes on") from error
-        finally:
-            waiting = self._waiting.get(id)
-            if waiting is not None and future in waiting:
-                waiting.remove(future)
-                if not waiting:
-                    del self._waiting[id]
+        return await self.watch.outcome(id, timeout=timeout, registered=registered)
 
-    async def _listen(self) -> None:
-        if self._watcher is None:
-            self._watcher = asyncio.create_task(self._watch())
-            self._unlisten = await self.store.listen(self.channel, self._announce)
-
-    async def _watch(self) -> None:
-        """Look at what is waited for, when told so and now and then."""
-        notifies = self.store.traits.notifies
-        nap = FALLBACK_POLL if notifies else self.poll_interval
-        if not notifies and self.store.traits.sees_changes:
-            nap = min(nap, GLANCE)
-        while True:
-            unseen: list[InstanceId] = []
-            seen: list[InstanceId] = []
-            try:
-                async with asyncio.timeout(nap):
-                    await self._woken.wait()
-                self._woken.clear()
-                unseen, self._unseen = self._unseen, []
-                seen, self._ended = self._ended, []
-                if self._any_ended:
-                    self._any_ended = False
-                    seen = list(self._waiting)
-            except TimeoutError:
-                if notifies:
-                    # Announcements are rarely lost: the oldest few are looked at in turn, and told again who waits.
-                    unseen = list(self._waiting)[:CHECK_LIMIT]
-                elif self._waiting and await self._changed():
-                    seen = list(self._waiting)
-            for ids, waiter in ((unseen, self.channel), (seen, None)):
-                for i in range(0, len(ids), CHECK_LIMIT):
-                    await self._patiently_check(ids[i : i + CHECK_LIMIT], waiter)
-                    await asyncio.sleep(0)
-
-    async def _changed(self) -> bool:
-        try:
-            return await self.store.changed()
-        except HoldfastError:
-            # Out of reach for the moment; the next look says more.
-            return True
-
-    async def _patiently_check(self, ids: list[InstanceId], waiter: str | None) -> None:
-        async def check() -> None:
-            try:
-                await self._check(ids, waiter)
-            except StoreError:
-                # What is announced during an outage is lost, so that all are looked at after it.
-                self._announce()
-                raise
-
-        # Nobody else would look for those who wait, so that whatever the store says, this goes on.
-        await patiently(check, first=1.0, longest=1.0, trouble=StoreError)
-
-    def _announce(self, channel: str = "", text: str = "") -> None:
-        ended = read_ended(text)
-        if ended is None:
-            self._any_ended = True
-        else:
-            self._ended += [InstanceId(id) for id in ended if id in self._waiting]
-        self._woken.set()
-
-    async def _check(self, ids: list[InstanceId], waiter: str | None) -> None:
-        """Look at these; with a waiter's channel, have them announce their ends there."""
-        found = {view.id: view for view in await self.store.view(ids, waiter=waiter)}
-        for id in ids:
-            view = found.get(id)
-            if view is not None and not view.status.ended and view.status is not Status.PARKED:
-                continue
-            for future in self._waiting.pop(id, ()):
-                if future.done():
-                    continue
-                if view is None:
-                    future.set_exception(InstanceNotFound(f"there is no instance {id!r}"))
-                else:
-                    future.set_result(view)
+    async def _look(self, ids: Sequence[InstanceId], waiter: str | None) -> Mapping[InstanceId, InstanceView]:
+        return {view.id: view for view in await self.store.view(ids, waiter=waiter)}
 
     # --- telling
 

@@ -63,6 +63,8 @@ class Owner:
         self.executor = executor
         self.residents: dict[InstanceId, Resident] = {}
         self.other_workers = 0
+        self.stirred: Callable[[], None] = lambda: None
+        """Called when another process has written anything at all, to a store that knows."""
         self._store = store
         self._registry = registry
         self._clock = clock
@@ -90,6 +92,7 @@ class Owner:
             adopt=self._adopt,
             take=self.taken.run,
             mail=self.mail.look,
+            stirred=lambda: self.stirred(),
         )
         self.joiner = Joiner(
             store=store, clock=clock, stir=self._stir, abandon=self.abandon, mail=self.mail.look, look=self.look

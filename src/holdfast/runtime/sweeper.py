@@ -1,4 +1,4 @@
-"""Garbage collection by retention: finished instances, and history that nobody needs any more."""
+"""Garbage collection: finished instances and old history by retention, and jobs whose results are kept no longer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from holdfast.settings import Settings
 
 log = get_logger("holdfast.sweeper")
 
+RESULTS = 60.0
+"""Seconds between two rounds that remove what remains of jobs whose time is over."""
+RESULTS_BATCH = 1000
 UPKEEP = 3600.0
 """Seconds between two rounds that only look after history, where instances are never collected."""
 
@@ -36,6 +39,17 @@ class Sweeper:
                 continue
             if swept.instances or swept.steps or swept.partitions:
                 log.info("cleaned up", instances=swept.instances, steps=swept.steps, partitions=swept.partitions)
+
+    async def run_jobs(self) -> None:
+        """A round for jobs now and then: each says itself for how long it is kept."""
+        broker = self.store.broker()
+        while True:
+            await asyncio.sleep(RESULTS)
+            try:
+                while await broker.sweep_jobs(now=self.clock.now(), batch=RESULTS_BATCH) >= RESULTS_BATCH:
+                    await asyncio.sleep(0)
+            except StoreUnavailable as error:
+                log.warning("could not clean up jobs", error=str(error))
 
     async def sweep(self) -> Swept:
         """One round, in batches of `gc_batch_size`, until nothing is left to remove."""

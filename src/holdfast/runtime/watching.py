@@ -54,6 +54,7 @@ class Watch(Generic[Id, View]):
         """Those that are said to have ended."""
         self._any_ended = False
         """Whether others may have ended as well."""
+        self._version: int | None = None
         self._woken = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], Awaitable[None]] | None = None
@@ -63,6 +64,22 @@ class Watch(Generic[Id, View]):
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._watch())
             self._unlisten = await self.store.listen(self.channel, self._announce)
+
+    def tell(self, id: Id, view: View) -> bool:
+        """This process itself has seen its end: True if somebody here waited for it."""
+        futures = self._waiting.pop(id, None)
+        if futures is None:
+            return False
+        for future in futures:
+            if not future.done():
+                future.set_result(view)
+        return True
+
+    def look_again(self, id: Id) -> None:
+        """This process itself knows that something happened to it."""
+        if id in self._waiting:
+            self._unseen.append(id)
+            self._woken.set()
 
     async def outcome(self, id: Id, *, timeout: float | None = None, registered: bool = False) -> View:
         """The view of it once it has ended. `registered`: it has had the channel from its start. Raises WaitTimeout."""
@@ -131,11 +148,13 @@ class Watch(Generic[Id, View]):
                     await asyncio.sleep(0)
 
     async def _changed(self) -> bool:
+        """Whether another process has written since the last time, as far as the store knows."""
         try:
-            return await self.store.changed()
+            before, self._version = self._version, await self.store.version()
         except HoldfastError:
             # Out of reach for the moment; the next look says more.
             return True
+        return self._version is None or self._version != before
 
     async def _patiently_check(self, ids: list[Id], waiter: str | None) -> None:
         async def check() -> None:

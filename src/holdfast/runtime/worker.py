@@ -113,6 +113,7 @@ class Worker:
             poll=self.settings.poll_interval_ms / 1000,
             policy=task_retry(self.settings.default_retries),
         )
+        owner.stirred = consumer.look
         if not await self._enlist(id, owner):
             return
         lost = asyncio.Event()

@@ -143,8 +143,8 @@ class PostgresStore:
         if news and not self._address.pgbouncer:
             await self._reader.fetch("notify", channels=list(news), texts=list(news.values()))
 
-    async def changed(self) -> bool:
-        return True
+    async def version(self) -> int | None:
+        return None
 
     # --- workers
 

@@ -51,7 +51,6 @@ class SqliteStore:
         self._new_beside = partial(Database, path, synchronous=synchronous)
         self._home: asyncio.AbstractEventLoop | None = None
         self._listeners: dict[str, list[_Listener]] = {}
-        self._data_version: int | None = None
         self._untold: list[tuple[WorkerId, Claims]] = []
         self._spent = 0
 
@@ -169,11 +168,8 @@ class SqliteStore:
             for loop, wake in self._listeners.get(channel, ()):
                 loop.call_soon_threadsafe(wake, channel, text)
 
-    async def changed(self) -> bool:
-        if self._memory:
-            return False
-        before, self._data_version = self._data_version, await self._do(Session.version)
-        return before != self._data_version
+    async def version(self) -> int | None:
+        return 0 if self._memory else await self._do(Session.version)
 
     # --- workers
 
