@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from holdfast import App, RetryPolicy, Workflow, action, workflow
-from holdfast.model.instance import InstanceView, Status
+from holdfast.model.instance import InstanceView, Status, Step
 from holdfast.observe.moments import iso, relative, span, to_the_second, until
 from holdfast.observe.waits import Wait, told_all, waits_of
 
@@ -114,6 +116,28 @@ def test_what_is_parked_or_has_ended_waits_for_nothing():
         due_at=None, owner=None, parent=None, reason="r", tags="",
     )  # fmt: skip
     assert waits_of(view, [], 0.0) == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"nonsense",
+        b"5",
+        b"{}",
+        b'{"start": 5}',
+        b'{"full": 5}',
+        b'{"notes": [], "put": 5}',
+        b'{"notes": [], "cut": {"x": 5}}',
+        b'{"full": {"": 1, "b": 1, "b1": 5, "b2": {"wait": 5}, "b3": {"wait": ["time"]}, "c1": {"branch": 3}, "o1": 5}}',
+        b'{"full": {"b1": {"wait": ["future", 1]}, "o1": {"kind": "gather", "children": [1]}}}',
+    ],
+)
+def test_damaged_rows_tell_nothing_and_stop_nobody(payload: bytes):
+    view = InstanceView(
+        id="a", name="x:Y", program="p", status=Status.PENDING, queue="q", priority=0, created_at=0.0, ended_at=None,
+        due_at=None, owner=None, parent=None, reason="r", tags="",
+    )  # fmt: skip
+    assert waits_of(view, [Step(seq=0, at=0.0, payload=payload, full=True)], 0.0) == []
 
 
 def test_waits_are_given_as_json_without_what_does_not_apply():

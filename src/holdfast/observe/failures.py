@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from holdfast.codec import Tree, chain_of, describe_error, describe_type, loads, traceback_of
 from holdfast.errors import DecodeError
 from holdfast.model.instance import InstanceView, Status, Step
 from holdfast.observe.waits import Wait
+from holdfast.runtime.resident import row_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ def failure_behind(error: Failure | None, steps: Sequence[Step], waits: Sequence
 def _last_failure(steps: Sequence[Step]) -> Failure | None:
     for step in reversed(steps):
         try:
-            row = cast("dict[str, Any]", loads(step.payload))
+            row = row_of(step)
         except DecodeError:
             continue
         for what, fields in reversed(row.get("notes", [])):

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from holdfast.codec import Company, describe, describe_error, loads, to_json
+from holdfast.codec import Company, describe, describe_error, to_json
 from holdfast.engine import Entries, read
 from holdfast.errors import HoldfastError
 from holdfast.ir.program import Await, Program
 from holdfast.model.instance import Step
 from holdfast.observe.moments import until
-from holdfast.runtime.resident import advance, entries_of
+from holdfast.runtime.resident import advance, entries_of, row_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ def read_history(steps: Sequence[Step], program: Program | None) -> list[StepVie
     waits: dict[str, Any] = {}
     state: Entries = {}
     for step in steps:
-        row = cast("dict[str, Any]", loads(step.payload))
+        row = row_of(step)
         state = advance(state, row)
         if "start" in row:
             arguments = _arguments_of(row["start"])

@@ -83,7 +83,7 @@ def told_all(waits: Iterable[Wait], now: float) -> str:
 def _waits(entries: Entries) -> Iterator[Wait]:
     for key, record in entries.items():
         match key[:1], record:
-            case "c", {"branch": int(branch)} if key[1:].isdigit() and branch >= 0:
+            case "c", {"name": str(_), "branch": int(branch)} if key[1:].isdigit() and branch >= 0:
                 yield _call(record)
             case "b", {"wait": [*_]} if key[1:].isdigit():
                 yield from _branch(record["wait"], entries)
@@ -119,17 +119,17 @@ def _branch(wait: Sequence[Any], entries: Entries) -> Iterator[Wait]:
             pass
 
 
-def _children(ids: Iterable[int], entries: Entries) -> Iterator[Wait]:
+def _children(ids: Iterable[int], entries: Entries, seen: frozenset[int] = frozenset()) -> Iterator[Wait]:
     """The children among these futures, and among those that they are made of."""
     for id in ids:
+        if id in seen:
+            continue
         match entries.get(f"o{id}"):
             case {"kind": "child", "state": "pending", "instance": instance}:
                 yield Wait(kind="child", name=instance)
-            case {"kind": "gather", "children": children}:
-                yield from _children(children, entries)
+            case {"kind": "gather", "children": [*inner]} | {"kind": "completed", "waiting": [*inner]}:
+                yield from _children(inner, entries, seen | {id})
             case {"kind": "shield", "inner": int(inner)}:
-                yield from _children([inner], entries)
-            case {"kind": "completed", "waiting": waiting}:
-                yield from _children(waiting, entries)
+                yield from _children([inner], entries, seen | {id})
             case _:
                 pass

@@ -35,11 +35,7 @@ class Announcer:
 
     def tell(self, committed: Committed, *, others: bool) -> None:
         """Tell whoever waits for what a commit did; `others` says whether there are other workers."""
-        ended: defaultdict[str, list[str]] = defaultdict(list)
-        for channel, id in committed.waiters:
-            if not joining.is_word(channel):
-                ended[channel].append(id)
-        news = {channel: list_ended(ids) for channel, ids in ended.items()}
+        news = news_of_endings(committed)
         for owner in set(committed.owners):
             if owner == self._worker:
                 self._mail()
@@ -58,6 +54,15 @@ class Announcer:
             await self._store.notify(news)
         except StoreUnavailable as error:
             log.warning("notification lost", channels=len(news), error=str(error))
+
+
+def news_of_endings(committed: Committed) -> dict[str, str]:
+    """What clients are told of the instances they wait for, by channel."""
+    ended: defaultdict[str, list[str]] = defaultdict(list)
+    for channel, id in committed.waiters:
+        if not joining.is_word(channel):
+            ended[channel].append(id)
+    return {channel: list_ended(ids) for channel, ids in ended.items()}
 
 
 def list_ended(ids: Sequence[str]) -> str:

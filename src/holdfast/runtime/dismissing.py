@@ -29,6 +29,7 @@ from holdfast.model.instance import (
 )
 from holdfast.ports import WORK_CHANNEL, Store, inbox_channel
 from holdfast.runtime import joining
+from holdfast.runtime.announcing import news_of_endings
 from holdfast.runtime.mail import concerns
 from holdfast.runtime.resident import entries_of
 from holdfast.runtime.turns import giving_up, news_of_end
@@ -130,8 +131,7 @@ async def _write(store: Store, dismissals: Sequence[Dismissal], *, now: float) -
     owed = joining.outcomes(endings, committed.waiters, now)
     if owed:
         await store.deliver(owed)
-    news = {channel: "" for channel, _ in committed.waiters if not joining.is_word(channel)}
-    news |= {inbox_channel(owner): "" for owner in committed.owners}
+    news = news_of_endings(committed) | {inbox_channel(owner): "" for owner in committed.owners}
     await store.notify(news | ({WORK_CHANNEL: ""} if committed.started else {}))
     return {each.instance for each in dismissals} - committed.lost
 

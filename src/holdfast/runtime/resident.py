@@ -83,11 +83,19 @@ def entries_of(steps: Sequence[Step], *, upto: int | None = None) -> Entries:
     for step in steps:
         if upto is not None and step.seq > upto:
             break
-        row = loads(step.payload)
-        if not isinstance(row, dict):
-            raise DecodeError(f"the journal row {step.seq} is damaged")
-        entries = advance(entries, cast("dict[str, Any]", row))
+        entries = advance(entries, row_of(step))
     return read(entries)
+
+
+def row_of(step: Step) -> dict[str, Any]:
+    """What a journal row holds. Raises DecodeError for one that cannot be a row."""
+    match loads(step.payload):
+        case {"start": [{}, {}]} | {"full": {}} as row:
+            return cast("dict[str, Any]", row)
+        case {"notes": [*_]} as row if isinstance(row.get("put", {}), dict) and isinstance(row.get("cut", {}), dict):
+            return cast("dict[str, Any]", row)
+        case _:
+            raise DecodeError(f"the journal row {step.seq} is damaged")
 
 
 def advance(entries: Entries, row: Mapping[str, Any]) -> Entries:
