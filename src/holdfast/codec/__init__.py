@@ -12,8 +12,15 @@ met again, they are `{"$": "ref", "v": n}`, where n counts objects in the order 
 from holdfast.codec.decoder import Decoder, decode
 from holdfast.codec.describe import describe, describe_type, lineage, plain, to_json
 from holdfast.codec.encoder import Encoder, encode, encode_exception
-from holdfast.codec.exceptions import TRACEBACK
 from holdfast.codec.registry import register_type
+from holdfast.codec.tracebacks import (
+    TRACEBACK,
+    forget_last_raise,
+    remember_raise,
+    show_remote_tracebacks,
+    traceback_in,
+    traceback_of,
+)
 from holdfast.codec.tree import PRIMITIVES, Tree, dumps, loads, raw
 
 __all__ = [
@@ -28,10 +35,15 @@ __all__ = [
     "dumps",
     "encode",
     "encode_exception",
+    "forget_last_raise",
     "lineage",
     "loads",
     "plain",
     "raw",
     "register_type",
+    "remember_raise",
+    "show_remote_tracebacks",
     "to_json",
+    "traceback_in",
+    "traceback_of",
 ]

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from holdfast.codec import PRIMITIVES, Tree, decode, encode, encode_exception
+from holdfast.codec import (
+    PRIMITIVES,
+    Tree,
+    decode,
+    encode,
+    encode_exception,
+    forget_last_raise,
+    remember_raise,
+)
 from holdfast.errors import ActionTimeout, CodecError, ProgramError
 from holdfast.inject import provided
 from holdfast.logs import get_logger
@@ -207,6 +215,8 @@ class Executor:
             return Gave(value if type(value) in PRIMITIVES else decode(tree), tree)
         except CodecError as error:
             error.add_note(f"it was returned by action {attempt.name}")
+            # Its frames are none of the user's.
+            error.__traceback__ = None
             return Raised(error, encode_exception(error))
 
     async def _call(self, attempt: Attempt) -> Any:
@@ -264,8 +274,9 @@ def _raised(error: BaseException) -> Raised:
     while trace is not None and trace.tb_frame.f_code.co_filename in _OUR_FILES:
         trace = trace.tb_next
     error.__traceback__ = trace
+    forget_last_raise(error)
     tree = encode_exception(error)
-    error.__traceback__ = None
+    remember_raise(error, tree.get("traceback", ""))
     return Raised(error, tree)
 
 
