@@ -15,7 +15,7 @@ print(await Greeting().run(42))
 """
 
 from holdfast.app import App, current_app, schedule, start_many
-from holdfast.codec import register_type
+from holdfast.codec import register_type, traceback_of
 from holdfast.errors import (
     ActionTimeout,
     CompileError,
@@ -66,5 +66,6 @@ __all__ = [
     "register_type",
     "schedule",
     "start_many",
+    "traceback_of",
     "workflow",
 ]

@@ -49,7 +49,12 @@ def _hand_over(_logger: Any, _method: str, event: structlog.typing.EventDict) ->
     """To standard logging: the phrase with its fields as text, and the fields beside it for whoever formats them."""
     exc_info = event.pop("exc_info", None)
     phrase = str(event.pop("event"))
+    # A traceback that is text already goes below the line, as one that is not.
+    trace = event.pop("exception", "")
     text = " ".join([phrase, *(f"{name}={value!r}" for name, value in event.items())])
+    if trace:
+        text = f"{text}\n{trace}"
+        event["exception"] = trace
     extra = {"holdfast_phrase": phrase, "holdfast_fields": event}
     return (text,), {"extra": extra, "exc_info": exc_info}
 

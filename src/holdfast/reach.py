@@ -27,7 +27,8 @@ from holdfast.task import ACTIONS
 from holdfast.workflow import WORKFLOWS, Definition, Workflow, definition_of
 
 _KIT_OF_HOLDFAST = frozenset(
-    """holdfast.retry:RetryPolicy holdfast.retry:BackoffPolicy holdfast.retry:RetryMode
+    """holdfast.codec.tracebacks:traceback_of
+    holdfast.retry:RetryPolicy holdfast.retry:BackoffPolicy holdfast.retry:RetryMode
     holdfast.model.instance:Status holdfast.schedules.spec:CatchUp holdfast.schedules.spec:Overlap""".split()  # noqa: SIM905
 )
 """What of Holdfast a workflow may rightly name, apart from its exceptions."""

@@ -196,6 +196,9 @@ class Workflow:
         """Wait for a message from outside, by its name or its type. Raises TimeoutError after `timeout`."""
         return Receive(message_key(message), None if timeout is None else as_seconds(timeout))
 
+    # What the compiler tells a forgotten `await` by.
+    cast(Any, run_action).__holdfast_awaitable__ = cast(Any, receive).__holdfast_awaitable__ = True
+
     @classmethod
     def visualize(cls, format: Literal["text", "mermaid"] = "mermaid") -> str:
         """The program as a graph: Mermaid by default, or its text."""

@@ -18,12 +18,19 @@ from holdfast.codec.describe import (
     describe_type,
     lineage,
     plain,
+    stored_traceback,
     to_json,
-    traceback_of,
 )
 from holdfast.codec.encoder import Encoder, encode, encode_exception
-from holdfast.codec.exceptions import TRACEBACK
 from holdfast.codec.registry import register_type
+from holdfast.codec.tracebacks import (
+    TRACEBACK,
+    forget_last_raise,
+    remember_raise,
+    show_remote_tracebacks,
+    traceback_in,
+    traceback_of,
+)
 from holdfast.codec.tree import PRIMITIVES, Tree, dumps, loads, raw
 
 __all__ = [
@@ -41,11 +48,16 @@ __all__ = [
     "dumps",
     "encode",
     "encode_exception",
+    "forget_last_raise",
     "lineage",
     "loads",
     "plain",
     "raw",
     "register_type",
+    "remember_raise",
+    "show_remote_tracebacks",
+    "stored_traceback",
     "to_json",
+    "traceback_in",
     "traceback_of",
 ]

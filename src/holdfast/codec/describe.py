@@ -57,7 +57,7 @@ def _said(name: str, tree: dict[str, Any], limit: int) -> str:
             return ""
 
 
-def traceback_of(tree: Tree) -> str:
+def stored_traceback(tree: Tree) -> str:
     """The traceback text that is stored with an exception; "" where there is none."""
     text: Any = tree.get("traceback") if type(tree) is dict else None
     return text if type(text) is str else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 from holdfast.codec import containers, iterators, mappings, scalars, times
 from holdfast.codec.class_values import encode_class
-from holdfast.codec.exceptions import bounded_repr, encode_raised, lineage_of, traceback_text
+from holdfast.codec.exceptions import bounded_repr, encode_raised, lineage_of
 from holdfast.codec.graph import EncodeFunction, EncodingGraph
 from holdfast.codec.instances import encode_enum, encode_fields, encode_namedtuple, encode_registered
 from holdfast.codec.kinds import plan_of
@@ -14,6 +14,7 @@ from holdfast.codec.models import encode_model, origin_of
 from holdfast.codec.names import can_be_found, name_of
 from holdfast.codec.refusals import refusal_of, refusal_of_local
 from holdfast.codec.registry import BUILT_IN, BY_TYPE, LEARNED
+from holdfast.codec.tracebacks import traceback_of
 from holdfast.codec.tree import Tree
 
 _ENCODERS: dict[type, EncodeFunction] = {
@@ -66,7 +67,7 @@ def encode_exception(error: BaseException) -> Tree:
     try:
         return graph.visit(error)
     except Exception:  # noqa: BLE001 - its attributes, hashes and reprs are user code
-        text = traceback_text(error)
+        text = traceback_of(error)
         return {
             "$": name_of(type(error)),
             "lineage": lineage_of(type(error)),

@@ -7,11 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.codec.describe import describe
-from holdfast.codec.exceptions import NATIVE, NOTES, TRACEBACK
+from holdfast.codec.exceptions import NATIVE, NOTES
 from holdfast.codec.graph import DecodingGraph
 from holdfast.codec.instances import read_state
 from holdfast.codec.kinds import Plan, builtin_maker, namespace_in
 from holdfast.codec.shapes import array, mapping, text, wrong
+from holdfast.codec.tracebacks import TRACEBACK
 from holdfast.errors import DecodeError, WorkflowFailed
 
 _ROOT: Any = BaseException.__dict__

@@ -3,15 +3,13 @@ Never raises or runs one.
 
 The tree names the class and all its bases under "lineage", so that a retry policy can decide without
 importing it. What C keeps outside of `__dict__` (errno, value, code, ...) stands under "native". A decoded
-exception has no frames; the stored text is its attribute `__holdfast_traceback__`, which is not written
-again as an attribute but as the traceback, so that the first place of failure survives any number of
-rounds. A chain of causes and contexts is cut after 20. `AttributeError.obj` is left out: it may be
+exception has no frames; the stored text stays with it (see `tracebacks.py`), and is not written again as an
+attribute but as the traceback. A chain of causes and contexts is cut after 20. `AttributeError.obj` is left out: it may be
 anything, and is only a help for suggestions.
 """
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 from holdfast.codec.graph import EncodingGraph
@@ -20,9 +18,9 @@ from holdfast.codec.kinds import Plan, namespace_in, state_of
 from holdfast.codec.names import bases_of, name_of
 from holdfast.codec.refusals import Refusal
 from holdfast.codec.scalars import well_formed
+from holdfast.codec.tracebacks import own_notes, traceback_of
 from holdfast.codec.tree import Tree
 
-TRACEBACK = "__holdfast_traceback__"
 NOTES = "__notes__"
 
 # The attributes of built-in exceptions that live in C.
@@ -41,8 +39,6 @@ NATIVE: dict[type[BaseException], tuple[str, ...]] = {
 
 _LONGEST_CHAIN = 20
 _LONGEST_REPR = 1_000
-_LONGEST_TRACEBACK = 20_000
-_MOST_FRAMES = 100
 _ROOT: Any = BaseException.__dict__
 _GROUP: Any = BaseExceptionGroup.__dict__
 
@@ -62,11 +58,11 @@ def encode_raised(graph: EncodingGraph, error: BaseException, plan: Plan) -> Tre
         if state:
             tree[key] = _fields(graph, state)
     own = namespace_in(error)
-    if NOTES in own:
-        tree["notes"] = _part(graph, own[NOTES], ".__notes__")
+    if NOTES in own and (notes := own_notes(own[NOTES])) is not None:
+        tree["notes"] = _part(graph, notes, ".__notes__")
     _links(graph, error, tree)
     graph.being_filled.discard(id(error))
-    text = traceback_text(error)
+    text = traceback_of(error)
     if text:
         tree["traceback"] = text
     return tree
@@ -75,35 +71,6 @@ def encode_raised(graph: EncodingGraph, error: BaseException, plan: Plan) -> Tre
 def lineage_of(cls: type) -> list[str]:
     """The class and its bases, nearest first, as `module:qualname`."""
     return [name_of(base) for base in bases_of(cls) if base is not object]
-
-
-def traceback_text(error: BaseException) -> str:
-    """The traceback as text, bounded at its start; the stored one, if the exception came out of storage."""
-    stored = namespace_in(error).get(TRACEBACK)
-    frames = _ROOT["__traceback__"].__get__(error)
-    if type(stored) is str:
-        text = stored
-    elif frames is None:
-        return ""
-    else:
-        text = f"Traceback (most recent call last):\n{_frames(frames)}{_last_line(error)}"
-    if len(text) > _LONGEST_TRACEBACK:
-        text = "...\n" + text[-_LONGEST_TRACEBACK:]
-    return text if well_formed(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _frames(frames: Any) -> str:
-    try:
-        return "".join(traceback.format_tb(frames, limit=-_MOST_FRAMES))
-    except Exception:  # noqa: BLE001 - source lines may come from a loader of the user's
-        return "  (its frames cannot be shown)\n"
-
-
-def _last_line(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception_only(type(error), error))
-    except Exception:  # noqa: BLE001 - its __str__ is user code
-        return f"{type(error).__qualname__}\n"
 
 
 def bounded_repr(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Refusals that need no lowering: generators, blocking calls, foreign awaits, dropped calls. Reads trees; changes none."""
+"""Refusals that need no lowering: generators, blocking calls, foreign awaits, forgotten awaits. Reads trees; changes none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import cast
 
 from holdfast.compiler.diagnostics import Problems, problem_at
+from holdfast.compiler.forgotten import forgotten
 from holdfast.compiler.names import users_own
 from holdfast.compiler.source import Source
 from holdfast.ir.rules import ASYNC_NAMES, CLOSED_BUILTINS, closed, hidden_attributes, is_closed, module_chains
@@ -33,6 +34,9 @@ class _Checker:
                 self._node(node)
             for node in ast.walk(stmt):
                 self._deep(node)
+        entry = self.source.owner is not None and self.source.node.name == "run"
+        for each in forgotten(self.source.node, waits=self._waits, entry=entry):
+            self._refuse(each.call, "HF024", f"`{ast.unparse(each.call.func)}(…)` {each.fate}", each.hint)
         for node, attribute in hidden_attributes(self.source.node):
             self._refuse(node, "HF013", f"`.{attribute}` is closed to workflow code", "read it in a helper function")
         for node, dotted in module_chains(self.source.node):
@@ -44,8 +48,6 @@ class _Checker:
                 self._refuse(node, "HF003", "a workflow function cannot yield", "collect into a list and return it")
             case ast.Await(value):
                 self._await(value)
-            case ast.Expr(ast.Call(func) as call):
-                self._dropped(call, func)
             case ast.AsyncFor(iter=iterable):
                 self._async_for(iterable)
             case ast.AsyncWith(items=items):
@@ -93,12 +95,18 @@ class _Checker:
         if dotted is not None:
             self._refuse(node, "HF005", f"`{ast.unparse(func)}(…)` is a blocking or outside call", _instead(dotted))
 
-    def _dropped(self, call: ast.Call, func: ast.expr) -> None:
-        value = self._static(func)
-        if isinstance(getattr(value, "__holdfast_action__", None), str) or (
-            inspect.iscoroutinefunction(value) and value is not _UNKNOWN
-        ):
-            self._refuse(call, "HF024", f"`{ast.unparse(func)}(…)` is never awaited", f"await {ast.unparse(call)}")
+    def _waits(self, call: ast.Call) -> bool:
+        """Whether a call gives something that must be awaited, as far as that is known."""
+        match call.func:
+            case ast.Attribute(ast.Call(made), "run" | "start"):
+                return hasattr(self._static(made), "__holdfast_workflow__")
+            case func:
+                value = self._static(func)
+        if value is _UNKNOWN:
+            return False
+        if isinstance(getattr(value, "__holdfast_action__", None), str) or hasattr(value, "__holdfast_awaitable__"):
+            return True
+        return inspect.iscoroutinefunction(getattr(value, "__holdfast_original__", value))
 
     def _await(self, value: ast.expr) -> None:
         if not isinstance(value, ast.Call):

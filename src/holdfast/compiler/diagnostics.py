@@ -32,7 +32,7 @@ REASONS: dict[str, str] = {
     "HF021": "`super()` without arguments is not known in compiled functions.",
     "HF022": "This syntax is not supported in workflow code.",
     "HF023": "A global name holds something that can be neither captured by value nor imported by name.",
-    "HF024": "A call that must be awaited is made and dropped.",
+    "HF024": "A call that must be awaited is made, and never awaited.",
 }
 """What each code means; `docs/reference/refusals.md` explains each at length."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast.codec import Tree, chain_of, describe_error, describe_type, loads, traceback_of
+from holdfast.codec import Tree, chain_of, describe_error, describe_type, loads, stored_traceback
 from holdfast.errors import DecodeError
 from holdfast.model.instance import InstanceView, Status, Step
 from holdfast.observe.waits import Wait
@@ -31,7 +31,7 @@ class Failure:
     @property
     def traceback(self) -> str:
         """Its traceback as text; "" where none is stored."""
-        return traceback_of(self.tree)
+        return stored_traceback(self.tree)
 
     def as_json(self) -> dict[str, Any]:
         """It as plain JSON values."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from holdfast.clock import Clock, as_seconds
-from holdfast.codec import Decoder, dumps, encode, loads
+from holdfast.codec import Decoder, dumps, encode, loads, show_remote_tracebacks, traceback_of
 from holdfast.engine import Entries, begin_calls_anew
 from holdfast.errors import (
     ConfigurationError,
@@ -271,6 +271,8 @@ def outcome_of(view: InstanceView) -> Any:
     if view.status is Status.CANCELLED:
         raise WorkflowCancelled(f"instance {view.id} was {_first_argument(tree) or 'cancelled'}")
     error = Decoder(lenient_exceptions=True).decode(tree)
+    if isinstance(error, BaseException):
+        show_remote_tracebacks(error, f"On its worker, in instance {view.id}")
     if isinstance(error, Exception):
         raise error
     if isinstance(error, BaseException):
@@ -279,6 +281,7 @@ def outcome_of(view: InstanceView) -> Any:
             f"instance {view.id} ended with {type(error).__name__}: {error}",
             original_type=f"{type(error).__module__}:{type(error).__qualname__}",
             original_args=error.args,
+            traceback_text=traceback_of(error),
         ) from error
     raise WorkflowFailed(f"instance {view.id} failed, and its exception cannot be read here")
 

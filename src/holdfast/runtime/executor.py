@@ -14,7 +14,15 @@ from functools import partial
 from types import coroutine
 from typing import Any, NamedTuple
 
-from holdfast.codec import PRIMITIVES, Tree, decode, encode, encode_exception
+from holdfast.codec import (
+    PRIMITIVES,
+    Tree,
+    decode,
+    encode,
+    encode_exception,
+    forget_last_raise,
+    remember_raise,
+)
 from holdfast.errors import ActionTimeout, CodecError, ProgramError
 from holdfast.inject import provided
 from holdfast.logs import get_logger
@@ -257,6 +265,8 @@ class Executor:
             return Gave(value if type(value) in PRIMITIVES else decode(tree), tree)
         except CodecError as error:
             error.add_note(f"it was returned by action {attempt.name}")
+            # Its frames are none of the user's.
+            error.__traceback__ = None
             return Raised(error, encode_exception(error))
 
     async def _call(self, attempt: Attempt) -> Any:
@@ -316,8 +326,9 @@ def _raised(error: BaseException) -> Raised:
     while trace is not None and trace.tb_frame.f_code.co_filename in _OUR_FILES:
         trace = trace.tb_next
     error.__traceback__ = trace
+    forget_last_raise(error)
     tree = encode_exception(error)
-    error.__traceback__ = None
+    remember_raise(error, tree.get("traceback", ""))
     return Raised(error, tree)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, assert_never
 
 from holdfast.clock import Clock
-from holdfast.codec import describe, loads
+from holdfast.codec import describe, loads, traceback_in
 from holdfast.engine import DropCall, PendingCall, StartCall
 from holdfast.errors import CodecError, ProgramError
 from holdfast.ids import InstanceId, WorkerId
@@ -277,8 +277,10 @@ class Owner:
             case Ending() as ending:
                 self.forget(resident)
                 if ending.status is Status.FAILED:
-                    error = describe(loads(ending.payload), limit=500)
-                    log.warning("instance failed", instance=resident.id, workflow=resident.claimed.name, error=error)
+                    tree = loads(ending.payload)
+                    fields = {"instance": resident.id, "workflow": resident.claimed.name}
+                    error, trace = describe(tree, limit=500), traceback_in(tree)
+                    log.warning("instance failed", **fields, error=error, exception=trace)
                 self._ended(resident.id, ending)
                 self.claiming.made_room()
                 return

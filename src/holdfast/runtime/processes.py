@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from holdfast.codec import decode, encode_exception
-from holdfast.codec.exceptions import TRACEBACK
+from holdfast.codec import TRACEBACK, decode, encode_exception
 from holdfast.runtime.background import Background
 from holdfast.runtime.threads import Threads
 from holdfast.task import ACTIONS

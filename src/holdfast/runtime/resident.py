@@ -49,11 +49,13 @@ class Resident:
     def step(self, change: Change, notes: Sequence[Note], now: float) -> Step:
         """The next journal row: this change, or everything where a full row is due."""
         self.seq += 1
-        row: dict[str, Any] = {"notes": [*self.news, *notes]}
-        self.news = []
         full = self.since_full > FULL_AFTER and self.since_full > FULL_AFTER + 2 * self.saver.size()
+        entries = self.saver.whole() if full else change.put
+        if self.news:
+            notes, self.news = [*self.news, *notes], []
+        row: dict[str, Any] = {"notes": _without_repeats(notes, entries)}
         if full:
-            row["full"] = self.saver.whole()
+            row["full"] = entries
             payload = dumps(row)
             self.since_full = 0
             self.fulls.append(self.seq)
@@ -75,6 +77,22 @@ class Resident:
             self.fulls.popleft()
             below = self.fulls[0]
         return below
+
+
+def _without_repeats(notes: Sequence[Note], entries: Entries) -> Sequence[Note]:
+    """The notes, without the tracebacks of failures that the row's entries hold anyway."""
+    if all(what != "failed" for what, _ in notes):
+        return notes
+    kept = dumps(entries)
+    told: list[Note] = []
+    for what, fields in notes:
+        trace = fields["error"].get("traceback") if what == "failed" else None
+        if trace and dumps(trace)[1:-1] in kept:
+            error = {name: part for name, part in fields["error"].items() if name != "traceback"}
+            told.append((what, {**fields, "error": error}))
+        else:
+            told.append((what, fields))
+    return told
 
 
 def entries_of(steps: Sequence[Step], *, upto: int | None = None) -> Entries:
