@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -88,8 +88,11 @@ def inbox_channel(worker: str) -> str:
     return f"hf_w_{worker}"
 
 
-WakeUp = Callable[[str], None]
-"""Called from the event loop with the name of the channel that was notified."""
+WakeUp = Callable[[str, str], None]
+"""Called from the event loop with the name of the channel that was notified, and what was said there."""
+
+NEWS_LIMIT = 4000
+"""Bytes in UTF-8 of what is said on a channel, at most."""
 
 
 class Store(Protocol):
@@ -157,7 +160,9 @@ class Store(Protocol):
         """Call `wake` when `channel` is notified; return the way to stop. Where `traits.notifies` is False, does nothing."""
         ...
 
-    async def notify(self, channels: Sequence[str]) -> None: ...
+    async def notify(self, news: Mapping[str, str]) -> None:
+        """Wake those who listen on these channels; with each comes what they are told, of `NEWS_LIMIT` bytes at most."""
+        ...
 
     async def changed(self) -> bool:
         """Whether another process has written since the last call; cheap. Always True where `traits.sees_changes` is not."""

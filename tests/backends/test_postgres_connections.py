@@ -55,7 +55,7 @@ async def connections(url: str) -> int:
 async def test_a_worker_has_at_most_three_connections(store: Any, database: str) -> None:
     assert await connections(database) == 1
     await owned(store, "w", "a")
-    await store.listen("hf_w_w", lambda channel: None)
+    await store.listen("hf_w_w", lambda channel, text: None)
     await asyncio.gather(
         *(store.commit("w", [commit("a", step(seq))]) for seq in range(1, 20)),
         *(claim(store, "w") for _ in range(20)),
@@ -84,7 +84,7 @@ async def test_every_verb_survives_a_broken_connection(store: Any, database: str
         lambda: store.heartbeat("w", lease=10, now=NOW),
         lambda: store.view([InstanceId("a")]),
         lambda: store.take_inbox("w"),
-        lambda: store.notify(["x"]),
+        lambda: store.notify({"x": ""}),
         lambda: claim(store, "w"),
         lambda: store.retire("w", now=NOW),
     ]
@@ -99,7 +99,7 @@ async def test_every_verb_survives_a_broken_connection(store: Any, database: str
 
 async def test_a_listener_is_woken_and_listens_on_after_a_break(store: Any, database: str) -> None:
     heard: asyncio.Queue[str] = asyncio.Queue()
-    await store.listen("mine", heard.put_nowait)
+    await store.listen("mine", lambda channel, _: heard.put_nowait(channel))
     await cut(database)
     async with asyncio.timeout(10):
         # The next statement finds out, listens again, and says that something may have been missed.
@@ -202,11 +202,11 @@ async def test_a_pooled_store_does_without_listening_and_prepared_statements(dat
     store: Any = open_store(with_option(database, "pgbouncer=true"))
     await store.open()
     assert not store.traits.notifies
-    stop = await store.listen("mine", lambda channel: None)
+    stop = await store.listen("mine", lambda channel, text: None)
     await owned(store, "w", "a")
     await store.idle("w", True)
     await store.start([start("b")])
-    await store.notify(["mine"])
+    await store.notify({"mine": ""})
     await store.commit("w", [commit("a", step(1, full=True))])
     assert ids(await claim(store, "w")) == ["b"]
     await stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
@@ -52,10 +53,18 @@ async def test_clients_send_one_statement_a_verb(store: Any) -> None:
 
 async def test_a_start_notifies_only_while_somebody_idles(store: Any) -> None:
     await enlist(store, "w")
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    await store.listen("hf_work", lambda channel, _: heard.put_nowait(channel))
+    await store.listen("afterwards", lambda channel, _: heard.put_nowait(channel))
     await store.idle("w", True)
-    assert await sent(store, store.start([start("a")])) == 2
+    assert await sent(store, store.start([start("a")])) == 1
+    assert await heard.get() == "hf_work"
+    # What is there already wakes nobody.
+    await store.start([start("a")])
     await store.idle("w", False)
     assert await sent(store, store.start([start("b")])) == 1
+    await store.notify({"afterwards": ""})
+    assert await heard.get() == "afterwards"
 
 
 async def test_a_workers_day_is_cheap(store: Any) -> None:

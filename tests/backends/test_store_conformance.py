@@ -412,6 +412,21 @@ async def test_a_delivery_wakes_a_sleeper(store: Any) -> None:
     assert await store.take_inbox("w") == []
 
 
+async def test_a_claim_says_whose_inbox_may_hold_something(store: Any) -> None:
+    """Mail comes with the claim's word that it is there: nobody else would tell the new owner of it."""
+    await store.start([start("a"), start("b"), start("c")])
+    await store.deliver([message("m", "b")])
+    await enlist(store, "w1")
+    assert {one.id for one in (await claim(store, "w1")).instances if one.told} == {"b"}
+    done = commit("b", step(1), starts=[start("kid")], deliveries=[message("k", "kid")])
+    await store.commit("w1", [done, commit("c", step(1), close=asleep())])
+    assert {one.id for one in (await claim(store, "w1")).instances if one.told} == {"kid"}
+    await store.deliver([message("n", "c")])
+    await store.retire("w1", now=NOW)
+    await enlist(store, "w2")
+    assert {one.id for one in (await claim(store, "w2")).instances if one.told} >= {"b", "c", "kid"}
+
+
 async def test_a_delivery_never_puts_off_what_is_due_earlier(store: Any) -> None:
     await store.start([start("a", due_at=NOW - 50), start("b", due_at=NOW + 50)])
     await store.deliver([message("m", "a"), message("n", "b")])

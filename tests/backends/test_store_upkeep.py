@@ -24,6 +24,7 @@ from tests.backends.making import (
 
 from holdfast.ids import InstanceId
 from holdfast.model.instance import ScheduleRow, Status
+from holdfast.ports import NEWS_LIMIT
 
 
 def schedule(id: str = "nightly", **fields: Any) -> ScheduleRow:
@@ -156,22 +157,26 @@ async def test_heartbeats_come_from_another_threads_event_loop(store: Any) -> No
 
 async def test_writers_wake_whom_it_concerns(store: Any) -> None:
     """A start wakes the idle, a delivery the owner; whoever stops listening hears no more."""
-    heard: asyncio.Queue[str] = asyncio.Queue()
+    heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    def hear(channel: str, text: str) -> None:
+        heard.put_nowait((channel, text))
+
     await owned(store, "w", "a")
     await store.idle("w", True)
-    stop_work = await store.listen("hf_work", heard.put_nowait)
-    await store.listen("hf_w_w", heard.put_nowait)
-    await store.listen("mine", heard.put_nowait)
+    stop_work = await store.listen("hf_work", hear)
+    await store.listen("hf_w_w", hear)
+    await store.listen("mine", hear)
     async with asyncio.timeout(10):
         await store.start([start("b")])
-        assert await heard.get() == "hf_work"
+        assert await heard.get() == ("hf_work", "")
         await store.deliver([message("m", "a")])
-        assert await heard.get() == "hf_w_w"
+        assert await heard.get() == ("hf_w_w", "")
         await stop_work()
         await stop_work()
         await store.start([start("c")])
-        await store.notify(["mine", "nobody's"])
-        assert await heard.get() == "mine"
+        await store.notify({"mine": "é" * (NEWS_LIMIT // 2), "nobody's": ""})
+        assert await heard.get() == ("mine", "é" * (NEWS_LIMIT // 2))
     assert heard.empty()
 
 

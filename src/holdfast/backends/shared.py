@@ -129,6 +129,7 @@ def as_claimed(row: Row, steps: Sequence[Step]) -> Claimed:
         parent_call=row["parent_call"],
         recoveries=row["recoveries"],
         claim=row["claims"],
+        told=bool(row["told"]),
         steps=steps,
     )
 

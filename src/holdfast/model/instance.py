@@ -184,6 +184,8 @@ class Claimed(NamedTuple):
     """How often in a row it was taken over from a lost worker, without a step in between."""
     claim: int = 0
     """The number of this claim among all of this instance."""
+    told: bool = True
+    """Whether anything may be in its inbox."""
     steps: Sequence[Step] = ()
     """From the latest full row on, in order; the last one is where it stands."""
 

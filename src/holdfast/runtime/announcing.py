@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from holdfast.errors import StoreUnavailable
 from holdfast.ids import WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.instance import Committed
-from holdfast.ports import WORK_CHANNEL, Store, inbox_channel
+from holdfast.ports import NEWS_LIMIT, WORK_CHANNEL, Store, inbox_channel
 from holdfast.runtime import joining
 from holdfast.runtime.background import Background
 
@@ -32,22 +35,41 @@ class Announcer:
 
     def tell(self, committed: Committed, *, others: bool) -> None:
         """Tell whoever waits for what a commit did; `others` says whether there are other workers."""
-        channels = {channel for channel, _ in committed.waiters if not joining.is_word(channel)}
+        ended: defaultdict[str, list[str]] = defaultdict(list)
+        for channel, id in committed.waiters:
+            if not joining.is_word(channel):
+                ended[channel].append(id)
+        news = {channel: list_ended(ids) for channel, ids in ended.items()}
         for owner in set(committed.owners):
             if owner == self._worker:
                 self._mail()
             else:
-                channels.add(inbox_channel(owner))
+                news[inbox_channel(owner)] = ""
         if committed.started:
             self._look()
             if others:
-                channels.add(WORK_CHANNEL)
-        if channels:
+                news[WORK_CHANNEL] = ""
+        if news:
             # Those who wait for the writer need not wait for that.
-            self._background.begin(self._notify(sorted(channels)))
+            self._background.begin(self._notify(news))
 
-    async def _notify(self, channels: Sequence[str]) -> None:
+    async def _notify(self, news: Mapping[str, str]) -> None:
         try:
-            await self._store.notify(channels)
+            await self._store.notify(news)
         except StoreUnavailable as error:
-            log.warning("notification lost", channels=len(channels), error=str(error))
+            log.warning("notification lost", channels=len(news), error=str(error))
+
+
+def list_ended(ids: Sequence[str]) -> str:
+    """What a client is told of instances that ended: their ids, as JSON; nothing where they are too many for that."""
+    text = json.dumps(list(ids), separators=(",", ":"))
+    return text if len(text) <= NEWS_LIMIT else ""
+
+
+def read_ended(text: str) -> list[str] | None:
+    """The ids in what `list_ended` wrote; None where it does not say."""
+    try:
+        ids = json.loads(text)
+    except ValueError:
+        return None
+    return [id for id in cast("list[object]", ids) if isinstance(id, str)] if isinstance(ids, list) else None

@@ -63,7 +63,7 @@ class Claiming:
         self._napping = False
         self._ending = False
 
-    def look(self, _: str = "") -> None:
+    def look(self, *_: str) -> None:
         """There may be work to claim."""
         self._look.set()
 
@@ -125,7 +125,8 @@ class Claiming:
             self._take(call)
         if claims.instances:
             await self._adopt(claims.instances)
-            self._mail()
+            if any(one.told for one in claims.instances):
+                self._mail()
         return claims
 
     async def _say_idle(self, idle: bool) -> None:

@@ -33,6 +33,7 @@ from holdfast.model.instance import (
 )
 from holdfast.ports import Store
 from holdfast.registry import Registry
+from holdfast.runtime.announcing import read_ended
 from holdfast.runtime.patience import patiently
 from holdfast.runtime.resident import entries_of, start_payload
 from holdfast.workflow import Run, Workflow, definition_of
@@ -58,7 +59,11 @@ class Client:
         self.channel = f"hf_c_{uuid7()}"
         self._waiting: dict[InstanceId, list[asyncio.Future[InstanceView]]] = {}
         self._unseen: list[InstanceId] = []
-        self._announced = False
+        """Those that have just begun to be waited for, and who do not know of it."""
+        self._ended: list[InstanceId] = []
+        """Those that are said to have ended."""
+        self._any_ended = False
+        """Whether others may have ended as well."""
         self._woken = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], Awaitable[None]] | None = None
@@ -220,25 +225,27 @@ class Client:
         if not notifies and self.store.traits.sees_changes:
             nap = min(nap, GLANCE)
         while True:
-            ids: list[InstanceId] = []
+            unseen: list[InstanceId] = []
+            seen: list[InstanceId] = []
             try:
                 async with asyncio.timeout(nap):
                     await self._woken.wait()
                 self._woken.clear()
-                # Those that have just begun to wait are looked at once; on a notification, all are.
-                ids, self._unseen = self._unseen, []
-                if self._announced or not ids:
-                    self._announced = False
-                    ids = list(self._waiting)
+                unseen, self._unseen = self._unseen, []
+                seen, self._ended = self._ended, []
+                if self._any_ended:
+                    self._any_ended = False
+                    seen = list(self._waiting)
             except TimeoutError:
                 if notifies:
-                    # Announcements are rarely lost: the oldest few are looked at in turn.
-                    ids = list(self._waiting)[:CHECK_LIMIT]
+                    # Announcements are rarely lost: the oldest few are looked at in turn, and told again who waits.
+                    unseen = list(self._waiting)[:CHECK_LIMIT]
                 elif self._waiting and await self._changed():
-                    ids = list(self._waiting)
-            for i in range(0, len(ids), CHECK_LIMIT):
-                await self._patiently_check(ids[i : i + CHECK_LIMIT])
-                await asyncio.sleep(0)
+                    seen = list(self._waiting)
+            for ids, waiter in ((unseen, self.channel), (seen, None)):
+                for i in range(0, len(ids), CHECK_LIMIT):
+                    await self._patiently_check(ids[i : i + CHECK_LIMIT], waiter)
+                    await asyncio.sleep(0)
 
     async def _changed(self) -> bool:
         try:
@@ -247,24 +254,29 @@ class Client:
             # Out of reach for the moment; the next look says more.
             return True
 
-    async def _patiently_check(self, ids: list[InstanceId]) -> None:
+    async def _patiently_check(self, ids: list[InstanceId], waiter: str | None) -> None:
         async def check() -> None:
             try:
-                await self._check(ids)
+                await self._check(ids, waiter)
             except StoreError:
                 # What is announced during an outage is lost, so that all are looked at after it.
-                self._announce("")
+                self._announce()
                 raise
 
         # Nobody else would look for those who wait, so that whatever the store says, this goes on.
         await patiently(check, first=1.0, longest=1.0, trouble=StoreError)
 
-    def _announce(self, _: str) -> None:
-        self._announced = True
+    def _announce(self, channel: str = "", text: str = "") -> None:
+        ended = read_ended(text)
+        if ended is None:
+            self._any_ended = True
+        else:
+            self._ended += [InstanceId(id) for id in ended if id in self._waiting]
         self._woken.set()
 
-    async def _check(self, ids: list[InstanceId]) -> None:
-        found = {view.id: view for view in await self.store.view(ids, waiter=self.channel)}
+    async def _check(self, ids: list[InstanceId], waiter: str | None) -> None:
+        """Look at these; with a waiter's channel, have them announce their ends there."""
+        found = {view.id: view for view in await self.store.view(ids, waiter=waiter)}
         for id in ids:
             view = found.get(id)
             if view is not None and not view.status.ended and view.status is not Status.PARKED:

@@ -26,9 +26,9 @@ class Deadlines(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
-    def add(self, thing: T, timeout: float) -> None:
-        """Its time, of so many seconds, begins now."""
-        self._add(thing, timeout)
+    def add(self, thing: T, timeout: float, begin: float) -> None:
+        """Its time, of so many seconds, began at that time of the loop."""
+        self._add(thing, timeout, begin)
 
     def hold(self, thing: T) -> None:
         """Its time has not begun yet."""
@@ -38,7 +38,7 @@ class Deadlines(Generic[T]):
 
     def begin(self, thing: T, timeout: float) -> None:
         """Its time begins now, after a hold."""
-        self._held[thing] = self._add(thing, timeout)
+        self._held[thing] = self._add(thing, timeout, self._loop.time())
 
     def close(self) -> None:
         """Watch no more."""
@@ -48,8 +48,8 @@ class Deadlines(Generic[T]):
             self._timer.cancel()
             self._timer = None
 
-    def _add(self, thing: T, timeout: float) -> float:
-        at = self._loop.time() + timeout
+    def _add(self, thing: T, timeout: float, begin: float) -> float:
+        at = begin + timeout
         line = self._lines.get(timeout)
         if line is None:
             line = self._lines[timeout] = deque()

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Callable
-from contextvars import copy_context
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
 from functools import partial
-from typing import Any
+from types import coroutine
+from typing import Any, NamedTuple
 
 from holdfast.codec import (
     PRIMITIVES,
@@ -36,16 +36,14 @@ from holdfast.task import ACTIONS, Action
 log = get_logger("holdfast.worker")
 
 
-@dataclass(frozen=True, slots=True)
-class Gave:
+class Gave(NamedTuple):
     """The action returned; `tree` is its encoded value."""
 
     value: Any
     tree: Tree
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(NamedTuple):
     """The action failed; `tree` is its encoded exception."""
 
     error: BaseException
@@ -53,6 +51,10 @@ class Raised:
 
 
 Report = Callable[[Gave | Raised], None]
+Running = Coroutine[Any, Any, Gave | Raised | None]
+
+BREATH = 50
+"""After so many attempts that had nothing to wait for, everything else in the loop has its turn."""
 
 
 class Attempt:
@@ -73,7 +75,8 @@ class Attempt:
         self.arguments = arguments
         self.timeout = DEFAULT_TIMEOUT if timeout is None else timeout
         self.report = report
-        self.task: asyncio.Task[Gave | Raised | None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        """What runs it; None before it has made its first step."""
         self.expired = False
         self.dropped = False
 
@@ -96,6 +99,10 @@ class Executor:
         self._threads = Threads(self._stuck_changed)
         self._processes: Processes | None = None
         self._deadlines = Deadlines(self.running, self._expire)
+        self._begun: deque[Attempt] = deque()
+        """Those that have not made their first step."""
+        self._runner: asyncio.Task[None] | None = None
+        """Makes the first steps; None while there are none to make."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -138,6 +145,7 @@ class Executor:
         self._closed = True
         self.freed = None
         self.waiting.clear()
+        self._begun.clear()
         self._deadlines.close()
         for attempt in list(self.running):
             self.drop(attempt)
@@ -148,25 +156,67 @@ class Executor:
     def _begin(self, attempt: Attempt) -> None:
         self.running.add(attempt)
         self._idle.clear()
-        self._deadlines.add(attempt, attempt.timeout)
-        attempt.task = self._loop.create_task(self._outcome(attempt))
-        attempt.task.add_done_callback(lambda _: self._ended(attempt))
+        self._begun.append(attempt)
+        if self._runner is None:
+            self._start_runner()
+
+    def _start_runner(self) -> None:
+        self._runner = self._loop.create_task(self._run_begun()) if self._begun else None
+
+    async def _run_begun(self) -> None:
+        """Run what has begun, one after the other, each in its own context.
+
+        Once one has to wait, this task belongs to it alone, and another one runs those after it.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        steps = 0
+        try:
+            while self._begun and not task.cancelling():
+                steps += 1
+                if steps % BREATH == 0:
+                    await asyncio.sleep(0)
+                    continue
+                attempt = self._begun.popleft()
+                if attempt.dropped:
+                    self._ended(attempt, None)
+                    continue
+                attempt.task = task
+                begin = self._loop.time()
+                context, running = copy_context(), self._outcome(attempt)
+                try:
+                    awaited = context.run(running.send, None)
+                except StopIteration as end:
+                    self._ended(attempt, end.value)
+                except BaseException as error:  # noqa: BLE001 - cancelled, or its outcome could not be told
+                    self._ended(attempt, _unless_cancelled(error))
+                else:
+                    self._start_runner()
+                    self._deadlines.add(attempt, attempt.timeout, begin)
+                    await self._run_on(attempt, running, awaited, context)
+                    return
+        finally:
+            if self._runner is task:
+                self._start_runner()
+
+    async def _run_on(self, attempt: Attempt, running: Running, awaited: Any, context: Context) -> None:
+        outcome = None
+        try:
+            outcome = await _rest(running, awaited, context)
+        except BaseException as error:  # noqa: BLE001 - cancelled, or its outcome could not be told
+            outcome = _unless_cancelled(error)
+        finally:
+            self._ended(attempt, outcome)
 
     def _expire(self, attempt: Attempt) -> None:
         assert attempt.task is not None
         attempt.expired = True
         attempt.task.cancel()
 
-    def _ended(self, attempt: Attempt) -> None:
-        """Its task has ended, in whichever way, perhaps before its first step."""
+    def _ended(self, attempt: Attempt, outcome: Gave | Raised | None) -> None:
+        """It has ended, in whichever way; without an outcome, because it was cancelled from here."""
         self.running.discard(attempt)
         self.finished += 1
-        task = attempt.task
-        assert task is not None
-        outcome: Gave | Raised | None = None
-        if not task.cancelled():
-            error = task.exception()
-            outcome = task.result() if error is None else _raised(error)
         try:
             if outcome is not None:
                 attempt.report(outcome)
@@ -278,6 +328,29 @@ def _raised(error: BaseException) -> Raised:
     tree = encode_exception(error)
     remember_raise(error, tree.get("traceback", ""))
     return Raised(error, tree)
+
+
+@coroutine
+def _rest(running: Running, awaited: Any, context: Context) -> Generator[Any, Any, Gave | Raised | None]:
+    """The rest of something that has made its first step, in which it came to wait for `awaited`."""
+    while True:
+        thrown: BaseException | None = None
+        sent: Any = None
+        try:
+            sent = yield awaited
+        except GeneratorExit:
+            running.close()
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is given on
+            thrown = error
+        try:
+            awaited = context.run(running.send, sent) if thrown is None else context.run(running.throw, thrown)
+        except StopIteration as end:
+            return end.value
+
+
+def _unless_cancelled(error: BaseException) -> Raised | None:
+    return None if isinstance(error, asyncio.CancelledError) else _raised(error)
 
 
 def _nobody(outcome: Gave | Raised) -> None:

@@ -41,7 +41,7 @@ class Mail:
         """Inbox rows consumed since the inbox was last asked for: the answer may still hold them."""
         self._reading = False
 
-    def look(self, _: str = "") -> None:
+    def look(self, *_: str) -> None:
         """There may be something in the inbox."""
         self._look.set()
 

@@ -103,7 +103,7 @@ class Owner:
         """What must run for as long as the worker has its lease."""
         return [self.claiming.claim(), self.writer.write(), self.mail.read()]
 
-    def look(self, _: str = "") -> None:
+    def look(self, *_: str) -> None:
         """There may be work to claim."""
         self.claiming.look()
 

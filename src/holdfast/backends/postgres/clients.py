@@ -11,11 +11,12 @@ from holdfast.backends.postgres.statements import TEXTS, Statement, compiled
 from holdfast.backends.shared import Row, as_program, as_step, as_view, filter_parts
 from holdfast.ids import InstanceId, ProgramHash
 from holdfast.model.instance import Delivery, InstanceFilter, InstanceView, Start, Step, StoredProgram
+from holdfast.ports import WORK_CHANNEL
 
 
 @dataclass(slots=True)
 class Taken:
-    """Who took what was delivered or started, and who should hear of it."""
+    """Who took what was delivered, and who should hear of it."""
 
     ids: list[InstanceId] = field(default_factory=list[InstanceId])
     owners: set[str] = field(default_factory=set[str])
@@ -40,13 +41,13 @@ async def load_programs(line: Line, hashes: Sequence[ProgramHash]) -> list[Store
     return [as_program(row) for row in await line.fetch("load_programs", hashes=list(hashes))]
 
 
-async def start(line: Line, starts: Sequence[Start]) -> Taken:
+async def start(line: Line, starts: Sequence[Start]) -> list[InstanceId]:
+    """The new ones among them. An idle worker has been told."""
     if not starts:
-        return Taken()
-    rows = await line.fetch("start", **start_columns(starts))
-    new = {row["id"] for row in rows}
-    ids = dict.fromkeys(each.id for each in starts if each.id in new)
-    return Taken(ids=list(ids), woken=bool(rows), idle=any(row["idle"] for row in rows))
+        return []
+    [row] = await line.fetch("start", channel=WORK_CHANNEL, **start_columns(starts))
+    new = set[str](row["ids"] or ())
+    return list(dict.fromkeys(each.id for each in starts if each.id in new))
 
 
 def start_columns(starts: Sequence[Start], prefix: str = "") -> dict[str, Any]:

@@ -142,7 +142,7 @@ class Line:
 
     def _notified(self, connection: object, pid: int, channel: str, payload: str) -> None:
         for wake in list(self._wakes.get(channel, ())):
-            wake(channel)
+            wake(channel, payload)
 
     # --- the connection
 
@@ -245,7 +245,7 @@ class Line:
         # Something may have been missed in between.
         for channel in channels:
             for wake in list(self._wakes[channel]):
-                wake(channel)
+                wake(channel, "")
 
 
 async def _undo(connection: Any) -> None:

@@ -6,7 +6,7 @@ At most three connections a process: for writes; for claims, reads and notificat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from holdfast.backends.postgres import address, clients, upkeep, workers
 from holdfast.backends.postgres import commits as owners
@@ -85,22 +85,22 @@ class PostgresStore:
     # --- clients
 
     async def start(self, starts: Sequence[Start]) -> Sequence[InstanceId]:
-        return await self._tell(await clients.start(self._writer, starts))
+        return await clients.start(self._writer, starts)
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[InstanceId]:
         return await self._tell(await clients.deliver(self._writer, deliveries))
 
     async def _tell(self, taken: Taken) -> Sequence[InstanceId]:
         """Notify after the write: a notification in it would make all commits wait for each other."""
-        channels = [inbox_channel(owner) for owner in sorted(taken.owners)]
+        news = {inbox_channel(owner): "" for owner in sorted(taken.owners)}
         if taken.woken and taken.idle:
-            channels.append(WORK_CHANNEL)
-        if channels:
-            await self.notify(channels)
+            news[WORK_CHANNEL] = ""
+        await self.notify(news)
         return taken.ids
 
     async def view(self, ids: Sequence[InstanceId], *, waiter: str | None = None) -> Sequence[InstanceView]:
-        return await clients.view(self._reader, ids, waiter)
+        # Behind a pooler nobody can be told.
+        return await clients.view(self._reader, ids, None if self._address.pgbouncer else waiter)
 
     async def find(self, filter: InstanceFilter) -> Sequence[InstanceView]:
         return await clients.find(self._reader, filter)
@@ -124,9 +124,9 @@ class PostgresStore:
             return _nothing
         return await self._reader.listen(channel, wake)
 
-    async def notify(self, channels: Sequence[str]) -> None:
-        if channels and not self._address.pgbouncer:
-            await self._reader.fetch("notify", channels=list(dict.fromkeys(channels)))
+    async def notify(self, news: Mapping[str, str]) -> None:
+        if news and not self._address.pgbouncer:
+            await self._reader.fetch("notify", channels=list(news), texts=list(news.values()))
 
     async def changed(self) -> bool:
         return True
@@ -150,7 +150,7 @@ class PostgresStore:
 
     async def retire(self, worker: WorkerId, *, now: float) -> None:
         await workers.retire(self._writer, worker, now)
-        await self.notify((WORK_CHANNEL,))
+        await self.notify({WORK_CHANNEL: ""})
 
     async def workers(self, *, now: float) -> Sequence[WorkerView]:
         return await workers.workers(self._reader, now)
@@ -184,7 +184,7 @@ class PostgresStore:
     async def fire(self, row: ScheduleRow, *, starts: Sequence[Start], expect_version: int) -> bool:
         fired, tell = await upkeep.fire(self._writer, row, starts, expect_version)
         if tell:
-            await self.notify((WORK_CHANNEL,))
+            await self.notify({WORK_CHANNEL: ""})
         return fired
 
     # --- upkeep

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -106,14 +106,14 @@ class SqliteStore:
     async def start(self, starts: Sequence[Start]) -> Sequence[InstanceId]:
         new = await self._do(clients.start, starts)
         if new:
-            await self.notify((WORK_CHANNEL,))
+            await self.notify({WORK_CHANNEL: ""})
         return new
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> Sequence[InstanceId]:
         taken = await self._do(clients.deliver, deliveries)
-        await self.notify([inbox_channel(owner) for owner in taken.owners])
+        await self.notify({inbox_channel(owner): "" for owner in taken.owners})
         if taken.woken:
-            await self.notify((WORK_CHANNEL,))
+            await self.notify({WORK_CHANNEL: ""})
         return taken.ids
 
     async def view(self, ids: Sequence[InstanceId], *, waiter: str | None = None) -> Sequence[InstanceView]:
@@ -131,7 +131,7 @@ class SqliteStore:
     async def resume(self, ids: Sequence[InstanceId], *, now: float) -> Sequence[InstanceId]:
         resumed = await self._do(clients.resume, ids, now)
         if resumed:
-            await self.notify((WORK_CHANNEL,))
+            await self.notify({WORK_CHANNEL: ""})
         return resumed
 
     async def delete(self, ids: Sequence[InstanceId]) -> Sequence[InstanceId]:
@@ -149,10 +149,10 @@ class SqliteStore:
 
         return stop
 
-    async def notify(self, channels: Sequence[str]) -> None:
-        for channel in channels:
+    async def notify(self, news: Mapping[str, str]) -> None:
+        for channel, text in news.items():
             for loop, wake in self._listeners.get(channel, ()):
-                loop.call_soon_threadsafe(wake, channel)
+                loop.call_soon_threadsafe(wake, channel, text)
 
     async def changed(self) -> bool:
         if self._memory:
@@ -184,7 +184,7 @@ class SqliteStore:
 
     async def retire(self, worker: WorkerId, *, now: float) -> None:
         await self._do(workers.retire, worker, now)
-        await self.notify((WORK_CHANNEL,))
+        await self.notify({WORK_CHANNEL: ""})
 
     async def workers(self, *, now: float) -> Sequence[WorkerView]:
         return await self._do(workers.workers, now)
@@ -233,7 +233,7 @@ class SqliteStore:
     async def fire(self, row: ScheduleRow, *, starts: Sequence[Start], expect_version: int) -> bool:
         fired = await self._do(upkeep.fire, row, starts, expect_version)
         if fired and starts:
-            await self.notify((WORK_CHANNEL,))
+            await self.notify({WORK_CHANNEL: ""})
         return fired
 
     # --- upkeep

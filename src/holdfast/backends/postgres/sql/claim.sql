@@ -45,7 +45,7 @@ claimed AS (
         LIMIT :room::int
     ))
     RETURNING i.id, i.name, i.program, i.queue, i.priority, i.due_at, i.base_seq, i.base_at, i.claims, i.created_at,
-              i.parent, i.parent_call, i.recoveries
+              i.parent, i.parent_call, i.recoveries, i.signals > 0 AS told
 )
 SELECT c.*, j.at, j.payload,
        CASE
@@ -73,7 +73,8 @@ LEFT JOIN LATERAL (
 
 -- name: claimed_under
 -- index: holdfast_instance_owner
-SELECT id, name, program, queue, priority, due_at, base_seq, base_at, claims, created_at, parent, parent_call, recoveries
+SELECT id, name, program, queue, priority, due_at, base_seq, base_at, claims, created_at, parent, parent_call, recoveries,
+       signals > 0 AS told
 FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text AND ticket = ANY(:tickets::int8[])
 
 -- name: claimed_steps

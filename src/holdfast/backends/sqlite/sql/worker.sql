@@ -94,7 +94,7 @@ UNION ALL
 SELECT 'call', c.queue, c.priority, c.due_at FROM call_lane JOIN holdfast_call c ON c.rowid = call_lane.head
 
 -- name: claim_instances
--- index: holdfast_instance_claimable, one lane
+-- index: holdfast_instance_claimable, one lane; holdfast_inbox primary key
 UPDATE holdfast_instance SET owner = :worker, claims = claims + 1
 WHERE rowid IN (
     SELECT rowid FROM holdfast_instance
@@ -102,7 +102,8 @@ WHERE rowid IN (
       AND queue = :queue AND priority = :priority AND due_at <= :now
     ORDER BY due_at LIMIT :room
 )
-RETURNING id, name, program, queue, due_at, base_seq, claims, created_at, parent, parent_call, recoveries
+RETURNING id, name, program, queue, due_at, base_seq, claims, created_at, parent, parent_call, recoveries,
+          EXISTS (SELECT 1 FROM holdfast_inbox b WHERE b.shard = 0 AND b.instance = holdfast_instance.id) AS told
 
 -- name: claimed_steps
 -- index: holdfast_instance primary key, holdfast_journal unique (shard, instance, seq)
