@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.backends.conftest import Bench
-from tests.backends.making import NOW, claim, commit, enlist, ids, message, owned, start, step
+from tests.backends.making import NOW, claim, commit, ending, enlist, ids, message, owned, start, step
 from tests.servers import Postgres
 
 from holdfast.backends import open_store
@@ -195,6 +195,19 @@ async def test_a_schema_of_its_own_keeps_two_stores_apart(database: str) -> None
     assert await two.start([start("b")]) == ["b"]
     assert [each.id for each in await one.view([InstanceId("a"), InstanceId("b")])] == ["a"]
     for store in (one, two):
+        await store.close()
+
+
+async def test_behind_a_pooler_words_for_workers_are_kept_and_channels_of_clients_are_not(database: str) -> None:
+    store: Any = open_store(with_option(database, "pgbouncer=true"))
+    await store.open()
+    try:
+        await owned(store, "w", "a")
+        await store.view(["a"], waiter="hf_c_somebody")
+        await store.view(["a"], waiter="hf_i_parent:3")
+        done = await store.commit("w", [commit("a", step(1), close=ending())])
+        assert list(done.waiters) == [("hf_i_parent:3", "a")]
+    finally:
         await store.close()
 
 

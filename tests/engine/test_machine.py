@@ -12,7 +12,8 @@ from tests.engine.harness import Driven, always, compare, driven
 from tests.engine.test_against_python import program
 from tests.engine.world import Oops, act, fail, note
 
-from holdfast.codec import decode, dumps, encode
+from holdfast.codec import decode, dumps, encode, encode_exception
+from holdfast.engine import GiveUpChild
 from holdfast.errors import EncodeError
 from holdfast.workflow import Workflow
 
@@ -217,6 +218,67 @@ def test_a_second_cancellation_changes_nothing() -> None:
     run.machine.cancel()
     run.machine.cancel()
     assert run.finish(always).kind == "cancelled"
+
+
+class Kid(Workflow):
+    async def run(self) -> str:
+        return "kid"
+
+
+class Parent(Workflow):
+    async def run(self) -> str:
+        try:
+            return await Kid().run()
+        finally:
+            note("finally")
+
+
+def given_up() -> tuple[Driven, int]:
+    """A parent that was cancelled while it waits for its child, and the call of that."""
+    run = until_it_waits(Parent)
+    for _ in range(2):
+        run.machine.cancel()
+        run.turn()
+    assert [type(command) for command in run.machine.commands] == [GiveUpChild]
+    run.save()
+    run.crash()
+    (call,) = run.machine.calls.values()
+    assert call.given_up
+    assert notes() == []
+    return run, call.id
+
+
+def test_a_parent_that_is_cancelled_waits_for_the_end_of_its_child() -> None:
+    run, call = given_up()
+    error = asyncio.CancelledError()
+    run.machine.call_failed(call, error, encode_exception(error))
+    run.turn()
+    assert run.ended is not None
+    assert run.ended.kind == "cancelled"
+    assert notes() == ["'finally'"]
+
+
+def test_a_child_that_has_heard_and_returns_has_refused_to_be_cancelled() -> None:
+    run, call = given_up()
+    run.machine.call_done(call, "kid", "kid", asked=True)
+    run.turn()
+    assert run.ended is not None
+    assert (run.ended.kind, run.ended.tree) == ("done", "kid")
+
+
+def test_a_child_that_returned_before_it_heard_does_not_undo_the_cancellation() -> None:
+    run, call = given_up()
+    run.machine.call_done(call, "kid", "kid")
+    run.turn()
+    assert run.ended is not None
+    assert run.ended.kind == "cancelled"
+
+
+def test_an_instance_that_ends_says_whether_it_was_asked_to() -> None:
+    run = until_it_waits(Waiting, "sleep")
+    run.machine.cancel()
+    assert run.finish().asked
+    assert not driven(Kid).finish().asked
 
 
 # --- messages

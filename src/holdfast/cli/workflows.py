@@ -144,9 +144,9 @@ def _print_look(look: Look, now: float) -> None:
 
 
 def _print_tracebacks(error: Failure | None, failure: Failure | None) -> None:
-    if error is not None and error.traceback:
+    if error is not None and error.traceback and (failure is None or error.traceback != failure.traceback):
         click.echo(f"\n{error.traceback.rstrip()}")
-    if failure is not None and (error is None or error.traceback != failure.traceback):
+    if failure is not None:
         click.echo(f"\nThe action {failure.action} failed in attempt {failure.attempt} (step {failure.step}):")
         click.echo((failure.traceback or failure.text).rstrip())
 

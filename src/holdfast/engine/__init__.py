@@ -1,7 +1,7 @@
 """Programs and states: link, advance, save, load. No I/O: events and the time come in, commands go out."""
 
 import holdfast.engine.saved  # noqa: F401  # pyright: ignore[reportUnusedImport] - teaches the codec the engine's own values
-from holdfast.engine.events import Command, DropCall, Ended, Note, PendingCall, Send, StartCall
+from holdfast.engine.events import Command, DropCall, Ended, GiveUpChild, Note, PendingCall, Send, StartCall
 from holdfast.engine.kit import KIT, DurableAsyncio, durable_asyncio
 from holdfast.engine.link import LinkedProgram, link
 from holdfast.engine.machine import Machine
@@ -18,6 +18,7 @@ __all__ = [
     "DurableAsyncio",
     "Ended",
     "Entries",
+    "GiveUpChild",
     "LinkedProgram",
     "Machine",
     "Note",

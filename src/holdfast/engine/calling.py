@@ -8,7 +8,7 @@ from typing import Any, cast
 from holdfast.codec import encode, lineage
 from holdfast.engine.branch import Branch, OnCall
 from holdfast.engine.core import Core
-from holdfast.engine.events import DropCall, PendingCall, StartCall
+from holdfast.engine.events import DropCall, GiveUpChild, PendingCall, StartCall
 from holdfast.engine.values import ChildHandle, StartedChild
 from holdfast.errors import ActionTimeout
 from holdfast.model.call import Call, Child
@@ -18,13 +18,15 @@ from holdfast.retry import ONE_ATTEMPT, class_lineage, policy_from_tree
 class Calling(Core):
     """The part of the machine that keeps calls."""
 
-    def call_done(self, id: int, tree: Any, value: Any) -> None:
-        """A call gave `value`, encoded as `tree`."""
+    def call_done(self, id: int, tree: Any, value: Any, *, asked: bool = False) -> None:
+        """A call gave `value`, encoded as `tree`. `asked` says of a child that it had been asked to end before."""
         call = self.calls.pop(id, None)
         if call is None:
             return
         self.notes.append(("done", {"call": id, "name": call.name, "value": tree}))
-        self._answer(call, value, None)
+        # A child that ended before it heard has not refused to be cancelled.
+        late = call.given_up and not asked
+        self._answer(call, None if late else value, asyncio.CancelledError() if late else None)
 
     def call_failed(self, id: int, error: BaseException, tree: Any, *, chance: float = 0.0) -> None:
         """An attempt of a call ended with `error`; it is repeated or given up as its policy says."""
@@ -49,8 +51,20 @@ class Calling(Core):
         self.touched_calls.add(id)
         self.timer(call.due_at, "retry", call, call.attempt)
 
+    def give_up(self, call: PendingCall) -> bool:
+        """Nobody wants this call's result any more. Whether its outcome is to be waited for: that of a child is."""
+        asking = any(isinstance(command, StartCall) and command.call is call for command in self.commands)
+        if call.child is None or asking:
+            self.drop(call)
+            return False
+        if not call.given_up:
+            call.given_up = True
+            self.touched_calls.add(call.id)
+            self.commands.append(GiveUpChild(call))
+        return True
+
     def drop(self, call: PendingCall) -> None:
-        """Nobody wants this call any more."""
+        """Nobody waits for this call any more."""
         if self.calls.pop(call.id, None) is not None:
             self.touched_calls.add(call.id)
             self.commands.append(DropCall(call))

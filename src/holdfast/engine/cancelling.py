@@ -56,8 +56,9 @@ class Cancelling(Core):
         """Cancel what the branch waits for; False if it can't be, and the branch is to be told at its next turn."""
         match branch.wait:
             case OnCall(call=call):
-                self.drop(call)
-                self._go_on(branch, None, asyncio.CancelledError())
+                # A child cleans up first, as a coroutine that is awaited would.
+                if not self.give_up(call):
+                    self._go_on(branch, None, asyncio.CancelledError())
             case OnFuture(future=ChildHandle() as future):
                 # A child that was only started goes on; this branch just waits for it no more.
                 future.callbacks = [told for told in future.callbacks if told != ("wake", branch.task.id)]

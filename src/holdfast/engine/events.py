@@ -24,6 +24,8 @@ class PendingCall:
     """The branch that waits for it; -1: none does."""
     child: dict[str, Any] | None = None
     """Of a child: `id`, and its start options."""
+    given_up: bool = False
+    """Of a child: whether it was asked to end. Whoever waits for it goes on when it has ended."""
     spilled: bool = False
     """Whether it was handed to other workers."""
     arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
@@ -47,7 +49,13 @@ class DropCall(NamedTuple):
     call: PendingCall
 
 
-Command = StartCall | DropCall | Send
+class GiveUpChild(NamedTuple):
+    """Ask the child of this call to end."""
+
+    call: PendingCall
+
+
+Command = StartCall | DropCall | GiveUpChild | Send
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class Ended:
 
     kind: str
     tree: Any
+    asked: bool = False
+    """Whether it had been asked to end."""
 
 
 Note = tuple[str, dict[str, Any]]

@@ -329,15 +329,16 @@ class Machine(Calling, Timing, Waiting):
             return
         if self.ready:
             return
+        asked = self.cancel_asked
         if root.state == "cancelled":
-            self.ended = Ended("cancelled", encode_exception(asyncio.CancelledError()))
+            self.ended = Ended("cancelled", encode_exception(asyncio.CancelledError()), asked)
         elif root.error is not None:
-            self.ended = Ended("failed", encode_exception(root.error))
+            self.ended = Ended("failed", encode_exception(root.error), asked)
         else:
             try:
-                self.ended = Ended("done", encode(root.result_value))
+                self.ended = Ended("done", encode(root.result_value), asked)
             except Exception as error:  # noqa: BLE001 - a result that can't be saved is the workflow's failure
-                self.ended = Ended("failed", encode_exception(error))
+                self.ended = Ended("failed", encode_exception(error), asked)
 
     # --- waiting
 

@@ -82,6 +82,8 @@ def call_record(call: PendingCall) -> dict[str, Any]:
         record["spilled"] = True
     if call.child is not None:
         record["child"] = call.child
+    if call.given_up:
+        record["given_up"] = True
     options = call.options
     if options is not DEFAULT_OPTIONS:
         record["options"] = [options.retry, options.timeout, options.queue]
@@ -255,6 +257,7 @@ def _fill_calls(machine: Machine, entries: Mapping[str, Any]) -> None:
                 branch=record["branch"],
                 child=record.get("child"),
                 spilled=record.get("spilled", False),
+                given_up=record.get("given_up", False),
             )
             machine.calls[call.id] = call
         elif key[0] == "q" and key[1:].isdigit():

@@ -14,7 +14,7 @@ from typing import Any, cast
 from holdfast.codec import Decoder, Encoder, dumps, loads, raw
 from holdfast.engine.branch import OnTime
 from holdfast.engine.cut import cut, paste
-from holdfast.engine.events import StartCall
+from holdfast.engine.events import GiveUpChild, StartCall
 from holdfast.engine.machine import Machine
 from holdfast.engine.record import ask_anew, branch_record, call_record, object_record, restore
 from holdfast.engine.values import CURRENT, Future, Tracked
@@ -452,6 +452,8 @@ def load(machine: Machine, entries: Entries) -> Saver:
         _settle_keys(saver, entries)
         for call in ask_anew(machine, entries):
             machine.commands.append(StartCall(call))
+            if call.given_up:
+                machine.commands.append(GiveUpChild(call))
             saver.owed.write(f"c{call.id}", call_record(call))
         return saver
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from holdfast.codec import Tree, chain_of, describe_error, describe_type, loads, stored_traceback
@@ -56,8 +56,12 @@ def failure_behind(error: Failure | None, steps: Sequence[Step], waits: Sequence
     if error is None:
         retried = any(wait.kind == "action" and wait.attempt > 1 and wait.name == failure.action for wait in waits)
         return failure if retried else None
-    told = {describe_error(one) for one in chain_of(error.tree)}
-    return failure if failure.step == steps[-1].seq or describe_error(failure.tree) in told else None
+    told = {describe_error(one): one for one in chain_of(error.tree)}
+    same = told.get(describe_error(failure.tree))
+    if same is not None and not failure.traceback:
+        # A traceback that the outcome holds anyway is not stored twice.
+        failure = replace(failure, tree=same)
+    return failure if failure.step == steps[-1].seq or same is not None else None
 
 
 def _last_failure(steps: Sequence[Step]) -> Failure | None:

@@ -175,6 +175,8 @@ def _event(what: str, fields: Mapping[str, Any]) -> str:
             return f"{name} failed, to be tried again: {describe_error(fields.get('error'), limit=200)}"
         case "dropped":
             return f"{name} is no longer waited for"
+        case "given up":
+            return f"asks {name} to end"
         case "child":
             return f"starts workflow {name} as {fields.get('instance')}"
         case "message":

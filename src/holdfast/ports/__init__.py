@@ -2,6 +2,7 @@
 
 from holdfast.ports.broker import JOB_CHANNEL, Broker, BrokerTraits
 from holdfast.ports.store import (
+    CLIENT_CHANNEL,
     NEWS_LIMIT,
     WORK_CHANNEL,
     Beat,
@@ -15,6 +16,7 @@ from holdfast.ports.store import (
 )
 
 __all__ = [
+    "CLIENT_CHANNEL",
     "JOB_CHANNEL",
     "NEWS_LIMIT",
     "WORK_CHANNEL",

@@ -81,6 +81,8 @@ class Swept:
     partitions: int = 0
 
 
+CLIENT_CHANNEL = "hf_c_"
+"""What the channels of waiting clients begin with."""
 WORK_CHANNEL = "hf_work"
 """Notified when there is claimable work and some worker is idle."""
 

@@ -1,6 +1,7 @@
 """Children that others have started: find out which they are, and tell those that joined them of their ends.
 
-Acts as `joining` decides. Starts and cancels nothing.
+Likewise those that were given up: nobody waits for one that is not there. Acts as `joining` decides; starts and cancels
+nothing.
 """
 
 from __future__ import annotations
@@ -58,6 +59,13 @@ class Joiner:
         """Find out whether others have started the children of these calls, and see to it that it hears of their ends."""
         self._background.begin(self._join(resident, calls))
 
+    def let_go(self, resident: Resident, calls: Sequence[int]) -> None:
+        """Find out whether the children of these calls, which were asked to end, are there to tell of their ends.
+
+        It waits no more for those that are not, or that another has started, whom it cannot ask.
+        """
+        self._background.begin(self._let_go(resident, calls))
+
     def stop(self) -> None:
         """Find out nothing more: whoever takes the parents over does."""
         self._background.cancel()
@@ -71,6 +79,26 @@ class Joiner:
             await self._find_out(resident, calls)
         except StoreError as error:
             self._abandon(resident, f"its children cannot be looked for: {error}")
+
+    async def _let_go(self, resident: Resident, asked: Sequence[int]) -> None:
+        machine = resident.machine
+        calls = [machine.calls[id] for id in asked if id in machine.calls]
+        ids = [InstanceId(call.child_id) for call in calls]
+        try:
+            views = {view.id: view for view in await patiently(lambda: self._store.view(ids))}
+        except StoreError as error:
+            self._abandon(resident, f"its children cannot be looked for: {error}")
+            return
+        now = self._clock.now()
+        await self._hand_over(
+            [
+                joining.lost(resident.id, call, now)
+                for call in calls
+                if (view := views.get(InstanceId(call.child_id))) is None
+                or not joining.is_own(resident.id, call.id, view)
+            ]
+        )
+        self._stir(resident)
 
     async def _find_out(self, resident: Resident, asked: Sequence[int]) -> None:
         children, machine = resident.children, resident.machine

@@ -6,6 +6,7 @@ word and delivers the outcome. Should it die before that, the parent finds the e
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
@@ -70,6 +71,12 @@ def is_word(waiter: str) -> bool:
 def refused(instance: InstanceId, call: PendingCall, error: Exception, now: float) -> Delivery:
     """An error in place of the child's outcome."""
     return _result(instance, str(call.id), f"{call.child_id}:refused", {"error": encode_exception(error)}, now)
+
+
+def lost(instance: InstanceId, call: PendingCall, now: float) -> Delivery:
+    """What ends the wait for a child that was given up and cannot tell of its end."""
+    error = encode_exception(asyncio.CancelledError())
+    return _result(instance, str(call.id), f"{call.child_id}:lost:{call.id}", {"error": error}, now)
 
 
 def outcome(instance: InstanceId, call: int, child: InstanceView, now: float) -> Delivery:

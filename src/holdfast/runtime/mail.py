@@ -114,7 +114,8 @@ def _fold_result(resident: Resident, call: int, result: Any, chance: float) -> s
         reason = f"no action {result['missing']!r} is defined on the worker that took its call"
         return f"{reason}; import its module there, then retry the instance"
     if "value" in result:
-        resident.machine.call_done(call, result["value"], decode(result["value"]))
+        asked = result.get("asked") is True
+        resident.machine.call_done(call, result["value"], decode(result["value"]), asked=asked)
     else:
         error = decode(result["error"])
         resident.machine.call_failed(call, error, result["error"], chance=chance)

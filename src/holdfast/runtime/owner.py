@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from holdfast.clock import Clock
 from holdfast.codec import describe, loads, traceback_in
-from holdfast.engine import DropCall, PendingCall, StartCall
+from holdfast.engine import DropCall, GiveUpChild, PendingCall, StartCall
 from holdfast.errors import CodecError, ProgramError
 from holdfast.ids import InstanceId, WorkerId
 from holdfast.logs import get_logger
@@ -193,6 +193,8 @@ class Owner:
                 continue
             if call.id not in resident.attempts:
                 self._run(resident, call)
+        if given_up := [call.id for call in calls if call.given_up and call.id not in asked]:
+            self.joiner.let_go(resident, given_up)
         others = [call.id for call in calls if joining.may_be_anothers(resident.id, call)]
         if others:
             resident.children.unknown.update(others)
@@ -325,6 +327,8 @@ class Owner:
                     attempt = resident.attempts.pop(call.id, None)
                     if attempt is not None:
                         self.executor.drop(attempt)
+                case GiveUpChild(call):
+                    self.joiner.let_go(resident, [call.id])
                 case _:
                     assert_never(command)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from holdfast.codec import describe_error, dumps, encode_exception
-from holdfast.engine import Change, DropCall, Ended, Note, PendingCall, Send, StartCall
+from holdfast.engine import Change, DropCall, Ended, GiveUpChild, Note, PendingCall, Send, StartCall
 from holdfast.errors import EncodeError, HoldfastError
 from holdfast.ids import InstanceId, ProgramHash
 from holdfast.model.instance import (
@@ -29,7 +29,7 @@ EVICT_AFTER = 1.0
 """An instance that waits longer than so many seconds leaves memory."""
 
 
-Begun = StartCall | DropCall
+Begun = StartCall | DropCall | GiveUpChild
 """What of a turn the worker does itself, in memory."""
 
 
@@ -123,6 +123,10 @@ def _collect(resident: Resident, asked: _Asked, now: float, terms: Terms) -> Non
                         _start(resident, command, asked, now, terms)
                 case DropCall(call):
                     _drop(resident, command, asked, now)
+                case GiveUpChild(call):
+                    asked.notes.append(("given up", {"call": call.id, "name": call.name}))
+                    asked.deliveries.append(_cancel(resident, call, now))
+                    asked.commands.append(command)
                 case Send():
                     asked.deliveries.append(_sent(resident, command, now))
                 case _:
@@ -244,7 +248,7 @@ def news_of_end(
     """What the parent hears of an instance that has ended; nothing where nobody waits for that."""
     if parent is None or parent_call is None:
         return []
-    result = {"value": ended.tree} if ended.kind == "done" else {"error": ended.tree}
+    result = {"value" if ended.kind == "done" else "error": ended.tree, "asked": ended.asked}
     return [
         Delivery(
             id=f"{id}:end",

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from holdfast.errors import HoldfastError, StoreError, StoreUnavailable, WaitTimeout
 from holdfast.ids import uuid7
-from holdfast.ports import Store
+from holdfast.ports import CLIENT_CHANNEL, Store
 from holdfast.runtime.announcing import read_ended
 from holdfast.runtime.patience import patiently
 
@@ -41,7 +41,7 @@ class Watch(Generic[Id, View]):
         missing: Callable[[Id], Exception],
     ) -> None:
         self.store = store
-        self.channel = f"hf_c_{uuid7()}"
+        self.channel = f"{CLIENT_CHANNEL}{uuid7()}"
         self._kind = kind
         self._poll_interval = poll_interval
         self._look = look

@@ -29,7 +29,17 @@ from holdfast.model.instance import (
     StoredProgram,
     WorkerView,
 )
-from holdfast.ports import WORK_CHANNEL, Beat, Enlistment, Settled, StoreTraits, Swept, WakeUp, inbox_channel
+from holdfast.ports import (
+    CLIENT_CHANNEL,
+    WORK_CHANNEL,
+    Beat,
+    Enlistment,
+    Settled,
+    StoreTraits,
+    Swept,
+    WakeUp,
+    inbox_channel,
+)
 
 
 class PostgresStore:
@@ -105,8 +115,10 @@ class PostgresStore:
         return taken.ids
 
     async def view(self, ids: Sequence[InstanceId], *, waiter: str | None = None) -> Sequence[InstanceView]:
-        # Behind a pooler nobody can be told.
-        return await clients.view(self._reader, ids, None if self._address.pgbouncer else waiter)
+        if self._address.pgbouncer and waiter is not None and waiter.startswith(CLIENT_CHANNEL):
+            # Behind a pooler no client can be told. Others' words are no channels: the worker that ends it reads them.
+            waiter = None
+        return await clients.view(self._reader, ids, waiter)
 
     async def find(self, filter: InstanceFilter) -> Sequence[InstanceView]:
         return await clients.find(self._reader, filter)
