@@ -21,6 +21,9 @@ from holdfast.errors import (
     CompileError,
     HoldfastError,
     InstanceNotFound,
+    JobNotFound,
+    TaskCancelled,
+    TaskFailed,
     ValidationError,
     WaitTimeout,
     WorkflowCancelled,
@@ -29,11 +32,13 @@ from holdfast.errors import (
 )
 from holdfast.inject import Depend
 from holdfast.model.instance import Status
-from holdfast.retry import BackoffPolicy, NoRetry, RetryMode, RetryPolicy
+from holdfast.model.job import JobStatus, JobView
+from holdfast.retry import BackoffPolicy, NoRetry, Retry, RetryMode, RetryPolicy
 from holdfast.runtime.client import Handle
 from holdfast.schedules import CatchUp, Overlap
 from holdfast.settings import Settings
 from holdfast.task import Action, action
+from holdfast.tasks import JobHandle, Task
 from holdfast.workflow import Workflow, workflow
 
 __version__ = "0.1.0.dev0"
@@ -49,12 +54,20 @@ __all__ = [
     "Handle",
     "HoldfastError",
     "InstanceNotFound",
+    "JobHandle",
+    "JobNotFound",
+    "JobStatus",
+    "JobView",
     "NoRetry",
     "Overlap",
+    "Retry",
     "RetryMode",
     "RetryPolicy",
     "Settings",
     "Status",
+    "Task",
+    "TaskCancelled",
+    "TaskFailed",
     "ValidationError",
     "WaitTimeout",
     "Workflow",

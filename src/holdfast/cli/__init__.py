@@ -14,6 +14,7 @@ from holdfast.cli.demo import demo
 from holdfast.cli.doctor import doctor, workers
 from holdfast.cli.schedules import schedules
 from holdfast.cli.servicebus_emulator import servicebus_emulator
+from holdfast.cli.tasks import dlq, tasks
 from holdfast.cli.visualize import visualize
 from holdfast.cli.worker import worker
 from holdfast.cli.workflows import workflows
@@ -31,5 +32,18 @@ def main() -> None:
 for command in (start, send, wait, cancel, retry, fork, delete):
     workflows.add_command(command)
 
-for command in (worker, workflows, schedules, workers, doctor, check, visualize, demo, bench, servicebus_emulator):
+for command in (
+    worker,
+    workflows,
+    schedules,
+    tasks,
+    dlq,
+    workers,
+    doctor,
+    check,
+    visualize,
+    demo,
+    bench,
+    servicebus_emulator,
+):
     main.add_command(command)

@@ -180,6 +180,11 @@ class JobView:
     outcome: bytes | None
     """Of a job that is done its result, else its last error."""
 
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:

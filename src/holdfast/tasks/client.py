@@ -60,11 +60,11 @@ class TaskClient:
         """Dead letters, newest first. Takes the fields of JobFilter, but for the status."""
         return list(await self.broker.find(JobFilter(status=JobStatus.DEAD, **filter)))
 
-    async def all_dead(self, wanted: Callable[[JobView], bool] | None = None) -> list[JobView]:
-        """All dead letters that are wanted, newest first."""
+    async def all_dead(self, wanted: Callable[[JobView], bool] | None = None, **filter: Any) -> list[JobView]:
+        """All dead letters that are wanted, newest first. `filter` takes the fields of JobFilter, but for the status."""
         found: list[JobView] = []
         before: tuple[float, str] | None = None
-        while page := await self.dead(limit=500, before=before):
+        while page := await self.dead(limit=500, before=before, **filter):
             found += [view for view in page if wanted is None or wanted(view)]
             before = (page[-1].created_at, page[-1].id)
         return found

@@ -1,0 +1,302 @@
+"""`holdfast tasks …` and `holdfast dlq …`: list, show and cancel jobs; read, replay, purge and export dead letters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import click
+
+from holdfast.app import App
+from holdfast.cli.common import Group, app_option, find_app, json_option, run
+from holdfast.cli.tables import listing, room, show, show_json
+from holdfast.codec import describe, describe_error, loads, stored_traceback, to_json
+from holdfast.errors import CodecError, HoldfastError
+from holdfast.ids import JobId
+from holdfast.model.job import JobFilter, JobStatus, JobView, Reason
+from holdfast.observe.moments import iso, relative, to_the_second
+from holdfast.runtime import messages
+
+PAGE = 500
+"""Dead letters read, replayed or purged in one statement."""
+
+
+@click.group(cls=Group)
+def tasks() -> None:
+    """Look at jobs, the calls of tasks, and act on them."""
+
+
+@click.group(cls=Group)
+def dlq() -> None:
+    """The dead letters: jobs that failed for good, kept until they are replayed or purged."""
+
+
+# --- jobs
+
+
+@tasks.command("list")
+@app_option
+@json_option
+@click.option("--name", help="Only those of this task.")
+@click.option("--queue", help="Only those of this queue.")
+@click.option("--status", type=click.Choice([status.value for status in JobStatus]))
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+def list_(
+    target: str | None,
+    url: str | None,
+    as_json: bool,
+    name: str | None,
+    queue: str | None,
+    status: str | None,
+    limit: int,
+) -> None:
+    """List jobs, newest first."""
+    filter = JobFilter(name=name, queue=queue, status=JobStatus(status) if status else None, limit=limit)
+    app = find_app(target, url)
+    _list(app, run(app, lambda app: app.tasks.broker.find(filter)), as_json=as_json)
+
+
+@tasks.command("show")
+@click.argument("id")
+@app_option
+@json_option
+def show_job(id: str, target: str | None, url: str | None, as_json: bool) -> None:
+    """Show a job: its arguments, where it stands, its result or its last error."""
+    _show(find_app(target, url), id, as_json=as_json)
+
+
+@tasks.command("cancel")
+@click.argument("ids", nargs=-1, required=True)
+@app_option
+@json_option
+def cancel(ids: tuple[str, ...], target: str | None, url: str | None, as_json: bool) -> None:
+    """Ask jobs to end: at once where they wait, by a CancelledError where they run."""
+
+    async def cancelled(app: App) -> dict[str, str]:
+        said = dict.fromkeys(ids, "not found, or has ended already")
+        for id in ids:
+            before = await app.tasks.broker.look([JobId(id)])
+            if await app.job(id).cancel():
+                said[id] = "asked to end" if before and before[0].status is JobStatus.RUNNING else "cancelled"
+        return said
+
+    _say(run(find_app(target, url), cancelled), ("asked to end", "cancelled"), as_json=as_json)
+
+
+# --- dead letters
+
+
+def dead_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds what chooses among dead letters."""
+    for option in (
+        click.option(
+            "--reason", type=click.Choice([reason.value for reason in Reason]), help="Only those dead for it."
+        ),
+        click.option("--queue", help="Only those of this queue."),
+        click.option("--name", help="Only those of this task."),
+    ):
+        command = option(command)
+    return json_option(app_option(command))
+
+
+def _wanted(name: str | None, queue: str | None, reason: str | None) -> dict[str, Any]:
+    return {"name": name, "queue": queue, "reason": Reason(reason) if reason else None}
+
+
+@dlq.command("list")
+@dead_options
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+def list_dead(target: str | None, url: str | None, as_json: bool, limit: int, **chosen: str | None) -> None:
+    """List dead letters, newest first."""
+    app = find_app(target, url)
+    _list(app, run(app, lambda app: app.tasks.dead(limit=limit, **_wanted(**chosen))), as_json=as_json)
+
+
+@dlq.command("read", hidden=True)
+@dead_options
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.pass_context
+def read(context: click.Context, **options: Any) -> None:
+    """As `list`."""
+    context.invoke(list_dead, **options)
+
+
+@dlq.command("show")
+@click.argument("id")
+@app_option
+@json_option
+def show_dead(id: str, target: str | None, url: str | None, as_json: bool) -> None:
+    """Show a dead letter: its arguments, why it died, and the traceback."""
+    _show(find_app(target, url), id, as_json=as_json)
+
+
+@dlq.command("replay")
+@click.argument("ids", nargs=-1)
+@dead_options
+def replay(ids: tuple[str, ...], target: str | None, url: str | None, as_json: bool, **chosen: str | None) -> None:
+    """Queue dead letters again: those named, or all that the options choose."""
+
+    async def replayed(app: App, some: Sequence[JobId]) -> Sequence[JobId]:
+        return await app.tasks.replay(some)
+
+    done, found = run(find_app(target, url), lambda app: _each_dead(app, ids, chosen, replayed))
+    _tell(done, found, ids, "replayed", as_json=as_json)
+
+
+@dlq.command("purge")
+@click.argument("ids", nargs=-1)
+@dead_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def purge(
+    ids: tuple[str, ...], target: str | None, url: str | None, as_json: bool, yes: bool, **chosen: str | None
+) -> None:
+    """Remove dead letters for ever: those named, or all that the options choose. `export` keeps a copy."""
+    if not ids and not yes:
+        click.confirm("Remove all dead letters that these options choose?", abort=True)
+
+    async def purged(app: App, some: Sequence[JobId]) -> Sequence[JobId]:
+        return await app.tasks.broker.purge(some)
+
+    done, found = run(find_app(target, url), lambda app: _each_dead(app, ids, chosen, purged))
+    _tell(done, found, ids, "purged", as_json=as_json)
+
+
+@dlq.command("export")
+@dead_options
+def export(target: str | None, url: str | None, as_json: bool, **chosen: str | None) -> None:
+    """Print dead letters as JSON, one a line, with their payloads."""
+
+    async def found(app: App) -> list[JobView]:
+        wanted = {name: value for name, value in _wanted(**chosen).items() if value is not None}
+        return await app.tasks.all_dead(**wanted)
+
+    for view in run(find_app(target, url), found):
+        click.echo(json.dumps(_row_of(view)))
+
+
+async def _each_dead(
+    app: App,
+    ids: tuple[str, ...],
+    chosen: dict[str, str | None],
+    act: Callable[[App, Sequence[JobId]], Awaitable[Sequence[JobId]]],
+) -> tuple[int, int]:
+    """How many dead letters it was done to, of how many."""
+    if ids:
+        dead = {view.id for view in await app.tasks.broker.find(_dead_among(ids))}
+    else:
+        wanted = {name: value for name, value in _wanted(**chosen).items() if value is not None}
+        dead = {view.id for view in await app.tasks.all_dead(**wanted)}
+    ordered = sorted(dead)
+    done = 0
+    for i in range(0, len(ordered), PAGE):
+        done += len(await act(app, ordered[i : i + PAGE]))
+    return done, len(dead)
+
+
+def _dead_among(ids: tuple[str, ...]) -> JobFilter:
+    return JobFilter(status=JobStatus.DEAD, ids=[JobId(id) for id in ids], limit=len(ids))
+
+
+def _tell(done: int, found: int, ids: tuple[str, ...], verb: str, *, as_json: bool) -> None:
+    if as_json:
+        show_json({verb: done, "found": found})
+    else:
+        left = "" if done == found else f"; {found - done} stay, because a job with their unique text is there"
+        missing = f"; {len(set(ids)) - found} are not among the dead letters" if found < len(set(ids)) else ""
+        click.echo(f"{done} {verb}{left}{missing}")
+    if done < max(found, len(set(ids))):
+        raise SystemExit(1)
+
+
+# --- showing
+
+
+def _list(app: App, views: Sequence[JobView], *, as_json: bool) -> None:
+    if as_json:
+        show_json([_row_of(view) for view in views])
+        return
+    now, fitted = app.clock.now(), room() is not None
+
+    def moment(at: float) -> str:
+        return relative(at, now) if fitted else to_the_second(at)
+
+    listing(
+        [
+            {
+                "id": view.id,
+                "task": view.name.rpartition(":")[2] if fitted else view.name,
+                "status": view.status.value,
+                "attempt": view.attempt,
+                "created": moment(view.created_at),
+                "due": moment(view.due_at) if view.status is JobStatus.QUEUED else None,
+                "why": _why(view),
+            }
+            for view in views
+        ],
+        columns=["id", "task", "status", "attempt", "created", "due"],
+        cut=["task"],
+        spare=["due", "attempt"],
+        note="why",
+    )
+
+
+def _show(app: App, id: str, *, as_json: bool) -> None:
+    async def found(app: App) -> JobView:
+        return await app.job(id).view()
+
+    view = run(app, found)
+    row = _row_of(view)
+    if as_json:
+        show_json(row)
+        return
+    show([{"name": name, "value": value} for name, value in row.items() if value not in (None, "")], headed=False)
+
+
+def _row_of(view: JobView) -> dict[str, Any]:
+    """A job as JSON has it."""
+    ended_well = view.status is JobStatus.DONE
+    return {
+        "id": view.id,
+        "task": view.name,
+        "status": view.status.value,
+        "reason": view.reason,
+        "arguments": _arguments(view.payload),
+        "attempt": view.attempt,
+        "queue": view.queue,
+        "priority": view.priority,
+        "created": iso(view.created_at),
+        "due": iso(view.due_at),
+        "ended": iso(view.ended_at),
+        "owner": view.owner,
+        "result": to_json(loads(view.outcome)) if ended_well and view.outcome else None,
+        "error": None if ended_well else _why(view),
+        "traceback": None if ended_well or not view.outcome else stored_traceback(loads(view.outcome)) or None,
+    }
+
+
+def _arguments(payload: bytes) -> str:
+    try:
+        return describe(messages.read(payload).arguments, limit=2000)
+    except CodecError as error:
+        return f"cannot be read: {error}; its bytes are {payload[:200]!r}"
+
+
+def _why(view: JobView) -> str | None:
+    if view.status is JobStatus.DONE or not view.outcome:
+        return view.reason
+    try:
+        said = describe_error(loads(view.outcome))
+    except HoldfastError as error:
+        said = str(error)
+    return said if view.reason in (None, Reason.FAILED) else f"{view.reason}: {said}"
+
+
+def _say(said: dict[str, str], well: tuple[str, ...], *, as_json: bool) -> None:
+    if as_json:
+        show_json([{"id": id, "outcome": words} for id, words in said.items()])
+    else:
+        for id, words in said.items():
+            click.echo(f"{id}: {words}")
+    if any(words not in well for words in said.values()):
+        raise SystemExit(1)
