@@ -61,7 +61,10 @@ class Audited(Workflow):
 
 
 class Fatal:
-    """A store that kills its own process with SIGKILL, at the n-th call of a verb, before or after it."""
+    """A store that kills its own process with SIGKILL, at the n-th call of a verb, before or after it.
+
+    `jobs.` before the verb means that of its broker.
+    """
 
     def __init__(self, store: Any, point: str) -> None:
         self.store = store
@@ -70,6 +73,9 @@ class Fatal:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.store, name)
+        if name == "broker" and self.verb.startswith("jobs."):
+            point = f"{self.when}:{self.verb.removeprefix('jobs.')}:{self.left}"
+            return lambda: Fatal(value(), point)
         if name != self.verb:
             return value
 
@@ -86,5 +92,17 @@ class Fatal:
 
 
 app = App("crash", lease_seconds=1.0, concurrent_per_worker=8, poll_interval_ms=20)
+
+
+@app.task(retry=RetryPolicy(100, delay=0.01))
+async def job(key: str, seconds: float = 0.0) -> str:
+    note("begin", key)
+    await asyncio.sleep(seconds)
+    if int(time.time() * 1000) % 5 == 0:
+        raise ConnectionError(key)
+    note("end", key)
+    return key
+
+
 if point := os.environ.get("CRASH_POINT"):
     app.store = Fatal(app.store, point)

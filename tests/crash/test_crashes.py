@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from holdfast import App, Status
+from holdfast import App, JobStatus, Status
 from holdfast.codec import loads
 from holdfast.workflow import Run
-from tests.crash.crash_app import Audited
+from tests.crash.crash_app import Audited, job
 
 HERE = Path(__file__).parent
 
@@ -182,6 +182,80 @@ async def test_workers_killed_at_random_lose_nothing(url: str, tmp_path: Path) -
             pytest.fail(fleet.logs())
         await fleet.stop()
         await audit(app, fleet, ids)
+
+
+# --- jobs
+
+
+async def audit_jobs(app: App, fleet: Fleet, ids: list[str]) -> None:
+    """Every job has its result, and none that was settled has run again."""
+    begun: dict[str, list[float]] = defaultdict(list)
+    for line in fleet.audit.read_text().splitlines():
+        what, key, _, at = line.split()
+        if what == "begin":
+            begun[key].append(float(at))
+    for id in ids:
+        view = await app.job(id).view()
+        assert view.status is JobStatus.DONE, (view, fleet.logs())
+        assert await app.job(id).get() == id
+        assert view.ended_at is not None
+        assert max(begun[id]) <= view.ended_at + 0.05, f"{id} ran again after it was settled"
+    assert await app.tasks.dead() == []
+
+
+async def send_jobs(app: App, prefix: str, count: int) -> list[str]:
+    named = [job.options(id=f"{prefix}{n}", result_ttl=3600) for n in range(count)]
+    made = [each.task.job((f"{prefix}{n}", 0.005), {}, each.chosen) for n, each in enumerate(named)]
+    return [handle.id for handle in await app.send(made)]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "before:jobs.claim:2",
+        "after:jobs.claim:1",
+        "after:jobs.claim:2",
+        "before:jobs.settle:1",
+        "after:jobs.settle:1",
+        "after:jobs.settle:2",
+    ],
+)
+async def test_a_worker_killed_at_a_named_point_loses_no_job(url: str, tmp_path: Path, point: str) -> None:
+    fleet = Fleet(url, tmp_path)
+    app = App("client", url=url, embedded_worker=False)
+    async with app:
+        ids = await send_jobs(app, "j", 30)
+        first = await fleet.start(crash_point=point)
+        await asyncio.wait_for(first.wait(), 30)
+        assert first.returncode == -signal.SIGKILL, fleet.logs()
+        fleet.workers.remove(first)
+        await fleet.start()
+        for id in ids:
+            await app.job(id).get(timeout=30)
+        await fleet.stop()
+        await audit_jobs(app, fleet, ids)
+
+
+async def test_workers_killed_at_random_lose_no_job(url: str, tmp_path: Path) -> None:
+    chance = random.Random(11)
+    fleet = Fleet(url, tmp_path)
+    app = App("client", url=url, embedded_worker=False)
+    async with app:
+        for _ in range(3):
+            await fleet.start()
+        ids: list[str] = []
+        for round in range(5):
+            ids += await send_jobs(app, f"r{round}j", 150)
+            await asyncio.sleep(chance.uniform(0.1, 0.6))
+            await fleet.kill(chance.choice(fleet.workers))
+            await fleet.start()
+        try:
+            async with asyncio.timeout(60):
+                await asyncio.gather(*[app.job(id).get() for id in ids])
+        except TimeoutError:
+            pytest.fail(fleet.logs())
+        await fleet.stop()
+        await audit_jobs(app, fleet, ids)
 
 
 async def test_a_clean_stop_hands_over_at_once(url: str, tmp_path: Path) -> None:

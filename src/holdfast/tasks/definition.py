@@ -181,23 +181,23 @@ class Asked(Generic[P, R]):
     """A task with the options of one call."""
 
     def __init__(self, task: Task[P, R], options: JobOptions) -> None:
-        self._task = task
-        self._options = options
+        self.task = task
+        self.chosen = options
 
     async def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Ask for a call. Raises TypeError where the arguments don't fit."""
-        [handle] = await self._task.send([self._task.job(args, kwargs, self._options)])
+        [handle] = await self.task.send([self.task.job(args, kwargs, self.chosen)])
         return handle
 
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
-        if self._options.id is not None:
+        if self.chosen.id is not None:
             raise ConfigurationError("one id= cannot be that of many jobs")
         jobs = [
-            self._task.job(cast("tuple[Any, ...]", each) if isinstance(each, tuple) else (each,), {}, self._options)
+            self.task.job(cast("tuple[Any, ...]", each) if isinstance(each, tuple) else (each,), {}, self.chosen)
             for each in calls
         ]
-        return await self._task.send(jobs)
+        return await self.task.send(jobs)
 
 
 class TaskDecorator:
