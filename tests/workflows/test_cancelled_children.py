@@ -10,6 +10,7 @@ import pytest
 
 from holdfast import App, Status, Workflow, WorkflowCancelled, action, workflow
 from holdfast.model.instance import InstanceFilter
+from holdfast.task import ACTIONS
 
 seen: list[str] = []
 
@@ -164,6 +165,35 @@ async def test_a_fork_of_a_parent_that_waits_for_a_given_up_child_cancels_one_of
     assert await fork.result() == "late"
     kids = await app.store.find(InstanceFilter(name=Kid.__holdfast_workflow__))
     assert {kid.parent: kid.status for kid in kids} == {"first": Status.CANCELLED, "second": Status.CANCELLED}
+
+
+@action(name="cancelled-children:missing")
+async def missing() -> None: ...
+
+
+@workflow
+class Stuck(Workflow):
+    async def run(self) -> None:
+        await missing()
+
+
+@workflow
+class Unstuck(Workflow):
+    async def run(self) -> str:
+        try:
+            async with asyncio.timeout(10):
+                await Stuck().run()
+        except TimeoutError:
+            return "late"
+        return "in time"
+
+
+async def test_a_parked_child_that_is_given_up_ends_at_once(app: App, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(ACTIONS, "cancelled-children:missing")
+    handle = await Unstuck().start()
+    assert await handle.result(timeout=20) == "late"
+    (child,) = await app.store.find(InstanceFilter(name=Stuck.__holdfast_workflow__))
+    assert child.status is Status.CANCELLED
 
 
 async def until(app: App, true: Any) -> None:
