@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from holdfast.ids import InstanceId, ProgramHash, WorkerId
+from holdfast.ids import InstanceId, JobId, ProgramHash, WorkerId
 from holdfast.model.instance import (
     Claims,
     Commit,
@@ -19,6 +19,7 @@ from holdfast.model.instance import (
     Status,
     Step,
 )
+from holdfast.model.job import Job
 from holdfast.ports import Enlistment
 
 NOW = float(int(time.time()))
@@ -72,6 +73,16 @@ def call(id: str, instance: str, **fields: Any) -> SpilledCall:
         "due_at": NOW,
     }
     return SpilledCall(id=id, instance=InstanceId(instance), **(defaults | fields))
+
+
+def job(id: str, **fields: Any) -> Job:
+    defaults: dict[str, Any] = {
+        "name": "app:send",
+        "payload": b"payload of " + id.encode(),
+        "created_at": NOW,
+        "due_at": NOW,
+    }
+    return Job(id=JobId(id), **(defaults | fields))
 
 
 async def enlist(store: Any, id: str, now: float = NOW, lease: float = 10.0) -> WorkerId:

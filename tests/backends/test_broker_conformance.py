@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.backends.conftest import Bench
-from tests.backends.making import NOW, enlist
+from tests.backends.making import NOW, enlist, job
 
 from holdfast.errors import LeaseLost
 from holdfast.ids import JobId, WorkerId
@@ -28,16 +28,6 @@ from holdfast.model.job import (
 )
 
 LATER = NOW + 1000
-
-
-def job(id: str, **fields: Any) -> Job:
-    defaults: dict[str, Any] = {
-        "name": "app:send",
-        "payload": b"payload of " + id.encode(),
-        "created_at": NOW,
-        "due_at": NOW,
-    }
-    return Job(id=JobId(id), **(defaults | fields))
 
 
 def ids(claims: ClaimedJobs) -> list[str]:

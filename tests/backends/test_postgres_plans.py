@@ -10,14 +10,17 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.backends.conftest import Bench
-from tests.backends.making import NOW, asleep, call, commit, dismissal, ending, enlist, message, start, step
+from tests.backends.making import NOW, asleep, call, commit, dismissal, ending, enlist, job, message, start, step
 
 from holdfast.backends.postgres.batch import assemble
+from holdfast.backends.postgres.broker import settlement
 from holdfast.backends.postgres.clients import CLOCK_SLACK, delivery_columns, told_columns
 from holdfast.backends.postgres.dismissing import _columns
 from holdfast.backends.postgres.line import PLANNING
 from holdfast.backends.postgres.statements import Statement, statement
+from holdfast.ids import JobId
 from holdfast.model.instance import InstanceFilter
+from holdfast.model.job import Again, Done, Settlement
 
 WORKER = {"worker": "w", "now": NOW}
 CLAIM = {**WORKER, "queues": ["*"], "any_queue": True, "room": 10, "ticket": 1}
@@ -32,12 +35,16 @@ async def connection(request: pytest.FixtureRequest, postgres_bench: Bench) -> A
         await store.deliver([message(f"m{number}", f"i{number:05}") for number in range(500)])
         claimed = await store.claim("w", queues=["*"], room=300, call_room=0, now=NOW + 9)
         await store.commit("w", [commit(each.id, step(1), spilled=[call("k", each.id)]) for each in claimed.instances])
+        broker = store.broker()
+        await broker.send([job(f"j{number:05}", unique=f"u{number}") for number in range(2000)])
+        held = await broker.claim("w", queues=["*"], room=700, now=NOW)
+        await broker.settle("w", [Settlement(each.id, each.claim, Done(b"1", NOW, NOW)) for each in held.jobs[:300]])
     connection = await asyncpg.connect(postgres_bench.url, server_settings=PLANNING)
     match request.param:
         case "full and analyzed":
             await connection.execute("ANALYZE")
         case "emptied":
-            for table in ("instance", "inbox", "call"):
+            for table in ("instance", "inbox", "call", "job"):
                 await connection.execute(f"DELETE FROM holdfast_{table}")
                 await connection.execute(f"VACUUM ANALYZE holdfast_{table}")
     yield connection
@@ -91,6 +98,45 @@ async def test_a_claim_of_calls_walks_the_lanes_by_index(connection: Any) -> Non
     found = await plan(connection, "claim_calls", **CLAIM)
     assert "holdfast_call_claimable" in indexes(found)
     assert not [node for node in found if node["Node Type"] == "Seq Scan"]
+
+
+async def test_jobs_are_claimed_by_the_lanes_of_their_index(connection: Any) -> None:
+    found = await plan(connection, "claim_jobs", **CLAIM)
+    assert {"holdfast_job_claimable", "holdfast_lease_pkey"} == indexes(found)
+    assert not [node for node in found if node["Node Type"] == "Seq Scan"]
+    assert all("holdfast" not in node.get("Relation Name", "") for node in found if node["Node Type"] == "Sort")
+
+
+async def test_jobs_are_settled_by_their_ids(connection: Any) -> None:
+    settlements = [
+        Settlement(JobId("a"), 1, Done(b"1", NOW), [job("next")]),
+        Settlement(JobId("b"), 1, Done(b"1", NOW, NOW)),
+        Settlement(JobId("c"), 1, Again(NOW, b"e")),
+    ]
+    sought, values = settlement(settlements)
+    found = await plan(connection, sought, worker="w", **values)
+    assert indexes(found) == {"holdfast_job_pkey", "holdfast_lease_pkey"}
+    scans = [node for node in found if node.get("Index Name") == "holdfast_job_pkey"]
+    assert len(scans) == 2
+    assert all("id = " in node["Index Cond"] for node in scans)
+    assert full_reads(found) <= {"holdfast_lease"}
+
+
+async def test_what_is_asked_of_jobs_is_found_by_key(connection: Any) -> None:
+    for name, index, values in (
+        ("job_unwanted", "holdfast_job_pkey", {"worker": "w", "ids": ["a"]}),
+        ("look_at_jobs", "holdfast_job_pkey", {"ids": ["a"]}),
+        ("await_job", "holdfast_job_pkey", {"ids": ["a"], "waiter": "x"}),
+        ("cancel_jobs", "holdfast_job_pkey", {"ids": ["a"], "now": NOW, "keep_until": None}),
+        ("purge_jobs", "holdfast_job_pkey", {"ids": ["a"]}),
+        ("job_holders", "holdfast_job_unique", {"uniques": ["a"]}),
+        ("recover_jobs", "holdfast_job_owner", {"worker": "w", "now": NOW, "lost": 1}),
+        ("jobs_under", "holdfast_job_owner", {"worker": "w", "tickets": [1]}),
+        ("sweep_jobs", "holdfast_job_kept", {"now": NOW, "batch": 10}),
+    ):
+        found = await plan(connection, name, **values)
+        assert index in indexes(found), name
+        assert not full_reads(found), name
 
 
 async def test_an_inbox_is_read_by_the_keys_of_its_instances(connection: Any) -> None:

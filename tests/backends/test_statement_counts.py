@@ -16,14 +16,16 @@ from tests.backends.making import (
     commit,
     ending,
     enlist,
+    job,
     message,
     owned,
     start,
     step,
 )
 
-from holdfast.ids import InstanceId
+from holdfast.ids import InstanceId, JobId
 from holdfast.model.instance import InstanceFilter
+from holdfast.model.job import Again, Done, Failed, Reason, Settlement
 from holdfast.ports import Settled
 
 
@@ -86,6 +88,28 @@ async def test_a_workers_day_is_cheap(store: Any) -> None:
     assert await sent(store, store.settle("w", [Settled(call=call("k", "a"), delivery=message("r", "a"))])) == 1
     assert await sent(store, store.commit("w", [commit("c", step(2), close=ending())])) == 1
     assert await sent(store, store.retire("w", now=NOW)) == 5
+
+
+async def test_jobs_cost_a_statement_for_each_batch(store: Any) -> None:
+    await enlist(store, "w")
+    broker = store.broker()
+    assert await sent(store, broker.send([job(f"j{number}", unique=f"u{number}") for number in range(1000)])) == 1
+    before = store.statements
+    held = (await broker.claim("w", queues=["*"], room=500, now=NOW)).jobs
+    assert store.statements - before == 1
+    assert len(held) == 500
+    outcomes = [Done(b"1", NOW), Done(b"1", NOW, NOW), Again(NOW, b"e"), Failed(Reason.FAILED, b"e", NOW)]
+    settlements = [
+        Settlement(each.id, each.claim, outcomes[number % 4], [job(f"after{number}")])
+        for number, each in enumerate(held)
+    ]
+    assert await sent(store, broker.settle("w", settlements)) == 1
+    assert await sent(store, broker.settle("w", [])) == 0
+    assert await sent(store, broker.look([JobId("j1")])) == 1
+    assert await sent(store, broker.unwanted("w", [JobId("j1")])) == 1
+    assert await sent(store, broker.replay([JobId("j3")], now=NOW)) == 1
+    # The workers of those that run are told.
+    assert await sent(store, broker.cancel([JobId("j999")], now=NOW, keep_until=None)) == 1
 
 
 async def test_only_a_heartbeat_that_finds_a_dead_worker_does_more(store: Any) -> None:

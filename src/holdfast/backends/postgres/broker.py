@@ -57,7 +57,7 @@ class PostgresBroker:
     async def look(self, ids: Sequence[JobId], *, waiter: str | None = None) -> Sequence[JobView]:
         if waiter is not None and self._store.traits.notifies:
             # First ask to be told, then look: an ending in between is seen, or told.
-            await self._reader().fetch("await_job", ids=list(ids), waiter=waiter)
+            await self._reader().fetch("await_job", ids=sorted(set(ids)), waiter=waiter)
         return [as_job_view(row) for row in await self._reader().fetch("look_at_jobs", ids=list(ids))]
 
     async def find(self, filter: JobFilter) -> Sequence[JobView]:
@@ -69,7 +69,7 @@ class PostgresBroker:
         return (await self._reader().fetch(statement, **values))[0]["number"]
 
     async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
-        rows = await self._writer().fetch("cancel_jobs", ids=list(ids), now=now, keep_until=keep_until)
+        rows = await self._writer().fetch("cancel_jobs", ids=sorted(set(ids)), now=now, keep_until=keep_until)
         news = {inbox_channel(row["owner"]): "" for row in rows if row["owner"] is not None}
         ended = [row for row in rows if row["owner"] is None]
         news |= {channel: "" for row in ended for channel in split_waiters(row["waiter"])}
@@ -80,13 +80,13 @@ class PostgresBroker:
         )
 
     async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
-        rows = await self._writer().fetch("replay_jobs", ids=list(ids), now=now)
+        rows = await self._writer().fetch("replay_jobs", ids=sorted(set(ids)), now=now)
         if any(row["waits"] for row in rows):
             await self._store.notify({JOB_CHANNEL: ""})
         return [JobId(row["id"]) for row in rows]
 
     async def purge(self, ids: Sequence[JobId]) -> Sequence[JobId]:
-        return [JobId(row["id"]) for row in await self._writer().fetch("purge_jobs", ids=list(ids))]
+        return [JobId(row["id"]) for row in await self._writer().fetch("purge_jobs", ids=sorted(set(ids)))]
 
     # --- workers
 
@@ -121,7 +121,7 @@ class PostgresBroker:
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
         if not settlements:
             return SettledJobs()
-        statement, values = _settlement(settlements)
+        statement, values = settlement(settlements)
         [row] = await self._writer().fetch(statement, worker=worker, **values)
         if not row["alive"]:
             raise lost(worker)
@@ -163,7 +163,7 @@ def _columns(jobs: Sequence[Job], prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _settlement(settlements: Sequence[Settlement]) -> tuple[Statement, dict[str, Any]]:
+def settlement(settlements: Sequence[Settlement]) -> tuple[Statement, dict[str, Any]]:
     """One statement for all of it, with only the parts it needs."""
     rows = sorted({each.id: each for each in settlements}.values(), key=lambda each: each.id)
     gone: list[Settlement] = []

@@ -1,5 +1,6 @@
 -- Jobs. A job is claimable while it is queued and has no owner; whoever holds it has its claim's number.
--- A comparison wrapped by IS TRUE keeps the planner from taking the index of owners where an id is given.
+-- Ids come sorted and without doubles, so that all writers lock in one order. A comparison wrapped by IS TRUE keeps the
+-- planner from taking the index of owners where an id is given.
 
 -- name: send
 -- index: the primary key and holdfast_job_unique, to leave alone what is there; holdfast_lease whole (a row per worker)
@@ -24,8 +25,12 @@ FROM made
 
 -- name: job_holders
 -- index: holdfast_job_unique
-SELECT unique_key, id FROM holdfast_job
-WHERE shard = :shard AND unique_key = ANY(:uniques::text[]) AND unique_key IS NOT NULL AND status = 'queued'
+SELECT j.*
+FROM unnest(:uniques::text[]) AS u (unique_key)
+CROSS JOIN LATERAL (
+    SELECT j.unique_key, j.id FROM holdfast_job j
+    WHERE j.shard = :shard AND j.unique_key = u.unique_key AND j.status = 'queued' OFFSET 0
+) j
 
 -- name: claim_jobs
 -- index: holdfast_job_claimable (twice a lane and once for each row taken)
@@ -168,10 +173,14 @@ UPDATE holdfast_lease SET waits = :waits::bool WHERE shard = :shard AND worker =
 -- name: await_job
 -- index: holdfast_job primary key
 WITH target AS (
-    SELECT shard, id FROM holdfast_job
-    WHERE shard = :shard AND id = ANY(:ids::text[]) AND status = 'queued'
-      AND strpos(' ' || coalesce(waiter, '') || ' ', ' ' || :waiter::text || ' ') = 0
-    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+    SELECT j.*
+    FROM unnest(:ids::text[]) AS u (id)
+    CROSS JOIN LATERAL (
+        SELECT j.shard, j.id FROM holdfast_job j
+        WHERE j.shard = :shard AND j.id = u.id AND j.status = 'queued'
+          AND strpos(' ' || coalesce(j.waiter, '') || ' ', ' ' || :waiter::text || ' ') = 0
+        FOR NO KEY UPDATE
+    ) j
 )
 UPDATE holdfast_job j
 SET waiter = CASE
@@ -181,8 +190,12 @@ FROM target t WHERE j.shard = ANY(ARRAY[t.shard]) AND j.id = t.id
 
 -- name: look_at_jobs
 -- index: holdfast_job primary key
-SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome
-FROM holdfast_job WHERE shard = :shard AND id = ANY(:ids::text[])
+SELECT j.*
+FROM unnest(:ids::text[]) AS u (id)
+CROSS JOIN LATERAL (
+    SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome
+    FROM holdfast_job j WHERE j.shard = :shard AND j.id = u.id OFFSET 0
+) j
 
 -- name: find_jobs
 -- index: holdfast_job_created, or holdfast_job_ended where a status is given
@@ -216,9 +229,13 @@ AND (created_at, id) < (:page_at::float8, :page_id::text)
 -- name: cancel_jobs
 -- index: holdfast_job primary key
 WITH target AS (
-    SELECT shard, id FROM holdfast_job
-    WHERE shard = :shard AND id = ANY(:ids::text[]) AND status = 'queued'
-    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+    SELECT j.*
+    FROM unnest(:ids::text[]) AS u (id)
+    CROSS JOIN LATERAL (
+        SELECT j.shard, j.id FROM holdfast_job j
+        WHERE j.shard = :shard AND j.id = u.id AND j.status = 'queued'
+        FOR NO KEY UPDATE
+    ) j
 )
 UPDATE holdfast_job j
 SET cancelled = true,
@@ -232,9 +249,13 @@ RETURNING j.id, j.owner, j.waiter
 -- index: holdfast_job primary key, holdfast_job_unique
 -- Of several ended jobs with one unique text the first is queued.
 WITH target AS (
-    SELECT shard, id, unique_key FROM holdfast_job
-    WHERE shard = :shard AND id = ANY(:ids::text[]) AND status <> 'queued'
-    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+    SELECT j.*
+    FROM unnest(:ids::text[]) AS u (id)
+    CROSS JOIN LATERAL (
+        SELECT j.shard, j.id, j.unique_key FROM holdfast_job j
+        WHERE j.shard = :shard AND j.id = u.id AND (j.status <> 'queued') IS TRUE
+        FOR NO KEY UPDATE
+    ) j
 )
 UPDATE holdfast_job j
 SET status = 'queued', due_at = :now::float8, attempt = 1, losses = 0, ended_at = NULL, keep_until = NULL,
@@ -252,7 +273,14 @@ RETURNING j.id, EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND wait
 
 -- name: purge_jobs
 -- index: holdfast_job primary key
-DELETE FROM holdfast_job WHERE shard = :shard AND id = ANY(:ids::text[]) AND status <> 'queued' RETURNING id
+DELETE FROM holdfast_job WHERE ctid = ANY(ARRAY(
+    SELECT j.ctid
+    FROM unnest(:ids::text[]) AS u (id)
+    CROSS JOIN LATERAL (
+        SELECT j.ctid FROM holdfast_job j WHERE j.shard = :shard AND j.id = u.id AND (j.status <> 'queued') IS TRUE FOR UPDATE
+    ) j
+))
+RETURNING id
 
 -- name: recover_jobs
 -- index: holdfast_job_owner
@@ -272,7 +300,7 @@ FROM held h WHERE j.shard = ANY(ARRAY[h.shard]) AND j.id = h.id
 -- index: holdfast_job_kept
 DELETE FROM holdfast_job WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM holdfast_job
-    WHERE shard = :shard AND keep_until < :now::float8 AND keep_until IS NOT NULL
+    WHERE (shard = :shard) IS TRUE AND keep_until < :now::float8 AND keep_until IS NOT NULL
     ORDER BY keep_until LIMIT :batch::int FOR UPDATE SKIP LOCKED
 ))
 RETURNING id
