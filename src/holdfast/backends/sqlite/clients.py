@@ -89,7 +89,7 @@ def put_deliveries(session: Session, deliveries: Sequence[Delivery]) -> Taken:
         ],
     )
     taken.ids = [id for id in latest if id in receivers]
-    session.many("wake", [(latest[id], id) for id in taken.ids])
+    session.many("wake", [(latest[id], latest[id], id) for id in taken.ids])
     taken.owners = {row["owner"] for row in receivers.values() if row["owner"] is not None}
     taken.parked = {id for id, row in receivers.items() if row["status"] == "parked"}
     taken.woken = any(row["owner"] is None and row["status"] == "pending" for row in receivers.values())

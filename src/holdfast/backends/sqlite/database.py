@@ -44,7 +44,7 @@ class Session:
         """How many rows it changed."""
         return self.text(STATEMENTS[name], parameters).rowcount
 
-    def many(self, name: str, rows: Sequence[Sequence[Any]]) -> int:
+    def many(self, name: str, rows: Sequence[Sequence[Any]] | Sequence[Mapping[str, Any]]) -> int:
         """How many rows it changed in all."""
         if not rows:
             return 0

@@ -139,7 +139,7 @@ def settle(session: Session, worker: WorkerId, settlements: Sequence[Settlement]
         mine = [each for each in wanted.values() if each.id in held and held[each.id]["claims"] == each.claim]
         rows = {each.id: kept(each.outcome) for each in mine}
         session.many("settle_gone", [(id,) for id, row in rows.items() if row is None])
-        session.many("settle_kept", [(*row, id) for id, row in rows.items() if row is not None])
+        session.many("settle_kept", [{**row._asdict(), "id": id} for id, row in rows.items() if row is not None])
         followed = put_jobs(session, [job for each in mine for job in each.follow])
     ended = [id for id, row in rows.items() if _ends(row, held[id])]
     answer = SettledJobs(

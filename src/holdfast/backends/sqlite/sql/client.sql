@@ -23,8 +23,8 @@ ON CONFLICT DO NOTHING
 
 -- name: wake
 -- index: holdfast_instance primary key
-UPDATE holdfast_instance SET due_at = min(coalesce(due_at, ?1), ?1)
-WHERE shard = 0 AND id = ?2 AND owner IS NULL AND status = 'pending'
+UPDATE holdfast_instance SET due_at = min(coalesce(due_at, ?), ?)
+WHERE shard = 0 AND id = ? AND owner IS NULL AND status = 'pending'
 
 -- name: await_ending
 -- index: holdfast_instance primary key

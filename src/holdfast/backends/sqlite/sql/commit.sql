@@ -55,8 +55,9 @@ WHERE shard = 0 AND id = ?
 -- name: release
 -- index: holdfast_instance primary key, holdfast_inbox primary key
 -- Not while something is in its inbox that nobody has consumed.
-UPDATE holdfast_instance SET owner = NULL, due_at = ?1, recoveries = 0
-WHERE shard = 0 AND id = ?2 AND NOT EXISTS (SELECT 1 FROM holdfast_inbox b WHERE b.shard = 0 AND b.instance = ?2)
+UPDATE holdfast_instance SET owner = NULL, due_at = ?, recoveries = 0
+WHERE shard = 0 AND id = ?
+  AND NOT EXISTS (SELECT 1 FROM holdfast_inbox b WHERE b.shard = 0 AND b.instance = holdfast_instance.id)
 
 -- name: owned_of
 -- index: holdfast_instance primary key

@@ -68,12 +68,12 @@ DELETE FROM holdfast_job WHERE shard = 0 AND id = ?
 -- index: holdfast_job primary key
 -- A job that was to be tried again, and meanwhile cancelled, is cancelled.
 UPDATE holdfast_job
-SET status = CASE WHEN ?1 = 'queued' AND cancelled THEN 'cancelled' ELSE ?1 END,
-    owner = NULL, due_at = coalesce(?2, due_at), attempt = attempt + ?3, losses = 0,
-    ended_at = coalesce(?4, CASE WHEN cancelled THEN ?2 END),
-    keep_until = coalesce(?5, CASE WHEN ?1 = 'queued' AND cancelled THEN ?2 + 3600 END),
-    reason = ?6, outcome = coalesce(?7, outcome)
-WHERE shard = 0 AND id = ?8
+SET status = CASE WHEN :status = 'queued' AND cancelled THEN 'cancelled' ELSE :status END,
+    owner = NULL, due_at = coalesce(:due_at, due_at), attempt = attempt + :failed, losses = 0,
+    ended_at = coalesce(:ended_at, CASE WHEN cancelled THEN :due_at END),
+    keep_until = coalesce(:keep_until, CASE WHEN :status = 'queued' AND cancelled THEN :due_at + 3600 END),
+    reason = :reason, outcome = coalesce(:outcome, outcome)
+WHERE shard = 0 AND id = :id
 
 -- name: wait_for_jobs
 -- index: holdfast_lease primary key
