@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.clock import Clock
@@ -17,7 +17,7 @@ from holdfast.errors import CodecError, DecodeError, StoreUnavailable
 from holdfast.ids import JobId, WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.job import ClaimedJob, Outcome, Reason, Returned, Settlement
-from holdfast.ports import Broker, Store
+from holdfast.ports import Beat, Broker, Store
 from holdfast.retry import RetryPolicy, jitter_chance
 from holdfast.runtime import messages
 from holdfast.runtime.announcing import list_ended
@@ -36,6 +36,10 @@ HELD_LIMIT = 1000
 """Jobs held at once, running or about to."""
 AHEAD = 0.1
 """Jobs are claimed ahead of their turn for so many seconds of work, at the pace of those before."""
+MEASURED = 0.05
+"""Seconds over which the pace is measured."""
+PATIENCE = 2.0
+"""Jobs that have waited here for so many seconds go back, if there are other workers: these are longer than those before."""
 IDLE_POLL = 2.0
 """Seconds between two looks for jobs by a worker that is told of them."""
 
@@ -47,7 +51,12 @@ class _Held:
     job: ClaimedJob
     message: Message
     attempt: Attempt | None = None
-    unwanted: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def begun(self) -> bool:
+        """Whether its attempt has made its first step."""
+        return self.attempt is not None and self.attempt.task is not None
 
 
 class Consumer:
@@ -66,7 +75,7 @@ class Consumer:
         policy: RetryPolicy,
     ) -> None:
         self.finished = 0
-        """How many jobs it has settled."""
+        """How many attempts have come to an end here."""
         self._worker = worker
         self._store = store
         self._broker = broker
@@ -87,7 +96,7 @@ class Consumer:
         self._background = Background()
         self._asking = False
         self._pace = 0.0
-        """Jobs a second that come to an end here, as of late."""
+        """Jobs a second that came to an end here, as of late."""
         self._measured = (time.monotonic(), 0)
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
@@ -124,7 +133,7 @@ class Consumer:
                 )
             )
             if self._ending:
-                self._give_back([_Held(job, Message([[], {}])) for job in claimed.jobs])
+                self._give_back(claimed.jobs)
                 return
             for job in claimed.jobs:
                 self._take(job)
@@ -141,7 +150,7 @@ class Consumer:
     def _room(self) -> int:
         """How many more jobs to claim: what can begin at once, and what will within moments at the present pace."""
         now, (then, before) = time.monotonic(), self._measured
-        if now - then > AHEAD / 2:
+        if now - then > MEASURED:
             self._pace = (self.finished - before) / (now - then)
             self._measured = (now, self.finished)
         wanted = min(HELD_LIMIT, max(self._executor.room, int(self._pace * AHEAD)))
@@ -204,6 +213,7 @@ class Consumer:
         self._executor.submit(held.attempt)
 
     def _ended(self, held: _Held, ended: Gave | Raised) -> None:
+        self.finished += 1
         job, now = held.job, self._clock.now()
         action = ACTIONS.get(job.name)
         policy = self._policy if action is None or action.policy is None else action.policy
@@ -225,7 +235,6 @@ class Consumer:
             while self._settled:
                 group, self._settled = self._settled[:SETTLE_LIMIT], self._settled[SETTLE_LIMIT:]
                 answer = await patiently(lambda group=group: self._broker.settle(self._worker, group))
-                self.finished += len(group)
                 if answer.lost:
                     log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
                 if answer.waiters:
@@ -243,6 +252,13 @@ class Consumer:
             log.warning("notification lost", channels=len(ended), error=str(error))
 
     # --- letting go
+
+    def heard(self, beat: Beat) -> None:
+        """A heartbeat was answered."""
+        self.ask()
+        if beat.workers > 1:
+            late = time.monotonic() - PATIENCE
+            self._hand_back([held for held in self._held.values() if not held.begun and held.since < late])
 
     def ask(self, *_: str) -> None:
         """Somebody may have asked for the end of a job that runs here."""
@@ -272,17 +288,19 @@ class Consumer:
         """Claim nothing more, and hand back what has not begun."""
         self._ending = True
         self._look.set()
-        waiting = [held for held in self._held.values() if held.attempt is None or held.attempt.task is None]
+        self._hand_back([held for held in self._held.values() if not held.begun])
+
+    def _hand_back(self, waiting: Sequence[_Held]) -> None:
         for held in waiting:
             if held.attempt is not None:
                 self._executor.drop(held.attempt)
             self._held.pop(held.job.id, None)
-        self._give_back(waiting)
+        self._give_back([held.job for held in waiting])
 
-    def _give_back(self, jobs: Sequence[_Held]) -> None:
+    def _give_back(self, jobs: Sequence[ClaimedJob]) -> None:
         now = self._clock.now()
-        for held in jobs:
-            self._conclude(held.job, Returned(now))
+        for job in jobs:
+            self._conclude(job, Returned(now))
 
     async def settled_down(self) -> None:
         """Return once nothing runs and everything is written."""

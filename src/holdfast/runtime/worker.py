@@ -120,7 +120,7 @@ class Worker:
 
         def heard(beat: Beat) -> None:
             owner.heard(beat)
-            consumer.ask()
+            consumer.heard(beat)
 
         heart = Heartbeat(
             id,
