@@ -18,9 +18,11 @@ from holdfast.cli.beside import workers_beside
 from holdfast.cli.tables import show, show_json
 from holdfast.errors import HoldfastError
 from holdfast.model.instance import InstanceFilter, Status
+from holdfast.model.job import JobFilter
 from holdfast.runtime.client import Handle
 
 CONCURRENCY = 200
+JOBS = 10_000
 WAKES = 2000
 """Sleepers that are due each second."""
 
@@ -29,7 +31,7 @@ WAKES = 2000
 @click.option("--url", help="The database; by default a SQLite file of its own.")
 @click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each measurement.")
 @click.option("--instances", type=click.IntRange(min=1), default=2000, show_default=True)
-@click.option("--only", multiple=True, help="Measure only this: sequence, loop, gather, latency, idle, asleep.")
+@click.option("--only", multiple=True, help="Measure only this: sequence, loop, gather, latency, jobs, idle, asleep.")
 @click.option("--asleep", type=click.IntRange(min=1), default=100_000, show_default=True, help="Sleepers in `asleep`.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def bench(url: str | None, runs: int, instances: int, only: tuple[str, ...], asleep: int, as_json: bool) -> None:
@@ -59,6 +61,8 @@ async def _bench(runs: int, instances: int, asleep: int, only: set[str]) -> dict
         ("gather", "1000 wide", "ms", lambda a: _gather(a, 1000, runs)),
         ("gather", "10000 wide", "ms", lambda a: _gather(a, 10_000, runs)),
         ("latency", "one action, idle system", "ms", lambda a: _latency(a, 50 * runs)),
+        ("jobs", f"{JOBS} jobs without results, sending included", "jobs/s", lambda a: _jobs(a, runs)),
+        ("jobs", "one job, idle system", "ms", lambda a: _job_latency(a, 50 * runs)),
         ("idle", "statements of an idle worker and its lease", "statements/s", _idle),
         ("asleep", f"{asleep} instances asleep, {WAKES} due a second", "s late", lambda a: _asleep(a, asleep)),
     ]
@@ -149,6 +153,35 @@ async def _latency(app: App, count: int) -> list[float]:
         await asyncio.sleep(0.02)
         begin = time.perf_counter()
         await Single().run(1)
+        values.append((time.perf_counter() - begin) * 1000)
+    return values
+
+
+async def _jobs(app: App, runs: int) -> list[float]:
+    """Jobs a second, from before the first is sent until none is left."""
+    from holdfast.cli.bench_app import noop
+
+    values: list[float] = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        await noop.delay_many(range(JOBS))
+        while await app.tasks.broker.count(JobFilter()):
+            await asyncio.sleep(0.005)
+        values.append(JOBS / (time.perf_counter() - begin))
+    return values
+
+
+async def _job_latency(app: App, count: int) -> list[float]:
+    """From the call of `delay` to the result in the caller, one at a time, with the system idle in between."""
+    from holdfast.cli.bench_app import same
+
+    values: list[float] = []
+    for n in range(count):
+        await asyncio.sleep(0.02)
+        begin = time.perf_counter()
+        handle = await same.delay(n)
+        if await handle.get() != n:
+            raise HoldfastError("a task gave a wrong result; the figures mean nothing")
         values.append((time.perf_counter() - begin) * 1000)
     return values
 

@@ -25,6 +25,17 @@ async def three(n: int) -> int:
     return n + 1
 
 
+@app.task(result_ttl=0)
+async def noop(n: int) -> None:
+    """A job whose result nobody wants."""
+
+
+@app.task
+async def same(n: int) -> int:
+    """A job whose result somebody waits for."""
+    return n
+
+
 @workflow
 class Sequence(Workflow):
     """Three actions, one after the other."""
