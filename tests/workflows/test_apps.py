@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 
 import pytest
 
 from holdfast import App, Workflow, action, current_app, workflow
+from holdfast.cli.worker import run_loop
 from holdfast.errors import ConfigurationError
 from holdfast.model.instance import InstanceFilter
 from holdfast.testing import workflow_app
@@ -168,3 +171,60 @@ async def test_a_stub_for_no_action_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigurationError, match="did you mean .*test_apps:nothing_much"):
         async with workflow_app(stubs={f"{__name__}:nothing_mch": lambda: None}):
             pass
+
+
+def test_an_app_serves_one_event_loop_after_the_other(tmp_path):
+    """As in a script or a view that calls `asyncio.run` each time, with the App in its module and a worker elsewhere."""
+    app = App("again", url=f"sqlite:///{tmp_path}/again.db", embedded_worker=False)
+    begun, over = threading.Event(), threading.Event()
+
+    @app.task
+    async def same(n: int) -> int:
+        return n
+
+    async def work() -> None:
+        async with App("worker", url=app.settings.database_url) as other:
+            await other.start_worker().ready.wait()
+            begun.set()
+            await asyncio.to_thread(over.wait)
+
+    async def ask(n: int) -> tuple[int, int]:
+        async with app:
+            handle, job = await Plain().start(n), await same.delay(n)
+            # Two that wait at once, so that each loop has to be woken in its turn.
+            return await handle.result(timeout=20), await job.get(timeout=20)
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    try:
+        assert begun.wait(20)
+        assert [asyncio.run(ask(n)) for n in range(3)] == [(1, 0), (2, 1), (3, 2)]
+    finally:
+        over.set()
+        thread.join()
+
+
+async def test_whoever_waits_hears_when_nobody_looks_any_more(postgres_url: str, monkeypatch: pytest.MonkeyPatch):
+    async with App("test", url=postgres_url) as app:
+        [handle] = await app.start_many([Plain().start(1)])
+
+        async def broken(*args: object, **kwargs: object) -> None:
+            raise ZeroDivisionError("a bug of ours")
+
+        monkeypatch.setattr(app.client.watch, "_check", broken)
+        with pytest.raises(ZeroDivisionError):
+            await handle.result()
+        monkeypatch.undo()
+        await app.start_worker().ready.wait()
+        assert await handle.result() == 2
+
+
+def test_errors_of_a_worker_without_uvloop_are_not_blamed_on_that(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+
+    async def fail() -> int:
+        raise ValueError("boom")
+
+    with pytest.raises(ValueError, match="boom") as caught:
+        run_loop(fail())
+    assert caught.value.__context__ is None

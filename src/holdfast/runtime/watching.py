@@ -8,9 +8,12 @@ from typing import Generic, TypeVar
 
 from holdfast.errors import HoldfastError, StoreError, StoreUnavailable, WaitTimeout
 from holdfast.ids import uuid7
+from holdfast.logs import get_logger
 from holdfast.ports import CLIENT_CHANNEL, Store
 from holdfast.runtime.announcing import read_ended
 from holdfast.runtime.patience import patiently
+
+log = get_logger("holdfast")
 
 Id = TypeVar("Id", bound=str)
 View = TypeVar("View")
@@ -61,8 +64,12 @@ class Watch(Generic[Id, View]):
 
     async def listen(self) -> None:
         """Begin to watch, so that whatever is started from now on can be given the channel."""
-        if self._watcher is None:
-            self._watcher = asyncio.create_task(self._watch())
+        loop = asyncio.get_running_loop()
+        if self._watcher is None or self._watcher.done() or self._watcher.get_loop() is not loop:
+            # An App may be used in one event loop after the other: nothing of the last one serves in this.
+            self._woken = asyncio.Event()
+            self._watcher = loop.create_task(self._watch())
+            self._watcher.add_done_callback(self._died)
             self._unlisten = await self.store.listen(self.channel, self._announce)
 
     def tell(self, id: Id, view: View) -> bool:
@@ -116,6 +123,18 @@ class Watch(Generic[Id, View]):
         if self._unlisten is not None:
             await self._unlisten()
             self._unlisten = None
+
+    def _died(self, watcher: asyncio.Task[None]) -> None:
+        """Nobody would look any more: whoever waits hears why."""
+        error = None if watcher.cancelled() else watcher.exception()
+        if error is None:
+            return
+        log.error("watching ended", kind=self._kind, error=str(error), exc_info=error)
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+        self._waiting.clear()
 
     # --- watching
 
