@@ -58,12 +58,17 @@ class Watch(Generic[Id, View]):
         self._woken = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], Awaitable[None]] | None = None
+        self._beginning = asyncio.Lock()
 
     async def listen(self) -> None:
         """Begin to watch, so that whatever is started from now on can be given the channel."""
-        if self._watcher is None:
-            self._watcher = asyncio.create_task(self._watch())
-            self._unlisten = await self.store.listen(self.channel, self._announce)
+        if self._watcher is not None:
+            return
+        async with self._beginning:
+            if self._unlisten is None:
+                self._unlisten = await self.store.listen(self.channel, self._announce)
+            if self._watcher is None:
+                self._watcher = asyncio.create_task(self._watch())
 
     def tell(self, id: Id, view: View) -> bool:
         """This process itself has seen its end: True if somebody here waited for it."""
@@ -166,7 +171,12 @@ class Watch(Generic[Id, View]):
                 raise
 
         # Nobody else would look for those who wait, so that whatever the store says, this goes on.
-        await patiently(check, first=1.0, longest=1.0, trouble=StoreError)
+        try:
+            await patiently(check, first=1.0, longest=1.0, trouble=StoreError)
+        except Exception as error:  # noqa: BLE001 - what cannot be read keeps nobody else waiting
+            for future in [future for id in ids for future in self._waiting.pop(id, ())]:
+                if not future.done():
+                    future.set_exception(error)
 
     def _announce(self, channel: str = "", text: str = "") -> None:
         ended = read_ended(text)
