@@ -299,7 +299,10 @@ async def test_what_a_lost_worker_held_goes_to_others(store: Any, broker: Any) -
     ):
         with pytest.raises(LeaseLost):
             await work()
-    # An attempt that was judged ends the row of losses.
+    # What goes back was not tried. An attempt that was judged ends the row of losses.
+    await settle(broker, settled(again, Returned(NOW + 11)), worker="v")
+    [again] = (await claim(broker, "v", now=NOW + 11)).jobs
+    assert again.losses == 1
     await settle(broker, settled(again, Again(NOW + 11, b"e")), worker="v")
     [third] = (await claim(broker, "v", now=NOW + 11)).jobs
     assert (third.attempt, third.losses) == (2, 0)

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from holdfast import App
+from holdfast import App, RetryPolicy
 from holdfast.errors import StoreUnavailable, TaskCancelled, TaskFailed
 from holdfast.ids import JobId
 from holdfast.retry import Retry
@@ -294,3 +294,40 @@ async def test_a_job_that_cannot_be_looked_at_keeps_nobody_waiting(url: str):
         await app.tasks.broker.cancel([JobId(fine.id)], now=app.now(), keep_until=app.now() + 60)
         with pytest.raises(TaskCancelled):
             await asyncio.wait_for(waiting, 5)
+
+
+async def test_jobs_that_may_have_killed_their_workers_run_one_at_a_time(url: str):
+    running: list[int] = []
+    most = 0
+    app = App("test", url=url)
+
+    @app.task
+    async def watched(n: int) -> int:
+        nonlocal most
+        running.append(n)
+        most = max(most, len(running))
+        # Time for the others to begin.
+        await app.tasks.dead()
+        await app.tasks.dead()
+        running.remove(n)
+        return n
+
+    async with app:
+        handles = await watched.delay_many(range(4))
+        await change(url, "UPDATE holdfast_job SET losses = 2")
+        app.start_worker()
+        async with asyncio.timeout(20):
+            assert await gather(handles) == [0, 1, 2, 3]
+        assert most == 1
+
+
+async def test_a_retry_is_not_late_because_it_expired_meanwhile(app: App):
+    @app.task(retry=RetryPolicy(2, delay=100))
+    async def second_time() -> str:
+        if not tries:
+            tries.append(1)
+            raise ValueError
+        return "done"
+
+    tries: list[int] = []
+    assert await (await second_time.options(expires=10).delay()).get(timeout=20) == "done"

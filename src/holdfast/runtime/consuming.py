@@ -48,6 +48,8 @@ HELD_LIMIT = 1000
 """Jobs held at once, running or about to."""
 AHEAD = 0.1
 """Jobs are claimed ahead of their turn for so many seconds of work, at the pace of those before."""
+ALONE_PAUSE = 1.0
+"""Seconds until a job comes again that may have killed its workers, where another such one runs."""
 IDLE_POLL = 2.0
 """Seconds between two looks for jobs by a worker that is told of them."""
 
@@ -102,6 +104,8 @@ class Consumer:
         """Somebody asked while the store was asked; its answer may be older than what he means."""
         self._claimed_at = -AHEAD
         """When jobs were last asked for, by the monotonic clock."""
+        self._suspect: JobId | None = None
+        """The last job that was taken although worker after worker was lost with it."""
         self._pace = 0.0
         """Jobs a second that come to an end here, as of late."""
         self._measured = (time.monotonic(), 0)
@@ -201,7 +205,8 @@ class Consumer:
         except DecodeError as error:
             self._conclude(job, refused(None, Reason.UNREADABLE, f"the message cannot be read: {error}", now))
             return
-        if job.expires_at is not None and job.expires_at < now:
+        # One that is tried again had begun in time.
+        if job.expires_at is not None and job.expires_at < now and job.attempt == 1:
             late = f"nobody had begun it {now - job.expires_at:.1f} seconds after it expired"
             self._conclude(job, refused(message, Reason.EXPIRED, late, now))
             return
@@ -209,6 +214,12 @@ class Consumer:
             lost = f"{job.losses} workers in a row were lost while they ran it"
             self._conclude(job, refused(message, Reason.LOST, lost, now))
             return
+        if job.losses == LOSSES - 1:
+            if self._suspect in self._held:
+                # One of them may kill this worker, too; the others are not to be taken for it.
+                self._conclude(job, Returned(now + ALONE_PAUSE))
+                return
+            self._suspect = job.id
         if job.name not in ACTIONS and not self._executor.stubbed(job.name):
             unknown = (
                 f"no task {job.name!r} is defined on the worker that took it; import its module there, then replay it"

@@ -69,7 +69,8 @@ DELETE FROM holdfast_job WHERE shard = 0 AND id = ?
 -- A job that was to be tried again, and meanwhile cancelled, is cancelled.
 UPDATE holdfast_job
 SET status = CASE WHEN ?1 = 'queued' AND cancelled THEN 'cancelled' ELSE ?1 END,
-    owner = NULL, due_at = coalesce(?2, due_at), attempt = attempt + ?3, losses = 0,
+    owner = NULL, due_at = coalesce(?2, due_at), attempt = attempt + ?3,
+    losses = CASE WHEN ?1 = 'queued' AND ?3 = 0 THEN losses ELSE 0 END,
     ended_at = coalesce(?4, CASE WHEN cancelled THEN ?2 END),
     keep_until = coalesce(?5, CASE WHEN ?1 = 'queued' AND cancelled THEN ?2 + 3600 END),
     reason = ?6, outcome = coalesce(?7, outcome)
