@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from holdfast import App, RetryPolicy
+from holdfast import App, RetryPolicy, Workflow, action, workflow
 from holdfast.errors import StoreUnavailable, TaskCancelled, TaskFailed
 from holdfast.ids import JobId
 from holdfast.retry import Retry
@@ -331,3 +331,40 @@ async def test_a_retry_is_not_late_because_it_expired_meanwhile(app: App):
 
     tries: list[int] = []
     assert await (await second_time.options(expires=10).delay()).get(timeout=20) == "done"
+
+
+@action
+async def until_let_go() -> None:
+    await let_go.wait()
+
+
+let_go = asyncio.Event()
+
+
+@workflow
+class Holding(Workflow):
+    async def run(self) -> None:
+        await until_let_go()
+
+
+async def test_a_place_that_a_workflow_leaves_is_taken_by_a_job(url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(f"{__name__}.let_go", asyncio.Event())
+    monkeypatch.setattr(consuming, "IDLE_POLL", 60.0)
+    async with worked(url, concurrent_per_worker=1) as (app, worker):
+
+        @app.task
+        async def one() -> int:
+            return 1
+
+        instance = await Holding().start()
+        async with asyncio.timeout(5):
+            while not worker.owner.executor.load:
+                await asyncio.sleep(0)
+        handle = await one.delay()
+        # The worker has heard of it, and has no room.
+        async with asyncio.timeout(5):
+            while not worker.consumer._napping or worker.consumer._look.is_set():
+                await asyncio.sleep(0)
+        let_go.set()
+        await instance.result()
+        assert await handle.get(timeout=5) == 1

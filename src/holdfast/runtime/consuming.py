@@ -174,7 +174,8 @@ class Consumer:
         if 0 < room < wanted // 4 and self._held and rest > 0:
             # A claim for a few is not worth its statement while there is other work; but that may go on for hours.
             return 0, rest
-        return room, IDLE_POLL
+        # Nobody tells when workflows leave room; to ask costs no statement.
+        return room, AHEAD
 
     async def _say(self, *, waits: bool) -> None:
         if self._waits != waits:
