@@ -168,3 +168,16 @@ async def test_a_stub_for_no_action_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigurationError, match="did you mean .*test_apps:nothing_much"):
         async with workflow_app(stubs={f"{__name__}:nothing_mch": lambda: None}):
             pass
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@host/db",
+        "postgresql://host/db?user=me&password=secret",
+        "postgresql://me:p@secret@host/db?sslpassword=secret",
+    ],
+)
+def test_the_place_of_an_app_shows_no_password(url: str):
+    assert "secret" not in App("shown", url=url).place
+    assert "host/db" in App("shown", url=url).place
