@@ -131,10 +131,11 @@ class App:
 
     @property
     def place(self) -> str:
-        """Its database, for people: the URL without a password."""
-        head, at, tail = self.settings.database_url.rpartition("@")
+        """Its database, for people: the URL without a password, which its query may hold, too."""
+        url = self.settings.database_url.partition("?")[0]
+        head, at, tail = url.rpartition("@")
         scheme, slashes, user = head.partition("://")
-        return f"{scheme}{slashes}{user.partition(':')[0]}{at}{tail}" if at else self.settings.database_url
+        return f"{scheme}{slashes}{user.partition(':')[0]}{at}{tail}" if at else url
 
     async def close(self) -> None:
         """Let go of everything. Work in hand goes back to the store."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from typing import Any
 
 import pytest
 from tests.backends.conftest import Bench
 from tests.backends.making import NOW, enlist, job
 
-from holdfast.errors import LeaseLost
+from holdfast.errors import LeaseLost, StoreError
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import (
     Again,
@@ -288,7 +289,10 @@ async def test_what_a_lost_worker_held_goes_to_others(store: Any, broker: Any) -
     ):
         with pytest.raises(LeaseLost):
             await work()
-    # An attempt that was judged ends the row of losses.
+    # What goes back was not tried. An attempt that was judged ends the row of losses.
+    await settle(broker, settled(again, Returned(NOW + 11)), worker="v")
+    [again] = (await claim(broker, "v", now=NOW + 11)).jobs
+    assert again.losses == 1
     await settle(broker, settled(again, Again(NOW + 11, b"e")), worker="v")
     [third] = (await claim(broker, "v", now=NOW + 11)).jobs
     assert (third.attempt, third.losses) == (2, 0)
@@ -337,3 +341,21 @@ async def test_counts_are_those_of_what_was_asked(broker: Any) -> None:
     assert await broker.count(JobFilter(status=JobStatus.RUNNING)) == 1
     assert await broker.count(JobFilter(status=JobStatus.QUEUED)) == 2
     assert await broker.count(JobFilter(ids=[JobId("a"), JobId("z")])) == 1
+
+
+async def test_a_claim_that_fails_late_has_claimed_nothing(bench: Bench) -> None:
+    if bench.kind == "postgres":
+        pytest.skip("a claim is one statement there")
+    store = await bench.store()
+    await enlist(store, "w")
+    broker = store.broker()
+    await broker.send([job("a"), job("b", due_at=LATER)])
+
+    def refuse(action: int, first: str | None, second: str | None, *_: Any) -> int:
+        return sqlite3.SQLITE_DENY if second == "min" else sqlite3.SQLITE_OK
+
+    await store._do(lambda session: session._connection.set_authorizer(refuse))
+    with pytest.raises(StoreError):
+        await claim(broker)
+    await store._do(lambda session: session._connection.set_authorizer(None))
+    assert ids(await claim(broker)) == ["a"]

@@ -26,11 +26,13 @@ from tests.backends.making import (
     step,
 )
 
+from holdfast.backends.postgres.broker import _columns  # pyright: ignore[reportPrivateUsage]
 from holdfast.backends.postgres.clients import delivery_columns, told_columns
 from holdfast.backends.postgres.statements import statement
 from holdfast.errors import LeaseLost
-from holdfast.ids import InstanceId
+from holdfast.ids import InstanceId, JobId, WorkerId
 from holdfast.model.instance import Park, Status
+from holdfast.model.job import Failed, Job, Reason, Settlement
 from holdfast.ports import Settled
 
 
@@ -52,11 +54,13 @@ class Rival:
         chosen = statement(name)
         await self._connection.fetch(chosen.text, *chosen.arguments(values))
 
-    async def blocks_someone(self) -> None:
-        """Return once somebody waits for this transaction."""
+    async def blocks_someone(self, number: int = 1) -> None:
+        """Return once so many wait for this transaction, or for one that waits for it."""
         me = self._connection.get_server_pid()
-        while not await self._eye.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))", me
+        while number > await self._eye.fetchval(
+            "WITH RECURSIVE waiting AS (SELECT $1::int AS pid UNION SELECT a.pid FROM waiting w, pg_stat_activity a "
+            "WHERE w.pid = ANY(pg_blocking_pids(a.pid))) SELECT count(*) - 1 FROM waiting",
+            me,
         ):
             pass
 
@@ -230,3 +234,41 @@ async def test_an_ending_and_a_settlement_of_its_call_take_their_turns(postgres_
                 one.commit("w1", [commit(each.call.instance, step(2), close=ending()) for each in reversed(half)]),
             )
     assert {each.status for each in await one.view([InstanceId(name) for name in names])} == {Status.DONE}
+
+
+def job(id: str, **fields: Any) -> Job:
+    return Job(id=JobId(id), **({"name": "app:send", "payload": b"{}", "created_at": NOW, "due_at": NOW} | fields))
+
+
+def sending(*jobs: Job) -> dict[str, Any]:
+    return {"channel": "jobs", **_columns(jobs)}
+
+
+async def test_a_replay_that_waited_for_a_job_of_its_kind_leaves_that_alone(store: Any, rival: Rival) -> None:
+    await enlist(store, "w")
+    broker = store.broker()
+    await broker.send([job("a", unique="one"), job("b")])
+    held = (await broker.claim(WorkerId("w"), queues=["*"], room=9, now=NOW)).jobs
+    dead = Failed(Reason.FAILED, b"null", NOW)
+    await broker.settle(WorkerId("w"), [Settlement(each.id, each.claim, dead) for each in held])
+    await rival.begin("send", **sending(job("c", unique="one")))
+    assert await against(rival, broker.replay([JobId("a"), JobId("b")], now=NOW)) == ["b"]
+
+
+async def test_senders_of_jobs_of_the_same_kinds_never_wait_in_a_circle(postgres_bench: Bench, rival: Rival) -> None:
+    one, two = await postgres_bench.store(), await postgres_bench.store()
+    await rival.begin("send", **sending(job("r", unique="middle")))
+    before = one.statements + two.statements
+    sends = [
+        asyncio.create_task(store.broker().send(jobs))
+        for store, jobs in (
+            (one, [job("a", unique="x"), job("b", unique="middle"), job("c", unique="y")]),
+            (two, [job("d", unique="y"), job("e", unique="middle"), job("f", unique="x")]),
+        )
+    ]
+    async with asyncio.timeout(20):
+        await rival.blocks_someone(2)
+        await rival.commit()
+        accepted = [id for ids in await asyncio.gather(*sends) for id in ids]
+    assert len(accepted) == 2
+    assert one.statements + two.statements == before + 2

@@ -12,6 +12,7 @@ from tests.backends.making import (
     commit,
     dismissal,
     ending,
+    enlist,
     ids,
     look,
     message,
@@ -20,8 +21,10 @@ from tests.backends.making import (
     step,
 )
 
+from holdfast.clock import SystemClock
 from holdfast.ids import InstanceId
 from holdfast.model.instance import DeliveryKind, Park, Status
+from holdfast.runtime import dismissing
 
 
 def named(*names: str) -> list[InstanceId]:
@@ -128,3 +131,22 @@ async def test_a_family_is_all_that_descend_from_some(store: Any) -> None:
     assert {each.id: each.parent for each in found}["a.1.1"] == "a.1"
     assert [each.id for each in await store.family(named("a.1.1"))] == ["a.1.1"]
     assert await store.family([]) == []
+
+
+async def test_a_family_stays_whole_where_one_of_it_goes_on_in_the_last_moment(store: Any) -> None:
+    await owned(store, "w", "a")
+    await store.start([start("kid", parent=InstanceId("a"), parent_call="1")])
+    assert ids(await claim(store, "w")) == ["kid"]
+    await store.commit("w", [commit("kid", step(1), close=ending()), commit("a", step(1), close=Park(reason="x"))])
+    dismiss = store.dismiss
+
+    async def late(dismissals: Any) -> Any:
+        assert await store.resume(named("a"), now=NOW)
+        assert ids(await claim(store, "v")) == ["a"]
+        return await dismiss(dismissals)
+
+    await enlist(store, "v")
+    store.dismiss = late
+    [done] = await dismissing.delete(store, named("a"), clock=SystemClock(), force=False)
+    assert (done.gone, [view.id for view in done.living]) == (0, ["a"])
+    assert (await look(store, "kid")).status is Status.DONE

@@ -228,3 +228,16 @@ def test_errors_of_a_worker_without_uvloop_are_not_blamed_on_that(monkeypatch: p
     with pytest.raises(ValueError, match="boom") as caught:
         run_loop(fail())
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@host/db",
+        "postgresql://host/db?user=me&password=secret",
+        "postgresql://me:p@secret@host/db?sslpassword=secret",
+    ],
+)
+def test_the_place_of_an_app_shows_no_password(url: str):
+    assert "secret" not in App("shown", url=url).place
+    assert "host/db" in App("shown", url=url).place

@@ -124,7 +124,7 @@ class Cancelled(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """It goes back as it was: the attempt did not count."""
+    """It goes back as it was: the attempt did not count, and ends no row of losses."""
 
     due_at: float
 

@@ -26,7 +26,8 @@ class Claiming:
     """The loop by which one worker comes by its work.
 
     `adopt` is given the instances, `take` each call of another's instance; `mail` is called when inboxes may have changed,
-    `stirred` when another process has written anything at all, to a store that knows.
+    `mail_looks` says how often anybody did so, `stirred` is called when another process has written anything at all, to a
+    store that knows.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Claiming:
         adopt: Callable[[Sequence[Claimed]], Awaitable[None]],
         take: Callable[[SpilledCall], None],
         mail: Callable[[], None],
+        mail_looks: Callable[[], int],
         stirred: Callable[[], None] = lambda: None,
     ) -> None:
         self.queues = [queue.strip() for queue in settings.queues.split(",") if queue.strip()]
@@ -53,6 +55,7 @@ class Claiming:
         self._adopt = adopt
         self._take = take
         self._mail = mail
+        self._mail_looks = mail_looks
         self._stirred = stirred
         self._poll = settings.poll_interval_ms / 1000
         self._notifies = store.traits.notifies
@@ -118,6 +121,7 @@ class Claiming:
             await self._nap(nap, claims.next_due)
 
     async def _claim_once(self, room: int, call_room: int) -> Claims:
+        heard = self._mail_looks()
         claims = await patiently(
             lambda: self._store.claim(
                 self._worker, queues=self.queues, room=room, call_room=call_room, now=self._clock.now()
@@ -129,7 +133,8 @@ class Claiming:
             self._take(call)
         if claims.instances:
             await self._adopt(claims.instances)
-            if any(one.told for one in claims.instances):
+            # What came since the claim was announced to one who had no such residents yet.
+            if any(one.told for one in claims.instances) or self._mail_looks() != heard:
                 self._mail()
         return claims
 

@@ -13,10 +13,20 @@ from typing import Any
 
 from holdfast.clock import Clock
 from holdfast.codec import decode
-from holdfast.errors import CodecError, DecodeError, StoreUnavailable
+from holdfast.errors import CodecError, DecodeError, LeaseLost, StoreError, StoreUnavailable
 from holdfast.ids import JobId, WorkerId
 from holdfast.logs import get_logger
-from holdfast.model.job import ClaimedJob, Outcome, Reason, Returned, Settlement
+from holdfast.model.job import (
+    Again,
+    ClaimedJob,
+    Done,
+    Failed,
+    Outcome,
+    Reason,
+    Returned,
+    SettledJobs,
+    Settlement,
+)
 from holdfast.ports import Beat, Broker, Store
 from holdfast.retry import RetryPolicy, jitter_chance
 from holdfast.runtime import messages
@@ -32,6 +42,8 @@ log = get_logger("holdfast.worker")
 
 SETTLE_LIMIT = 500
 """Jobs settled in one statement."""
+SETTLE_BYTES = 16_000_000
+"""Outcomes beyond so many bytes wait for the next statement: a database takes only so much in one."""
 HELD_LIMIT = 1000
 """Jobs held at once, running or about to."""
 AHEAD = 0.1
@@ -40,6 +52,8 @@ MEASURED = 0.05
 """Seconds over which the pace is measured."""
 PATIENCE = 2.0
 """Jobs that have waited here for so many seconds go back, if there are other workers: these are longer than those before."""
+ALONE_PAUSE = 1.0
+"""Seconds until a job comes again that may have killed its workers, where another such one runs."""
 IDLE_POLL = 2.0
 """Seconds between two looks for jobs by a worker that is told of them."""
 
@@ -95,6 +109,12 @@ class Consumer:
         self._waits = False
         self._background = Background()
         self._asking = False
+        self._ask_again = False
+        """Somebody asked while the store was asked; its answer may be older than what he means."""
+        self._claimed_at = -AHEAD
+        """When jobs were last asked for, by the monotonic clock."""
+        self._suspect: JobId | None = None
+        """The last job that was taken although worker after worker was lost with it."""
         self._pace = 0.0
         """Jobs a second that came to an end here, as of late."""
         self._measured = (time.monotonic(), 0)
@@ -123,10 +143,11 @@ class Consumer:
         """Claim what there is room for, until `drain` is called."""
         while not self._ending:
             self._look.clear()
-            room = self._room()
+            room, pause = self._room()
             if room <= 0:
-                await self._nap(IDLE_POLL, None)
+                await self._nap(pause, None)
                 continue
+            self._claimed_at = time.monotonic()
             claimed = await patiently(
                 lambda room=room: self._broker.claim(
                     self._worker, queues=self._queues, room=room, now=self._clock.now()
@@ -147,16 +168,23 @@ class Consumer:
                 continue
             await self._nap(IDLE_POLL if self._store.traits.notifies else self._poll, claimed.next_due)
 
-    def _room(self) -> int:
-        """How many more jobs to claim: what can begin at once, and what will within moments at the present pace."""
+    def _room(self) -> tuple[int, float]:
+        """How many more jobs to claim: what can begin at once, and what will within moments at the present pace.
+
+        With none, for how many seconds to wait before that is asked again.
+        """
         now, (then, before) = time.monotonic(), self._measured
         if now - then > MEASURED:
             self._pace = (self.finished - before) / (now - then)
             self._measured = (now, self.finished)
         wanted = min(HELD_LIMIT, max(self._executor.room, int(self._pace * AHEAD)))
         room = wanted - max(len(self._held), self._executor.load)
-        # A claim for a few is not worth its statement while there is other work.
-        return room if room >= wanted // 4 or not self._held else 0
+        rest = self._claimed_at + AHEAD - now
+        if 0 < room < wanted // 4 and self._held and rest > 0:
+            # A claim for a few is not worth its statement while there is other work; but that may go on for hours.
+            return 0, rest
+        # Nobody tells when workflows leave room; to ask costs no statement.
+        return room, AHEAD
 
     async def _say(self, *, waits: bool) -> None:
         if self._waits != waits:
@@ -187,7 +215,8 @@ class Consumer:
         except DecodeError as error:
             self._conclude(job, refused(None, Reason.UNREADABLE, f"the message cannot be read: {error}", now))
             return
-        if job.expires_at is not None and job.expires_at < now:
+        # One that is tried again had begun in time.
+        if job.expires_at is not None and job.expires_at < now and job.attempt == 1:
             late = f"nobody had begun it {now - job.expires_at:.1f} seconds after it expired"
             self._conclude(job, refused(message, Reason.EXPIRED, late, now))
             return
@@ -195,6 +224,12 @@ class Consumer:
             lost = f"{job.losses} workers in a row were lost while they ran it"
             self._conclude(job, refused(message, Reason.LOST, lost, now))
             return
+        if job.losses == LOSSES - 1:
+            if self._suspect in self._held:
+                # One of them may kill this worker, too; the others are not to be taken for it.
+                self._conclude(job, Returned(now + ALONE_PAUSE))
+                return
+            self._suspect = job.id
         if job.name not in ACTIONS and not self._executor.stubbed(job.name):
             unknown = (
                 f"no task {job.name!r} is defined on the worker that took it; import its module there, then replay it"
@@ -218,7 +253,12 @@ class Consumer:
         action = ACTIONS.get(job.name)
         policy = self._policy if action is None or action.policy is None else action.policy
         self._held.pop(job.id, None)
-        self._conclude(job, conclude(job, held.message, ended, policy=policy, now=now, chance=jitter_chance()))
+        try:
+            outcome = conclude(job, held.message, ended, policy=policy, now=now, chance=jitter_chance())
+        except Exception as error:  # noqa: BLE001 - what users raise may answer nothing that it is asked
+            said = f"its end cannot be judged: {type(error).__name__}: {error}"
+            outcome = refused(held.message, Reason.FAILED, said, now)
+        self._conclude(job, outcome)
 
     def _conclude(self, job: ClaimedJob, outcome: Outcome) -> None:
         self._settled.append(Settlement(job.id, job.claim, outcome))
@@ -233,14 +273,46 @@ class Consumer:
             self._wake.clear()
             self._settling = True
             while self._settled:
-                group, self._settled = self._settled[:SETTLE_LIMIT], self._settled[SETTLE_LIMIT:]
-                answer = await patiently(lambda group=group: self._broker.settle(self._worker, group))
+                group = self._group()
+                answer = await self._write(group)
                 if answer.lost:
                     log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
                 if answer.waiters:
                     self._background.begin(self._announce(answer.waiters))
                 self._look.set()
             self._settling = False
+
+    def _group(self) -> list[Settlement]:
+        """What is written next: as many as one statement takes."""
+        number, size = 0, 0
+        for settlement in self._settled[:SETTLE_LIMIT]:
+            size += _weight(settlement.outcome)
+            if number and size > SETTLE_BYTES:
+                break
+            number += 1
+        group, self._settled = self._settled[:number], self._settled[number:]
+        return group
+
+    async def _write(self, group: Sequence[Settlement]) -> SettledJobs:
+        """Settle these. Where the store refuses, each by itself; the job whose outcome it refuses has failed."""
+        try:
+            return await patiently(lambda: self._broker.settle(self._worker, group))
+        except LeaseLost:
+            raise
+        except StoreError as error:
+            if len(group) > 1:
+                log.error("outcomes refused", error=str(error), hint="they are written one by one")
+                answers = [await self._write([each]) for each in group]
+                return SettledJobs(
+                    lost=sum(answer.lost for answer in answers),
+                    waiters=[pair for answer in answers for pair in answer.waiters],
+                )
+            [settlement] = group
+            words = f"the store refuses what became of it: {error}"[:1000]
+            words = words.encode("ascii", "replace").decode().replace("\0", "?")
+            outcome = refused(None, Reason.FAILED, words, self._clock.now())
+            instead = [Settlement(settlement.id, settlement.claim, outcome)]
+            return await patiently(lambda: self._broker.settle(self._worker, instead))
 
     async def _announce(self, waiters: Sequence[tuple[str, JobId]]) -> None:
         ended: dict[str, list[str]] = {}
@@ -262,7 +334,9 @@ class Consumer:
 
     def ask(self, *_: str) -> None:
         """Somebody may have asked for the end of a job that runs here."""
-        if self._held and not self._asking:
+        if self._asking:
+            self._ask_again = True
+        elif self._held:
             self._asking = True
             self._background.begin(self._drop_unwanted())
 
@@ -276,6 +350,9 @@ class Consumer:
             return
         finally:
             self._asking = False
+        if self._ask_again:
+            self._ask_again = False
+            self.ask()
         for id in unwanted:
             held = asked[id]
             if self._held.get(id) is held:
@@ -316,6 +393,17 @@ class Consumer:
         self._held.clear()
         self._settled.clear()
         self._background.cancel()
+
+
+def _weight(outcome: Outcome) -> int:
+    """How many bytes of an outcome are written."""
+    match outcome:
+        case Done(result):
+            return len(result)
+        case Again(error=error) | Failed(error=error):
+            return len(error)
+        case _:
+            return 0
 
 
 def _timeout_of(name: str) -> float | None:

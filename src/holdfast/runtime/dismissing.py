@@ -155,13 +155,21 @@ async def delete(
             families = await _families(store, ids)
     done = {id: family for id, family in families.items() if not _living(family)}
     parked = {view.id: view for family in done.values() for view in family if view.status is Status.PARKED}
-    await _dismiss(store, list(parked.values()), why="deleted", now=clock.now())
+    ended = await _dismiss(store, list(parked.values()), why="deleted", now=clock.now())
+    if len(ended) < len(parked):
+        # Somebody was faster, and those that were parked go on.
+        families = await _families(store, ids)
+        done = {id: family for id, family in families.items() if not _unended(family)}
     doomed = list(dict.fromkeys(view.id for family in done.values() for view in family))
     gone: set[InstanceId] = set()
     for at in range(0, len(doomed), BATCH):
         gone.update(await store.delete(doomed[at : at + BATCH]))
     return [
-        Deletion(id=id, gone=sum(view.id in gone for view in family), living=_living(family))
+        Deletion(
+            id=id,
+            gone=sum(view.id in gone for view in family),
+            living=() if id in done else _living(family) or _unended(family),
+        )
         for id, family in families.items()
     ]
 
@@ -188,6 +196,10 @@ async def _families(store: Store, ids: Sequence[InstanceId]) -> dict[InstanceId,
 
 def _living(family: Sequence[InstanceView]) -> list[InstanceView]:
     return [view for view in family if view.status is Status.PENDING]
+
+
+def _unended(family: Sequence[InstanceView]) -> list[InstanceView]:
+    return [view for view in family if not view.status.ended]
 
 
 async def _end(store: Store, ids: Sequence[InstanceId], *, clock: Clock, patience: float) -> None:

@@ -216,6 +216,8 @@ class Executor:
     def _ended(self, attempt: Attempt, outcome: Gave | Raised | None) -> None:
         """It has ended, in whichever way; without an outcome, because it was cancelled from here."""
         self.running.discard(attempt)
+        # Its task may be another one's by now.
+        attempt.task = None
         self.finished += 1
         try:
             if outcome is not None:

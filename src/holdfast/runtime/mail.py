@@ -36,6 +36,8 @@ class Mail:
         self._residents = residents
         self._stir = stir
         self._abandon = abandon
+        self.looks = 0
+        """How often something was said to have come."""
         self._look = asyncio.Event()
         self._spent: set[tuple[InstanceId, str]] = set()
         """Inbox rows consumed since the inbox was last asked for: the answer may still hold them."""
@@ -43,6 +45,7 @@ class Mail:
 
     def look(self, *_: str) -> None:
         """There may be something in the inbox."""
+        self.looks += 1
         self._look.set()
 
     def spend(self, resident: Resident, rows: Sequence[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, cast
 
 from holdfast.codec import Tree, dumps, loads
-from holdfast.errors import DecodeError
+from holdfast.errors import ConfigurationError, DecodeError
+from holdfast.retry import policy_from_tree
 
 
 class Message(NamedTuple):
@@ -50,4 +51,9 @@ def read(payload: bytes) -> Message:
     for name, value, kind in (("retry", retry, dict), ("timeout", timeout, (int, float)), ("keep", keep, (int, float))):
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
             raise DecodeError(f"the message's {name} cannot be {type(value).__name__}")
+    if retry is not None:
+        try:
+            policy_from_tree(cast("dict[str, Any]", retry))
+        except (ConfigurationError, KeyError, TypeError, ValueError) as error:
+            raise DecodeError(f"the message's retry is no policy: {type(error).__name__}: {error}") from error
     return Message(cast("Tree", arguments), retry, timeout, keep, dead is not False)

@@ -92,6 +92,7 @@ class Owner:
             adopt=self._adopt,
             take=self.taken.run,
             mail=self.mail.look,
+            mail_looks=lambda: self.mail.looks,
             stirred=lambda: self.stirred(),
         )
         self.joiner = Joiner(

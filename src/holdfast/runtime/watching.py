@@ -58,19 +58,29 @@ class Watch(Generic[Id, View]):
         self._any_ended = False
         """Whether others may have ended as well."""
         self._version: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The one in which it watches."""
         self._woken = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], Awaitable[None]] | None = None
+        self._beginning = asyncio.Lock()
 
     async def listen(self) -> None:
         """Begin to watch, so that whatever is started from now on can be given the channel."""
         loop = asyncio.get_running_loop()
-        if self._watcher is None or self._watcher.done() or self._watcher.get_loop() is not loop:
+        if self._loop is not loop:
             # An App may be used in one event loop after the other: nothing of the last one serves in this.
-            self._woken = asyncio.Event()
-            self._watcher = loop.create_task(self._watch())
-            self._watcher.add_done_callback(self._died)
-            self._unlisten = await self.store.listen(self.channel, self._announce)
+            self._loop, self._woken, self._beginning = loop, asyncio.Event(), asyncio.Lock()
+            self._watcher = self._unlisten = None
+            self._waiting.clear()
+        if self._watcher is not None and not self._watcher.done():
+            return
+        async with self._beginning:
+            if self._unlisten is None:
+                self._unlisten = await self.store.listen(self.channel, self._announce)
+            if self._watcher is None or self._watcher.done():
+                self._watcher = loop.create_task(self._watch())
+                self._watcher.add_done_callback(self._died)
 
     def tell(self, id: Id, view: View) -> bool:
         """This process itself has seen its end: True if somebody here waited for it."""
@@ -185,7 +195,12 @@ class Watch(Generic[Id, View]):
                 raise
 
         # Nobody else would look for those who wait, so that whatever the store says, this goes on.
-        await patiently(check, first=1.0, longest=1.0, trouble=StoreError)
+        try:
+            await patiently(check, first=1.0, longest=1.0, trouble=StoreError)
+        except Exception as error:  # noqa: BLE001 - what cannot be read keeps nobody else waiting
+            for future in [future for id in ids for future in self._waiting.pop(id, ())]:
+                if not future.done():
+                    future.set_exception(error)
 
     def _announce(self, channel: str = "", text: str = "") -> None:
         ended = read_ended(text)

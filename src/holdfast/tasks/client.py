@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -19,6 +19,8 @@ R = TypeVar("R")
 
 SEND_BATCH = 1000
 """Jobs sent in one statement."""
+SEND_BYTES = 16_000_000
+"""Messages beyond so many bytes go with the next statement: a database takes only so much in one."""
 CANCELLED_KEPT = 3600.0
 """Seconds for which a job that was cancelled while it waited can still be looked at."""
 
@@ -44,12 +46,26 @@ class TaskClient:
 
     async def send(self, jobs: Sequence[Job]) -> list[JobHandle[Any]]:
         """Send jobs, in few statements. One that exists already, or whose unique text another has, gives that one's handle."""
-        new: set[JobId] = set()
-        for i in range(0, len(jobs), SEND_BATCH):
-            new.update(await self.broker.send(jobs[i : i + SEND_BATCH]))
-        refused = [job.unique for job in jobs if job.unique is not None and job.id not in new]
-        holders: Mapping[str, JobId] = await self.broker.holders(refused) if refused else {}
-        return [JobHandle(self, job.id if job.id in new else holders.get(job.unique or "", job.id)) for job in jobs]
+        accepted: dict[JobId, JobId] = {}
+        rest = list(jobs)
+        while rest:
+            new: set[JobId] = set()
+            for batch in _batches(rest):
+                new.update(await self.broker.send(batch))
+            # Without a unique text, only one that is there already is not new.
+            accepted |= {job.id: job.id for job in rest if job.id in new or job.unique is None}
+            rest = [job for job in rest if job.id not in accepted]
+            if rest:
+                holders = await self.broker.holders([job.unique or "" for job in rest])
+                known = {view.id for view in await self.broker.look([job.id for job in rest])}
+                for job in rest:
+                    if (holder := holders.get(job.unique or "")) is not None:
+                        accepted[job.id] = holder
+                    elif job.id in known:
+                        accepted[job.id] = job.id
+                # Those that are left were refused for one that has ended since.
+                rest = [job for job in rest if job.id not in accepted]
+        return [JobHandle(self, accepted[job.id]) for job in jobs]
 
     async def _look(self, ids: Sequence[JobId], waiter: str | None) -> Mapping[JobId, JobView]:
         return {view.id: view for view in await self.broker.look(ids, waiter=waiter)}
@@ -72,6 +88,17 @@ class TaskClient:
     async def replay(self, ids: Iterable[JobId]) -> list[JobId]:
         """Queue ended jobs again; returns those that are."""
         return list(await self.broker.replay(list(ids), now=self.clock.now()))
+
+
+def _batches(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """Portions that one statement takes."""
+    begin = size = 0
+    for at, job in enumerate(jobs):
+        if at > begin and (at - begin == SEND_BATCH or size + len(job.payload) > SEND_BYTES):
+            yield jobs[begin:at]
+            begin, size = at, 0
+        size += len(job.payload)
+    yield jobs[begin:]
 
 
 class JobHandle(Generic[R]):
@@ -143,7 +170,8 @@ async def as_completed(
     """The handles, each as soon as its job has ended. Raises TimeoutError."""
 
     async def ended(handle: JobHandle[R]) -> JobHandle[R]:
-        await asyncio.wait([asyncio.ensure_future(handle.get())])
+        # However it has ended; whoever stops waiting here ends this waiting, too.
+        await asyncio.gather(handle.get(), return_exceptions=True)
         return handle
 
     tasks = [asyncio.ensure_future(ended(handle)) for handle in handles]

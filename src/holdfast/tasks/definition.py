@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from holdfast.clock import as_seconds
@@ -19,6 +20,9 @@ from holdfast.tasks.client import JobHandle
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+UNIQUE_BYTES = 500
+"""A unique text longer than so many bytes is sent as its hash: indexes take no long ones."""
 
 
 class Sender(Protocol):
@@ -165,7 +169,7 @@ class Task(Action[P, R]):
             due_at=due,
             queue=options.queue or self.defaults.queue or "default",
             priority=options.priority,
-            unique=unique or None,
+            unique=_short(unique) if unique else None,
             expires_at=None if options.expires is None else due + options.expires,
         )
 
@@ -198,6 +202,13 @@ class Asked(Generic[P, R]):
             for each in calls
         ]
         return await self.task.send(jobs)
+
+
+def _short(unique: str) -> str:
+    """A text that fits into any store's index."""
+    if len(unique.encode("utf-8", "surrogatepass")) <= UNIQUE_BYTES:
+        return unique
+    return sha256(unique.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class TaskDecorator:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from holdfast.backends.jobs import Kept, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
-from holdfast.backends.postgres.line import Line
+from holdfast.backends.postgres.line import AlreadyThere, Line
 from holdfast.backends.postgres.statements import TEXTS, Statement, compiled
 from holdfast.backends.postgres.workers import lost
 from holdfast.backends.shared import split_waiters
@@ -25,6 +25,8 @@ from holdfast.model.job import (
     Settlement,
 )
 from holdfast.ports import JOB_CHANNEL, BrokerTraits, Store, inbox_channel
+
+REPLAY_TRIES = 5
 
 
 class PostgresBroker:
@@ -80,7 +82,16 @@ class PostgresBroker:
         )
 
     async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
-        rows = await self._writer().fetch("replay_jobs", ids=sorted(set(ids)), now=now)
+        for tries in range(REPLAY_TRIES):
+            try:
+                rows = await self._writer().fetch("replay_jobs", ids=sorted(set(ids)), now=now)
+                break
+            except AlreadyThere:
+                # Another job got a unique text while this looked; the next look sees it.
+                if tries == REPLAY_TRIES - 1:
+                    raise
+        else:
+            raise AssertionError("unreachable")
         if any(row["waits"] for row in rows):
             await self._store.notify({JOB_CHANNEL: ""})
         return [JobId(row["id"]) for row in rows]
@@ -91,12 +102,12 @@ class PostgresBroker:
     # --- workers
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
-        if self._doubtful[worker]:
-            tickets = list(self._doubtful[worker])
-            rows = await self._reader().fetch("jobs_under", worker=worker, tickets=tickets)
-            self._doubtful[worker] = [each for each in self._doubtful[worker] if each not in tickets]
+        if worker in self._doubtful:
+            rows = await self._reader().fetch("jobs_under", worker=worker, tickets=self._doubtful[worker])
+            del self._doubtful[worker]
             if rows:
-                return ClaimedJobs(jobs=[as_claimed_job(row) for row in by_urgency(rows)])
+                # What else is due was not looked at.
+                return ClaimedJobs(jobs=[as_claimed_job(row) for row in by_urgency(rows)], next_due=now)
         ticket = random.getrandbits(62)
         try:
             rows = await self._reader().fetch_once(
@@ -144,8 +155,11 @@ class PostgresBroker:
 
 
 def _in_order(jobs: Sequence[Job]) -> list[Job]:
-    """Without doubles, in the order of their ids: the same for all writers, so that none waits for another in a circle."""
-    return [job for _, job in sorted({job.id: job for job in reversed(jobs)}.items())]
+    """Without doubles, in the order of what they may have in common with others: their unique texts, then their ids.
+
+    It is the same for all writers, so that none waits for another in a circle.
+    """
+    return sorted({job.id: job for job in reversed(jobs)}.values(), key=lambda job: (job.unique or "", job.id))
 
 
 def _columns(jobs: Sequence[Job], prefix: str = "") -> dict[str, Any]:
@@ -191,9 +205,9 @@ def settlement(settlements: Sequence[Settlement]) -> tuple[Statement, dict[str, 
             "outcomes": [row.outcome for _, row in stay],
         }
     if follow:
-        ordered = [follow[id] for id in sorted(follow)]
-        values |= {"follow_sources": [source for source, _ in ordered]}
-        values |= _columns([job for _, job in ordered], "follow_")
+        ordered = _in_order([job for _, job in follow.values()])
+        values |= {"follow_sources": [follow[job.id][0] for job in ordered]}
+        values |= _columns(ordered, "follow_")
     return _settle_statement(bool(gone), bool(stay), bool(follow)), values
 
 

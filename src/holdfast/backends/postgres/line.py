@@ -66,6 +66,10 @@ PLAN_LIFETIME = 60
 """Seconds after which a plan is made anew."""
 
 
+class AlreadyThere(StoreError):
+    """Another row has what may be there only once."""
+
+
 @dataclass(slots=True)
 class Tally:
     """How many statements a store has sent."""
@@ -208,6 +212,8 @@ class Line:
                     f"{self._address.shown} lacks part of Holdfast's schema ({error}): open the store first, "
                     "or restore what was removed"
                 ) from error
+            except driver.UniqueViolationError as error:
+                raise AlreadyThere(f"{self._address.shown} has such a row already: {error}") from error
             except driver.PostgresError as error:
                 raise StoreError(f"{self._address.shown} refused a statement: {error}") from error
 

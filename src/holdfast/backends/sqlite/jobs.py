@@ -108,7 +108,9 @@ def claim(session: Session, worker: WorkerId, queues: Sequence[str], room: int, 
     lanes = [head for head in heads if head["kind"] == "job" and ("*" in queues or head["queue"] in queues)]
     due = by_urgency([lane for lane in lanes if lane["due_at"] <= now])
     rows: list[sqlite3.Row] = []
+    moments = [lane["due_at"] for lane in lanes if lane["due_at"] > now]
     if due and room > 0:
+        # All in one transaction: after it nothing may fail, or nobody would know of what was claimed.
         with session.writing():
             require_lease(session, worker)
             for lane in due:
@@ -121,12 +123,10 @@ def claim(session: Session, worker: WorkerId, queues: Sequence[str], room: int, 
                         now=now,
                         room=room - len(rows),
                     )
-    moments = [lane["due_at"] for lane in lanes if lane["due_at"] > now]
-    if len(rows) < room:
-        for lane in due:
-            found = session.one("next_job", queue=lane["queue"], priority=lane["priority"], now=now)
-            if found is not None and found["due_at"] is not None:
-                moments.append(found["due_at"])
+            for lane in due if len(rows) < room else ():
+                found = session.one("next_job", queue=lane["queue"], priority=lane["priority"], now=now)
+                if found is not None and found["due_at"] is not None:
+                    moments.append(found["due_at"])
     return ClaimedJobs(jobs=[as_claimed_job(row) for row in by_urgency(rows)], next_due=min(moments, default=None))
 
 

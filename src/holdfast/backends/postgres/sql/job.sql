@@ -117,7 +117,8 @@ WITH lease AS (
 , kept AS (
     UPDATE holdfast_job j
     SET status = CASE WHEN u.status = 'queued' AND j.cancelled THEN 'cancelled' ELSE u.status END,
-        owner = NULL, due_at = coalesce(u.due_at, j.due_at), attempt = j.attempt + u.failed, losses = 0,
+        owner = NULL, due_at = coalesce(u.due_at, j.due_at), attempt = j.attempt + u.failed,
+        losses = CASE WHEN u.status = 'queued' AND u.failed = 0 THEN j.losses ELSE 0 END,
         ended_at = coalesce(u.ended_at, CASE WHEN j.cancelled THEN u.due_at END),
         keep_until = coalesce(u.keep_until, CASE WHEN u.status = 'queued' AND j.cancelled THEN u.due_at + 3600 END),
         reason = u.reason, outcome = coalesce(u.outcome, j.outcome)

@@ -69,7 +69,8 @@ DELETE FROM holdfast_job WHERE shard = 0 AND id = ?
 -- A job that was to be tried again, and meanwhile cancelled, is cancelled.
 UPDATE holdfast_job
 SET status = CASE WHEN :status = 'queued' AND cancelled THEN 'cancelled' ELSE :status END,
-    owner = NULL, due_at = coalesce(:due_at, due_at), attempt = attempt + :failed, losses = 0,
+    owner = NULL, due_at = coalesce(:due_at, due_at), attempt = attempt + :failed,
+    losses = CASE WHEN :status = 'queued' AND :failed = 0 THEN losses ELSE 0 END,
     ended_at = coalesce(:ended_at, CASE WHEN cancelled THEN :due_at END),
     keep_until = coalesce(:keep_until, CASE WHEN :status = 'queued' AND cancelled THEN :due_at + 3600 END),
     reason = :reason, outcome = coalesce(:outcome, outcome)
