@@ -32,7 +32,7 @@ from holdfast.backends.postgres.statements import statement
 from holdfast.errors import LeaseLost
 from holdfast.ids import InstanceId, JobId, WorkerId
 from holdfast.model.instance import Park, Status
-from holdfast.model.job import Failed, Job, Reason, Settlement
+from holdfast.model.job import Done, Failed, Job, Reason, Settlement
 from holdfast.ports import Settled
 
 
@@ -272,3 +272,24 @@ async def test_senders_of_jobs_of_the_same_kinds_never_wait_in_a_circle(postgres
         accepted = [id for ids in await asyncio.gather(*sends) for id in ids]
     assert len(accepted) == 2
     assert one.statements + two.statements == before + 2
+
+
+async def test_settling_and_waiting_for_many_jobs_never_wait_in_a_circle(store: Any, rival: Rival) -> None:
+    await enlist(store, "w")
+    broker = store.broker()
+    await broker.send([job("a"), job("b")])
+    held = {each.id: each for each in (await broker.claim(WorkerId("w"), queues=["*"], room=9, now=NOW)).jobs}
+    kept, gone = Done(b"1", NOW, NOW + 60), Done(b"1", NOW)
+    before = store.statements
+    await rival.begin("await_job", ids=["a"], waiter="someone")
+    async with asyncio.timeout(20):
+        settling = asyncio.create_task(
+            broker.settle(
+                WorkerId("w"), [Settlement(id, held[id].claim, end) for id, end in (("a", kept), ("b", gone))]
+            )
+        )
+        await rival.blocks_someone()
+        await rival.then("await_job", ids=["b"], waiter="someone")
+        await rival.commit()
+        answer = await settling
+    assert (answer.lost, list(answer.waiters), store.statements) == (0, [("someone", "a")], before + 2)

@@ -130,15 +130,24 @@ class PostgresBroker:
         return ClaimedJobs(jobs=[as_claimed_job(row) for row in by_urgency(taken)], next_due=rows[0]["next_due"])
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
-        if not settlements:
-            return SettledJobs()
+        # One statement would lock those that go before those that stay, not in the order of their ids.
+        latest = {each.id: each for each in settlements}.values()
+        gone = [each for each in latest if kept(each.outcome) is None]
+        stay = [each for each in latest if kept(each.outcome) is not None]
+        answers = [await self._settle(worker, part) for part in (gone, stay) if part]
+        return SettledJobs(
+            lost=sum(answer.lost for answer in answers),
+            waiters=[pair for answer in answers for pair in answer.waiters],
+        )
+
+    async def _settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
         statement, values = settlement(settlements)
         [row] = await self._writer().fetch(statement, worker=worker, **values)
         if not row["alive"]:
             raise lost(worker)
         pairs = zip(row["ids"] or (), row["waiters"] or (), strict=True)
         return SettledJobs(
-            lost=len({each.id for each in settlements}) - row["settled"],
+            lost=len(settlements) - row["settled"],
             waiters=[(channel, JobId(id)) for id, waiter in pairs for channel in split_waiters(waiter)],
         )
 
@@ -179,7 +188,7 @@ def _columns(jobs: Sequence[Job], prefix: str = "") -> dict[str, Any]:
 
 def settlement(settlements: Sequence[Settlement]) -> tuple[Statement, dict[str, Any]]:
     """One statement for all of it, with only the parts it needs."""
-    rows = sorted({each.id: each for each in settlements}.values(), key=lambda each: each.id)
+    rows = sorted(settlements, key=lambda each: each.id)
     gone: list[Settlement] = []
     stay: list[tuple[Settlement, Kept]] = []
     for each in rows:
