@@ -293,3 +293,34 @@ async def test_settling_and_waiting_for_many_jobs_never_wait_in_a_circle(store: 
         await rival.commit()
         answer = await settling
     assert (answer.lost, list(answer.waiters), store.statements) == (0, [("someone", "a")], before + 2)
+
+
+async def test_what_a_claim_passes_over_because_somebody_asks_to_be_told_is_claimed_again(
+    postgres_bench: Bench,
+) -> None:
+    """A claim leaves rows alone that change while it looks. Whoever changes one for his own sake says so."""
+    store = await postgres_bench.store()
+    broker = store.broker()
+    await enlist(store, "w")
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    for channel in ("hf_work", "hf_jobs"):
+        await store.listen(channel, lambda channel, _: heard.put_nowait(channel))
+    await store.start([start("a"), start("b")])
+    await broker.send([job("j"), job("k")])
+    await store.idle("w", True)
+    await broker.wait_for_jobs("w", True)
+    async with asyncio.timeout(10):
+        await store.view(["a"], waiter="hf_c_x")
+        assert await heard.get() == "hf_work"
+        await broker.look(["j"], waiter="hf_c_x")
+        assert await heard.get() == "hf_jobs"
+        # Not where nothing changes, nor for what somebody has.
+        await store.view(["a"], waiter="hf_c_x")
+        await broker.look(["j"], waiter="hf_c_x")
+        assert len((await claim(store, "w")).instances) == 2
+        assert len((await broker.claim("w", queues=["*"], room=9, now=NOW)).jobs) == 2
+        await store.view(["b"], waiter="hf_c_x")
+        await broker.look(["k"], waiter="hf_c_x")
+        await store.notify({"hf_work": "last"})
+        assert await heard.get() == "hf_work"
+    assert heard.empty()

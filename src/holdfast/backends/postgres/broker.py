@@ -59,7 +59,9 @@ class PostgresBroker:
     async def look(self, ids: Sequence[JobId], *, waiter: str | None = None) -> Sequence[JobView]:
         if waiter is not None and self._store.traits.notifies:
             # First ask to be told, then look: an ending in between is seen, or told.
-            await self._reader().fetch("await_job", ids=sorted(set(ids)), waiter=waiter)
+            rows = await self._reader().fetch("await_job", ids=sorted(set(ids)), waiter=waiter)
+            if any(row["passed_over"] for row in rows):
+                await self._store.notify({JOB_CHANNEL: ""})
         return [as_job_view(row) for row in await self._reader().fetch("look_at_jobs", ids=list(ids))]
 
     async def find(self, filter: JobFilter) -> Sequence[JobView]:

@@ -111,10 +111,13 @@ def woken_among(rows: Sequence[Row]) -> bool:
     return any(row["owner"] is None and row["status"] == "pending" for row in rows)
 
 
-async def view(line: Line, ids: Sequence[InstanceId], waiter: str | None) -> list[InstanceView]:
-    if waiter is not None:
-        # First ask to be told, then look: an ending in between is seen, or told.
-        await line.fetch("await_ending", ids=list(ids), waiter=waiter)
+async def await_ending(line: Line, ids: Sequence[InstanceId], waiter: str) -> bool:
+    """Have their endings announced; whether an idle worker should look for some of them again."""
+    rows = await line.fetch("await_ending", ids=list(ids), waiter=waiter)
+    return any(row["passed_over"] for row in rows)
+
+
+async def view(line: Line, ids: Sequence[InstanceId]) -> list[InstanceView]:
     return [as_view(row) for row in await line.fetch("view", ids=list(ids))]
 
 

@@ -118,7 +118,10 @@ class PostgresStore:
         if self._address.pgbouncer and waiter is not None and waiter.startswith(CLIENT_CHANNEL):
             # Behind a pooler no client can be told. Others' words are no channels: the worker that ends it reads them.
             waiter = None
-        return await clients.view(self._reader, ids, waiter)
+        # First ask to be told, then look: an ending in between is seen, or told.
+        if waiter is not None and await clients.await_ending(self._reader, ids, waiter):
+            await self.notify({WORK_CHANNEL: ""})
+        return await clients.view(self._reader, ids)
 
     async def find(self, filter: InstanceFilter) -> Sequence[InstanceView]:
         return await clients.find(self._reader, filter)

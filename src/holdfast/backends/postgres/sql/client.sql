@@ -68,6 +68,7 @@ RETURNING i.id, i.owner, i.status, EXISTS (SELECT FROM holdfast_lease WHERE shar
 -- name: await_ending
 -- index: holdfast_instance primary key
 -- Channels of clients, who look now and then anyway, make room for others; parents that have joined (hf_i_) never do.
+-- `passed_over`: a claim that went on meanwhile has left this one alone, since its row was about to change.
 WITH target AS (
     SELECT shard, id FROM holdfast_instance
     WHERE shard = :shard AND id = ANY(:ids::text[]) AND status IN ('pending', 'parked')
@@ -83,6 +84,8 @@ SET waiter = CASE
         ), :waiter::text)
     END
 FROM target t WHERE i.shard = ANY(ARRAY[t.shard]) AND i.id = t.id
+RETURNING i.owner IS NULL AND i.due_at IS NOT NULL
+          AND EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND idle) AS passed_over
 
 -- name: view
 -- index: holdfast_instance primary key

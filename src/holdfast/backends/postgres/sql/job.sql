@@ -173,6 +173,7 @@ UPDATE holdfast_lease SET waits = :waits::bool WHERE shard = :shard AND worker =
 
 -- name: await_job
 -- index: holdfast_job primary key
+-- `passed_over`: a claim that went on meanwhile has left this one alone, since its row was about to change.
 WITH target AS (
     SELECT j.*
     FROM unnest(:ids::text[]) AS u (id)
@@ -188,6 +189,7 @@ SET waiter = CASE
         WHEN j.waiter IS NULL OR length(j.waiter) > 1000 THEN :waiter::text ELSE j.waiter || ' ' || :waiter::text
     END
 FROM target t WHERE j.shard = ANY(ARRAY[t.shard]) AND j.id = t.id
+RETURNING j.owner IS NULL AND EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND waits) AS passed_over
 
 -- name: look_at_jobs
 -- index: holdfast_job primary key
