@@ -19,7 +19,10 @@ import pytest
 
 from holdfast.compiler import compile_workflow
 from holdfast.compiler.diagnostics import REASONS, Problem
+from holdfast.engine import DurableAsyncio
 from holdfast.errors import CompileError
+from holdfast.ir.rules import ASYNC_NAMES
+from holdfast.registry import resolve
 from holdfast.task import action
 from holdfast.workflow import WORKFLOWS, Workflow, workflow
 
@@ -179,6 +182,54 @@ def test_a_local_object_that_cannot_be_captured_is_refused() -> None:
     (problem,) = problems_of(text, new=Closed)
     assert (problem.code, problem.line, problem.column) == ("HF023", 5, 20)
     assert "define it at module level" in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("imports", "body", "name", "hint"),
+    [
+        ("import asyncio", "await asyncio.to_thread(len, x)", "asyncio.to_thread", "make the function an @action"),
+        ("import asyncio", "work = asyncio.to_thread\nawait work(len, x)", "asyncio.to_thread", "an @action"),
+        ("import asyncio", "asyncio.run(act(1))", "asyncio.run", "await the call itself"),
+        ("import asyncio", "with asyncio.Runner() as r:\n    pass", "asyncio.Runner", "await the call itself"),
+        ("import asyncio as aio", "await aio.to_thread(len, x)", "aio.to_thread", "make the function an @action"),
+        ("import asyncio.threads as t", "await t.to_thread(len, x)", "t.to_thread", "make the function an @action"),
+        ("from asyncio import tasks", "await tasks.sleep(x)", "tasks.sleep", "gather, wait"),
+        ("from asyncio import to_thread", "await to_thread(len, x)", "to_thread", "make the function an @action"),
+        ("from asyncio import to_thread as aside", "await aside(len, x)", "aside", "make the function an @action"),
+        ("from asyncio import run", "run(act(1))", "run", "await the call itself"),
+        ("from asyncio import get_running_loop", "get_running_loop()", "get_running_loop", "gather, wait"),
+        ("from asyncio import Queue", "Queue()", "Queue", "gather, wait"),
+        ("from asyncio import get_event_loop", "get_event_loop().time()", "get_event_loop", "gather, wait"),
+        ("from asyncio import Lock", "async with Lock():\n    pass", "Lock", "one @action"),
+        ("import asyncio\nq = asyncio.Queue()", "await q.get()", "q.get", "gather, wait"),
+        ("import asyncio\nclass K:\n    q = asyncio.Queue()", "K.q.put_nowait(1)", "K.q", "gather, wait"),
+        ("import asyncio.threads as t\nclass K:\n    go = t.to_thread", "await K.go(len, x)", "K.go", "an @action"),
+        ("import asyncio\nclass K:\n    rest = asyncio.sleep", "await K.rest(x)", "K.rest", "asyncio.sleep"),
+    ],
+)
+def test_what_of_asyncio_has_no_counterpart_is_refused_however_it_was_imported(
+    imports: str, body: str, name: str, hint: str
+) -> None:
+    problem = next(p for p in problems_of(run_of(body, f"{imports}\n\n")) if p.code == "HF017")
+    assert f"`{name}" in problem.message
+    assert hint in problem.hint
+
+
+def test_what_counts_as_durable_is_what_the_engine_has() -> None:
+    assert {name for name in vars(DurableAsyncio) if not name.startswith("_")} == ASYNC_NAMES
+
+
+@pytest.mark.parametrize("name", sorted(ASYNC_NAMES))
+def test_a_counterpart_is_linked_however_it_was_imported(name: str) -> None:
+    for imports, used in (
+        ("import asyncio", f"asyncio.{name}"),
+        ("import asyncio as aio", f"aio.{name}"),
+        (f"from asyncio import {name}", name),
+    ):
+        module = a_module(run_of(f"y = {used}\nreturn 1", f"{imports}\n\n"))
+        program = compile_workflow(module.W, name="w", base=Workflow)
+        for ref in (ref for refs in program.refs.values() for ref in refs.values()):
+            assert resolve(ref) in (DurableAsyncio, getattr(DurableAsyncio, name))
 
 
 def test_every_reason_has_a_test() -> None:

@@ -265,6 +265,35 @@ FOUND = {
         note(outer(), b, c)
         await act(1)
     """,
+    "an assignment with an operator takes its target's value before the await": """
+        total = b
+        total += await act(total := 50)
+        note(total)
+        def bump():
+            nonlocal c
+            c += 10
+            return c
+        c += await act(bump())
+        note(c)
+        xs += await grow(xs)
+        ys2 = ys
+        ys += [await act(1)]
+        note(xs, ys, ys2 is ys)
+        try:
+            unbound += await act(note("too late"))
+        except NameError as e:
+            note(type(e).__name__)
+        a += (await act(1)) * (await act(2))
+        box.items += await give([await act(a)])
+        note(a, box)
+    """,
+    "an operand is taken before a nested function gives its name another value": """
+        def bump():
+            nonlocal b
+            b += 10
+            return b
+        note(b + await act(bump()), b)
+    """,
     "a parameter of a function in a default is not the function's": """
         def f(v=(lambda b: b)(2)):
             return v + b

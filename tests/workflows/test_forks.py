@@ -8,6 +8,7 @@ from typing import Any
 from holdfast import App, Status, Workflow, action, workflow
 from holdfast.errors import InstanceNotFound
 from holdfast.model.instance import InstanceFilter
+from holdfast.observe.history import variables_at
 
 ran: list[str] = []
 
@@ -44,6 +45,15 @@ class Starter(Workflow):
 class Film(Workflow):
     async def run(self, name: str) -> str:
         return await render(name)
+
+
+@workflow
+class Sums(Workflow):
+    async def run(self, n: int) -> int:
+        total = 100
+        for _ in range(n):
+            total += await self.receive("add")
+        return total
 
 
 async def steps(handle: Any, count: int) -> None:
@@ -106,6 +116,21 @@ async def test_a_call_handed_to_other_workers_is_handed_to_them_again(url):
         assert await film.result(timeout=20) == "lamp rendered"
         assert await fork.result(timeout=20) == "lamp rendered"
         assert ran == ["lamp", "lamp"]
+
+
+async def test_what_an_await_is_added_to_is_seen_and_changed_under_its_name(app):
+    sums = await Sums().start(2, id="one")
+    await steps(sums, 1)
+    await sums.send("add", 1)
+    await steps(sums, 3)
+    history = await sums.history()
+    seen = [variables_at(history, step.seq).get("total") for step in history]
+    assert {100, 101} <= set(seen)
+    fork = app.handle(await app.fork("one", at=history[-1].seq, changes={"total": 7}))
+    await fork.send("add", 3)
+    assert await fork.result(timeout=20) == 10
+    await sums.send("add", 2)
+    assert await sums.result(timeout=20) == 103
 
 
 async def children_of(app: Any, parent: str) -> list[str]:

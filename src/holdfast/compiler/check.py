@@ -11,7 +11,7 @@ from holdfast.compiler.diagnostics import Problems, problem_at
 from holdfast.compiler.forgotten import forgotten
 from holdfast.compiler.names import users_own
 from holdfast.compiler.source import Source
-from holdfast.ir.rules import ASYNC_NAMES, CLOSED_BUILTINS, closed, hidden_attributes, is_closed, module_chains
+from holdfast.ir.rules import ASYNC_NAMES, CLOSED_BUILTINS, hidden_attributes, is_closed, module_chains
 from holdfast.ir.scopes import bound_names, own_nodes
 
 _UNKNOWN = object()
@@ -163,38 +163,24 @@ class _Checker:
         )
 
     def _asyncio(self, node: ast.expr, dotted: str) -> None:
-        """`asyncio.X`, and modules closed as a whole even where nothing is called."""
+        """A name of asyncio without a counterpart, whichever way it was imported."""
         parts = dotted.split(".")
         if parts[0] in self.own:
             return
-        value = self._static(node)
         root = self._lookup(parts[0])
-        if isinstance(root, ModuleType) and root.__name__ == "asyncio":
-            if len(parts) > 1 and parts[1] not in ASYNC_NAMES and not closed(f"asyncio.{parts[1]}"):
-                self._refuse(
-                    node,
-                    "HF017",
-                    f"`{dotted}` has no durable counterpart",
-                    "use gather, wait, TaskGroup, timeouts, tasks, or self.receive(…); or do it inside one @action",
-                )
-        elif len(parts) == 1 and getattr(value, "__module__", None) and self._foreign_asyncio(value):
-            self._refuse(
-                node,
-                "HF017",
-                f"`{dotted}` of asyncio has no durable counterpart",
-                "use gather, wait, TaskGroup, timeouts, tasks, or self.receive(…); or do it inside one @action",
-            )
-
-    def _foreign_asyncio(self, value: object) -> bool:
-        module = getattr(value, "__module__", "")
-        if not isinstance(module, str) or module.split(".")[0] != "asyncio":
-            return False
-        name = getattr(value, "__name__", "")
-        return (
-            name not in ASYNC_NAMES
-            and not closed(f"asyncio.{name}")
-            and not (isinstance(value, type) and issubclass(value, BaseException))
-        )
+        if isinstance(root, ModuleType) and root.__name__.partition(".")[0] == "asyncio":
+            name = ".".join([*root.__name__.split(".")[1:], *parts[1:]])
+            foreign = bool(name) and name.partition(".")[0] not in ASYNC_NAMES
+        else:
+            # What another module or a class holds of asyncio is asyncio's own, whatever it is called.
+            found = next(filter(_is_asyncios, map(self._static, _prefixes(node))), None)
+            name = getattr(found, "__name__", type(found).__name__)
+            foreign = _is_asyncios(found) and (found is not root or name not in ASYNC_NAMES)
+        if foreign and name in ASYNC_NAMES:
+            hint = f"write `asyncio.{name}`, or import it from asyncio in the module of the workflow"
+            self._refuse(node, "HF017", f"`{dotted}` is asyncio's own, and not its durable counterpart", hint)
+        elif foreign:
+            self._refuse(node, "HF017", f"`{dotted}` of asyncio has no durable counterpart", _instead_of(name))
 
     # --- what an expression means before anything runs
 
@@ -224,9 +210,38 @@ class _Checker:
         self.problems.add(problem_at(node, self.source.file, code=code, message=message, hint=hint))
 
 
+def _prefixes(node: ast.expr) -> list[ast.expr]:
+    """`a`, `a.b` and `a.b.c` of the last of them."""
+    return [*_prefixes(node.value), node] if isinstance(node, ast.Attribute) else [node]
+
+
+def _is_asyncios(value: object) -> bool:
+    """Whether a function, class or object comes from asyncio and is more than an exception."""
+    module = getattr(value, "__module__", None)
+    if not isinstance(module, str) or module.partition(".")[0] not in ("asyncio", "_asyncio"):
+        return False
+    return not isinstance(value, BaseException) and not (isinstance(value, type) and issubclass(value, BaseException))
+
+
+def _instead_of(name: str) -> str:
+    """What to write for a name of asyncio."""
+    match name:
+        case "to_thread" | "threads.to_thread":
+            return "make the function an @action, and await that: sync actions run in threads"
+        case "run" | "runners.run" | "Runner" | "runners.Runner":
+            return "await the call itself, or make it an @action"
+        case "Lock" | "Semaphore" | "BoundedSemaphore" | "Condition":
+            return _INSTEAD_OF_LOCK
+        case _:
+            return "use gather, wait, TaskGroup, timeouts, tasks, or self.receive(…); or do it inside one @action"
+
+
+_INSTEAD_OF_LOCK = (
+    "do what it guards in one @action, and lock there; workflows run on many workers, which share no lock"
+)
+
+
 def _instead(dotted: str) -> str:
     if dotted == "time.sleep":
         return "await asyncio.sleep(…), which is durable here"
-    if dotted == "asyncio.to_thread":
-        return "make the function an @action: sync actions run in threads"
     return "make it an @action, and await that"

@@ -18,13 +18,22 @@ class Lifter:
     """Rewrites expressions until no await is left in them. `statement` lowers a synthetic statement (for loops)."""
 
     def __init__(
-        self, build: Builder, *, file: str, variables: set[str], bound: set[str], statement: Callable[[ast.stmt], None]
+        self,
+        build: Builder,
+        *,
+        file: str,
+        variables: set[str],
+        bound: set[str],
+        shared: set[str],
+        statement: Callable[[ast.stmt], None],
     ) -> None:
         self.build = build
         self.file = file
         self.variables = variables
         self.bound = bound
         """Variables that always have a value, so that reading one later is the same as reading it now."""
+        self.shared = shared
+        """Variables that nested functions may bind anew, whenever they are called."""
         self.statement = statement
 
     def lift(self, node: ast.expr) -> ast.expr:  # noqa: RET503 - refuse() never returns
@@ -73,7 +82,7 @@ class Lifter:
                 return node
             case ast.Name(name) if name not in self.variables:
                 return node
-            case ast.Name(name) if not rebinds(list(later), name):
+            case ast.Name(name) if name not in self.shared and not rebinds(list(later), name):
                 if name not in self.bound:
                     # Reading an unbound name must fail here, before what comes later has had an effect.
                     self.build.emit(_statement(node))

@@ -34,6 +34,7 @@ class Lowerer:
             file=file,
             variables=self.variables,
             bound=params - unbound,
+            shared={name for n in ast.walk(node) if isinstance(n, ast.Nonlocal) for name in n.names},
             statement=self.statement,
         )
         self.ways = Ways(self.build, node)
@@ -167,7 +168,11 @@ class Lowerer:
         match target:
             case ast.Name(name):
                 place: ast.expr = target
-                read: ast.expr = load(name, target)
+                read = self.lifter.spill(load(name, target), [value])
+                if isinstance(read, ast.Name) and read.id == name:
+                    # Nothing can give it another value meanwhile, and under its own name it is seen in the history.
+                    self.build.emit(at(ast.AugAssign(target, op, self.lifter.lift(value)), stmt))
+                    return
             case ast.Attribute(owner, attr, _):
                 owner = self.lifter.spill(self.lifter.lift(owner), [value])
                 place = at(ast.Attribute(owner, attr, ast.Store()), target)

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
 from holdfast.codec import encode
@@ -114,7 +114,7 @@ def meaning_of(value: object, *, name: str, module: str) -> Ref | Constant | str
         return Ref("workflow", _target(value) or _local(value))
     if isinstance(value, ModuleType):
         return Ref("module", value.__name__)
-    if isinstance(value, FunctionType) and (getattr(value, "__module__", None) or "").split(".")[0] == "asyncio":
+    if isinstance(value, FunctionType | BuiltinFunctionType) and _is_asyncios(value):
         return Ref("async", value.__name__)
     if isinstance(value, type) and value in (asyncio.TaskGroup, asyncio.Timeout, asyncio.Task, asyncio.Future):
         return Ref("async", value.__name__)
@@ -135,6 +135,10 @@ def meaning_of(value: object, *, name: str, module: str) -> Ref | Constant | str
         if _reachable(module, name) is value:
             return Ref("object", f"{module}:{name}")
         return f"an object of type {type(value).__qualname__}, which can be neither saved nor imported by name"
+
+
+def _is_asyncios(value: FunctionType | BuiltinFunctionType) -> bool:
+    return (getattr(value, "__module__", None) or "").split(".")[0] in ("asyncio", "_asyncio")
 
 
 def users_own(function: FunctionType) -> bool:

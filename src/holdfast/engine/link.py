@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,7 +17,7 @@ from holdfast.engine.guarded import GUARD, GUARDED_BUILTINS
 from holdfast.engine.rewrite import FRAME, Rewriter
 from holdfast.errors import ProgramError
 from holdfast.ir.program import Await, Block, Branch, Function, Jump, Native, Next, Program, Raise, Ref, Return
-from holdfast.ir.rules import BUILTINS, closed, hidden, hidden_attributes
+from holdfast.ir.rules import ASKED_BY_INTERPRETER, BUILTINS, closed, hidden, hidden_attributes
 
 RETURNED = -1
 AWAITS = -2
@@ -294,8 +295,25 @@ def _block(block: Block, rewriter: Rewriter) -> tuple[list[ast.stmt], frozenset[
 def _check_native(tree: ast.AST) -> None:
     for _, attribute in hidden_attributes(tree):
         raise ProgramError(f"the stored program reaches for the attribute {attribute!r}, which is closed")
-    if any(isinstance(node, ast.Name) and node.id == "__builtins__" for node in ast.walk(tree)):
-        raise ProgramError("the stored program reaches for the table of builtins, which is closed")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            raise ProgramError("the stored program imports, which is never compiled into one")
+        for name in _names_in(node):
+            if name == "__builtins__":
+                raise ProgramError("the stored program reaches for the table of builtins, which is closed")
+            if name == "__import__":
+                raise ProgramError("the stored program reaches for the import function, which is closed")
+
+
+def _names_in(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Name(id=name) | ast.arg(arg=name):
+            return [name]
+        case ast.Global(names=names) | ast.Nonlocal(names=names):
+            return names
+        case _:
+            found = (getattr(node, "name", None), getattr(node, "rest", None))
+            return [name for name in found if isinstance(name, str)]
 
 
 def _returning(number: int, line: int) -> ast.stmt:
@@ -356,7 +374,20 @@ def _safe_builtins() -> dict[str, Any]:
             table[name] = value
     for name in ("getattr", "setattr", "delattr", "hasattr"):
         table[name] = _guarded(getattr(builtins, name))
+    table["__import__"] = _load_for_interpreter
     return table
+
+
+def _load_for_interpreter(name: str, *_: object) -> None:
+    """What the interpreter's own C code imports by, when workflow code calls it (`strftime` needs `time`).
+
+    It finds its module in `sys.modules` afterwards, so that nothing need be given out here.
+    """
+    if name not in ASKED_BY_INTERPRETER:
+        raise ImportError(
+            f"the module {name!r} is closed to workflow code; import it at the top of the module", name=name
+        )
+    importlib.import_module(name)
 
 
 SAFE_BUILTINS = _safe_builtins()

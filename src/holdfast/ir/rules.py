@@ -38,6 +38,13 @@ CLOSED_BUILTINS = {
 }
 """Builtins closed to workflow code, each with what to do instead."""
 
+ASKED_BY_INTERPRETER = frozenset(
+    """_datetime _io _pydecimal _pylong _strptime collections.abc datetime io re time typing unicodedata warnings
+    zoneinfo._common""".split()  # noqa: SIM905 - a table is read more easily than a list
+)
+"""Modules that C code of the standard library imports where it is called: formatting a date, a template of `re.sub`,
+the division of long numbers. It does so by the `__import__` of whoever calls it. Loading them does nothing but define."""
+
 OPEN_DUNDERS = frozenset(
     """__name__ __qualname__ __doc__ __module__ __class__ __cause__ __context__ __suppress_context__ __notes__
     __traceback__""".split()  # noqa: SIM905 - a table is read more easily than a list
