@@ -215,8 +215,15 @@ def _step_row(view: StepView) -> dict[str, Any]:
 
 
 def told(events: Sequence[str]) -> list[str]:
-    """Events for people: of several alike the first, and how many there were."""
-    return [f"{alike[0]} × {len(alike)}" if len(alike) > 1 else alike[0] for alike in _runs(events, kind_of)]
+    """Events for people: of several that are the same one, of several of one kind the first, and how many there are."""
+    return [_folded(alike) for alike in _runs(events, kind_of)]
+
+
+def _folded(alike: Sequence[str]) -> str:
+    first, count = alike[0], len(alike)
+    if count == 1:
+        return first
+    return f"{first} × {count}" if len(set(alike)) == 1 else f"{first} … and {count - 1} more"
 
 
 def kind_of(event: str) -> str:
