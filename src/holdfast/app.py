@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from holdfast.backends import open_store
 from holdfast.clock import Clock, SystemClock
-from holdfast.errors import ConfigurationError, StoreUnavailable
+from holdfast.errors import ConfigurationError, StoreUnavailable, told_with_place
 from holdfast.ids import InstanceId
 from holdfast.logs import get_logger
 from holdfast.model.job import Job
@@ -181,6 +181,7 @@ class App:
         handles: list[Handle[Any]] = []
         batch: list[Run[Any]] = []
         for run in runs:
+            run.unused = False
             batch.append(run)
             if len(batch) == START_BATCH:
                 # The first of them are under way while the last are still being asked for.
@@ -404,6 +405,9 @@ class App:
                     importlib.import_module(name.strip())
                 except ImportError as error:
                     raise ConfigurationError(f"the user module {name.strip()!r} cannot be imported: {error}") from error
+                except Exception as error:
+                    told = told_with_place(error)
+                    raise ConfigurationError(f"the user module {name.strip()!r} cannot be imported: {told}") from error
 
 
 class _AppLauncher(Launcher):

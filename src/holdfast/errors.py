@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import sysconfig
+from pathlib import Path
+from traceback import extract_tb
+
+OWN = str(Path(__file__).parent)
+LIBRARIES = (OWN, "<frozen", *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")))
+"""Where code lies that is not the user's own."""
+
 
 class HoldfastError(Exception):
     """The root of all errors of this library; errors of user code never derive from it."""
@@ -155,3 +163,16 @@ class CompileError(ConfigurationError, SyntaxError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+def told_with_place(error: BaseException) -> str:
+    """An error of the user's own code in a line: the place in their files from where it came, its type and text."""
+    if isinstance(error, CompileError):
+        return str(error)
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
+    frames = extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(LIBRARIES)]
+    place = f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
+    told = str(error) if isinstance(error, HoldfastError) else f"{type(error).__name__}: {error}".removesuffix(": ")
+    return place + told

@@ -11,7 +11,7 @@ from holdfast.clock import as_seconds
 from holdfast.codec import register_type
 from holdfast.errors import ConfigurationError
 from holdfast.inject import Plan, plan_for, provided
-from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions
+from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions, called_by_workflow, warn_unawaited
 from holdfast.retry import BackoffPolicy, RetryPolicy, policy_from_tree, policy_to_tree
 
 P = ParamSpec("P")
@@ -26,10 +26,18 @@ ACTIONS: dict[str, Action[Any, Any]] = {}
 class ActionCall(Call, Awaitable[R]):
     """One call of an action. In a workflow it is durable; awaited anywhere else it just runs, here and once."""
 
-    __slots__ = ()
+    __slots__ = ("unused",)
+
+    unused: bool
+    """Made outside of a workflow, and neither awaited nor passed on since; without a value inside of one."""
 
     def __await__(self) -> Generator[Any, Any, R]:
+        self.unused = False
         return ACTIONS[self.name].run(*self.args, **self.kwargs).__await__()
+
+    def __del__(self) -> None:
+        if getattr(self, "unused", False):
+            warn_unawaited(f"{self.name.rpartition(':')[2]}(…)", self)
 
 
 class Action(Generic[P, R]):
@@ -74,7 +82,10 @@ class Action(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ActionCall[R]:
         self._check(*args, **kwargs)
-        return ActionCall(self.name, args, kwargs, self.defaults)
+        call: ActionCall[R] = ActionCall(self.name, args, kwargs, self.defaults)
+        if not called_by_workflow():
+            call.unused = True
+        return call
 
     async def run(self, *args: Any, **kwargs: Any) -> R:
         """Run the function here and now, with its dependencies, once."""
@@ -207,6 +218,7 @@ def _checker(function: Callable[..., Any], plan: Plan) -> Callable[..., None]:
 
 
 def _encode_call(call: ActionCall[Any]) -> list[Any]:
+    call.unused = False
     options = call.options
     return [call.name, list(call.args), call.kwargs, [options.retry, options.timeout, options.queue]]
 

@@ -19,7 +19,7 @@ from holdfast.errors import CompileError, ConfigurationError
 from holdfast.ids import ProgramHash
 from holdfast.ir.program import Program
 from holdfast.ir.text import program_hash, render
-from holdfast.model.call import Call, Child, Receive, message_key
+from holdfast.model.call import Call, Child, Receive, called_by_workflow, message_key, warn_unawaited
 from holdfast.retry import BackoffPolicy, RetryPolicy
 from holdfast.task import ActionCall, call_options
 
@@ -74,7 +74,7 @@ def leave_launcher(one: Launcher) -> None:
 class Run(Child, Awaitable[R]):
     """A run of a workflow that was asked for. Awaited in a workflow it is a child; elsewhere it starts an instance."""
 
-    __slots__ = ("cls",)
+    __slots__ = ("cls", "unused")
 
     def __init__(
         self,
@@ -88,9 +88,25 @@ class Run(Child, Awaitable[R]):
     ) -> None:
         super().__init__(cls.__holdfast_workflow__, instance, bound, wait=wait, id=id, options=options or {})
         self.cls = cls
+        self.unused = False
+        """Made outside of a workflow, and neither awaited nor passed on since."""
 
     def __await__(self) -> Generator[Any, Any, R]:
+        self.unused = False
         return launcher().launch(self).__await__()
+
+    def __bool__(self) -> bool:
+        if self.unused:
+            raise TypeError(f"{self._title} is not the result; write `await {self._title}`")
+        return True
+
+    def __del__(self) -> None:
+        if getattr(self, "unused", False):
+            warn_unawaited(self._title, self)
+
+    @property
+    def _title(self) -> str:
+        return f"{self.cls.__qualname__}().{'run' if self.wait else 'start'}(…)"
 
 
 class _RunMethod:
@@ -111,7 +127,9 @@ class _RunMethod:
 
 
 def _ask(cls: type[Workflow], instance: Workflow, /, *args: Any, **kwargs: Any) -> Run[Any]:
-    return Run(cls, instance, bind_arguments(cls, args, kwargs), wait=True)
+    run: Run[Any] = Run(cls, instance, bind_arguments(cls, args, kwargs), wait=True)
+    run.unused = not called_by_workflow()
+    return run
 
 
 class Workflow:
@@ -168,7 +186,9 @@ class Workflow:
         check_options(id, options)
         cls = type(self)
         bound = bind_arguments(cls, args, kwargs, others=START_OPTIONS)
-        return Run(cls, self, bound, wait=False, id=id, options=options)
+        run: Run[Any] = Run(cls, self, bound, wait=False, id=id, options=options)
+        run.unused = not called_by_workflow()
+        return run
 
     def run_action(
         self,
@@ -186,6 +206,8 @@ class Workflow:
         if not isinstance(call, Call):
             raise TypeError(f"run_action() takes the call of an action, such as fetch(1), not {call!r}")
         options = call_options(retry=retry, backoff=backoff, timeout=timeout, queue=queue, base=call.options)
+        if isinstance(call, ActionCall):
+            call.unused = False
         return cast("Awaitable[R]", ActionCall(call.name, call.args, call.kwargs, options))
 
     @overload

@@ -26,11 +26,16 @@ def step(seq: int, *events: str, line: int | None = 7, **changed: object) -> Ste
     return StepView(seq=seq, at=1.9e9 + seq, events=events, changed=changed, line=line)
 
 
-def test_events_alike_are_told_once_with_their_number():
+def test_events_that_are_the_same_are_told_once_with_their_number():
+    assert told(["pid gave 3"] * 4) == ["pid gave 3 × 4"]
+    assert told(["Child gave 26", "Child gave 15"]) == ["Child gave 26 … and 1 more"]
+
+
+def test_of_events_of_one_kind_the_first_is_told_with_the_number_of_the_others():
     sent = [f"calls send(to='user-{n}')" for n in range(9)]
     assert told(["fetch gave 9", *sent, "fetch failed: x"]) == [
         "fetch gave 9",
-        "calls send(to='user-0') × 9",
+        "calls send(to='user-0') … and 8 more",
         "fetch failed: x",
     ]
     assert told([]) == []

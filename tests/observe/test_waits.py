@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from datetime import timedelta
 
 import pytest
 
 from holdfast import App, RetryPolicy, Workflow, action, workflow
+from holdfast.ids import WorkerId
 from holdfast.model.instance import InstanceView, Status, Step
 from holdfast.observe.moments import iso, relative, span, to_the_second, until
 from holdfast.observe.waits import Wait, told_all, waits_of
+from holdfast.ports import Enlistment
+from holdfast.runtime.owner import RECOVERY_LIMIT
 
 BEGIN = 1893456000.0  # 2030-01-01
 HERE = __name__
@@ -20,6 +25,26 @@ HERE = __name__
 async def long(n: int) -> int:
     await asyncio.sleep(600)
     return n
+
+
+BEGUN: list[int] = []
+
+
+@action
+async def begin(n: int) -> None:
+    BEGUN.append(n)
+    await asyncio.sleep(600)
+
+
+@workflow
+class Begins(Workflow):
+    async def run(self, n: int) -> None:
+        await begin(n)
+
+
+@pytest.fixture(autouse=True)
+def nothing_begun():
+    BEGUN.clear()
 
 
 @action
@@ -158,3 +183,42 @@ def test_moments_are_told_from_afar_and_in_full():
         "0s", "0s", "59s", "1m", "59m", "1h", "23h", "1d", "104d",
     ]  # fmt: skip
     assert [relative(BEGIN + s, BEGIN) for s in (-7200, -0.5, 0.5, 90)] == ["2h ago", "now", "now", "in 1m"]
+
+
+async def test_the_action_that_a_workflow_begins_with_is_told_while_it_runs(tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/x.db"
+    monkeypatch.setenv("HOLDFAST_DATABASE_URL", url)
+    async with App("test", url=url), asyncio.timeout(20):
+        handle = await Begins().start(1)
+        while not BEGUN:
+            await asyncio.sleep(0.001)
+        assert len(await handle.history()) == 1
+        out, err = await shell("workflows", "show", handle.id, "--json")
+        (wait,) = json.loads(out)["waits_for"]
+        assert (wait["kind"], wait["name"]) == ("action", f"{HERE}:begin"), err
+        out, err = await shell("workflows", "list")
+        assert "begin" in out, err
+
+
+async def test_one_whose_workers_die_in_its_first_action_is_parked_with_the_actions_name(tmp_path):
+    async with App("test", url=f"sqlite:///{tmp_path}/x.db", embedded_worker=False) as app, asyncio.timeout(20):
+        handle = await Begins().start(1)
+        now = app.clock.now()
+        for n in range(RECOVERY_LIMIT + 1):
+            lost = WorkerId(f"w{n}")
+            await app.store.enlist(Enlistment(id=lost, host="h", pid=1, queues=["*"], lease=0.001, now=now - 9))
+            await app.store.claim(lost, queues=["*"], room=9, call_room=0, now=now)
+            await app.store.heartbeat(WorkerId("nobody"), lease=0, now=now)
+        await app.start_worker().ready.wait()
+        while (view := await handle.view()).status is not Status.PARKED:
+            await asyncio.sleep(0.001)
+        assert f"({HERE}:begin)" in str(view.reason)
+        assert not BEGUN
+
+
+async def shell(*args: str) -> tuple[str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "holdfast", *args), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    return out.decode(), err.decode()

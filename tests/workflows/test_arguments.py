@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from holdfast import ValidationError, Workflow, workflow
@@ -52,11 +54,17 @@ def test_a_wrong_argument_is_told_by_its_name(ask, words):
 
 
 def test_a_workflow_that_takes_any_argument_takes_any():
-    assert Open().run(colour=2).bound == {"options": {"colour": 2}}
+    assert bound(Open().run(colour=2)) == {"options": {"colour": 2}}
 
 
 def test_values_of_run_are_validated_and_those_of_the_constructor_are_taken_as_python_does():
     with pytest.raises(ValidationError, match="Greeting cannot be started.*\n.*times: .*valid integer.*got 'x'"):
         Greeting().run("Ada", "x")
-    assert Greeting("de").run("Ada", "2").bound == {"name": "Ada", "times": 2}
+    assert bound(Greeting("de").run("Ada", "2")) == {"name": "Ada", "times": 2}
     assert Greeting(7).language == 7
+
+
+def bound(run: Any) -> dict[str, Any]:
+    """The arguments of a run that is not meant to begin."""
+    run.unused = False
+    return run.bound

@@ -23,7 +23,10 @@ def open_store(url: str, **options: Any) -> Store:
     >>> open_store("sqlite://:memory:").traits.name
     'sqlite'
     """
-    scheme = urlsplit(url).scheme.lower()
+    try:
+        scheme = urlsplit(url).scheme.lower()
+    except ValueError as error:
+        raise ConfigurationError(f"the database URL cannot be read: {error}") from error
     match scheme:
         case "sqlite":
             from holdfast.backends.sqlite import SqliteStore

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from holdfast.app import App
-from holdfast.errors import ConfigurationError, HoldfastError
+from holdfast.errors import CompileError, ConfigurationError, HoldfastError, told_with_place
 from holdfast.workflow import Workflow
 
 T = TypeVar("T")
@@ -137,6 +137,10 @@ def _import(name: str, target: str) -> ModuleType:
             f"the module {missing!r} is not found (looking for {target}); "
             + (f"did you mean {near}?" if near else "run this where it can be imported")
         ) from error
+    except CompileError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"module `{name}` cannot be imported: {told_with_place(error)}") from error
 
 
 def _near(missing: str) -> str:

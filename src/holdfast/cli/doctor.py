@@ -40,7 +40,7 @@ def workers(target: str | None, url: str | None, as_json: bool) -> None:
                 "host": view.host,
                 "up": span(now - view.started_at),
                 "holds": view.owned,
-                "state": "idle" if view.idle else "busy",
+                "state": "idle" if _is_idle(view) else "busy",
                 # That it works on all of them goes without saying.
                 "queues": None if view.queues == "*" else view.queues,
                 "lease_ends": f"in {span(view.expires_at - now)}",
@@ -62,8 +62,13 @@ def _row_of(view: WorkerView) -> dict[str, Any]:
         "started": iso(view.started_at),
         "lease_until": iso(view.expires_at),
         "instances": view.owned,
-        "idle": view.idle,
+        "idle": _is_idle(view),
     }
+
+
+def _is_idle(view: WorkerView) -> bool:
+    # The flag tells that it found nothing to claim, which it may have while it holds instances.
+    return view.idle and view.owned == 0
 
 
 class _Checks:

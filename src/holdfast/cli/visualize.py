@@ -8,6 +8,7 @@ import click
 
 from holdfast.cli.common import find_workflow, json_option
 from holdfast.cli.tables import show_json
+from holdfast.errors import ConfigurationError
 from holdfast.ir.graph import mermaid, svg
 from holdfast.workflow import definition_of
 
@@ -28,7 +29,10 @@ def visualize(target: str, format: str, output: Path | None, as_json: bool) -> N
         case _:
             drawn = mermaid(definition.program).encode()
     if output is not None:
-        output.write_bytes(drawn)
+        try:
+            output.write_bytes(drawn)
+        except OSError as error:
+            raise ConfigurationError(f"{output} cannot be written: {error.strerror or error}") from error
     if as_json:
         told = {"workflow": definition.program.name, "program": definition.hash, "format": format}
         show_json({**told, "file": str(output)} if output is not None else {**told, "drawn": drawn.decode()})

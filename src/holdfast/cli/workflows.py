@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +13,8 @@ from holdfast.cli.common import Group, app_option, find_app, json_option, run
 from holdfast.cli.tables import listing, room, show, show_json
 from holdfast.codec import describe, loads, to_json
 from holdfast.errors import ProgramError
-from holdfast.ids import InstanceId
+from holdfast.ids import InstanceId, ProgramHash
+from holdfast.ir.first import first_action
 from holdfast.ir.program import Program
 from holdfast.model.instance import InstanceFilter, InstanceView, Status, Step
 from holdfast.observe.failures import Failure, error_of, failure_behind
@@ -102,8 +103,31 @@ async def _look_at(app: App, views: Sequence[InstanceView]) -> list[Look]:
     steps = await app.store.latest_steps([view.id for view in views if view.status is Status.PENDING])
     failed = await app.store.view([view.id for view in views if view.status is Status.FAILED])
     errors = {view.id: error_of(view) for view in failed}
+    beginning = {view.program for view in views if view.owner is not None and _unwritten(steps.get(view.id, ()))}
+    first = await _first_actions(app, beginning)
     now = app.clock.now()
-    return [Look(view, waits_of(view, steps.get(view.id, ()), now), errors.get(view.id)) for view in views]
+    return [
+        Look(view, waits_of(view, steps.get(view.id, ()), now, first=first.get(view.program)), errors.get(view.id))
+        for view in views
+    ]
+
+
+def _unwritten(steps: Sequence[Step]) -> bool:
+    """Whether an instance has written nothing since its start."""
+    return len(steps) == 1 and steps[0].seq == 0
+
+
+async def _first_actions(app: App, programs: Collection[ProgramHash]) -> dict[ProgramHash, str]:
+    """The actions that programs begin with, as far as their stored text tells."""
+    found: dict[ProgramHash, str] = {}
+    for stored in await app.store.load_programs(list(programs)) if programs else ():
+        try:
+            name = first_action(app.registry.read(stored))
+        except ProgramError:
+            continue
+        if name is not None:
+            found[stored.hash] = name
+    return found
 
 
 @workflows.command("show")
@@ -215,8 +239,15 @@ def _step_row(view: StepView) -> dict[str, Any]:
 
 
 def told(events: Sequence[str]) -> list[str]:
-    """Events for people: of several alike the first, and how many there were."""
-    return [f"{alike[0]} × {len(alike)}" if len(alike) > 1 else alike[0] for alike in _runs(events, kind_of)]
+    """Events for people: of several that are the same one, of several of one kind the first, and how many there are."""
+    return [_folded(alike) for alike in _runs(events, kind_of)]
+
+
+def _folded(alike: Sequence[str]) -> str:
+    first, count = alike[0], len(alike)
+    if count == 1:
+        return first
+    return f"{first} × {count}" if len(set(alike)) == 1 else f"{first} … and {count - 1} more"
 
 
 def kind_of(event: str) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Generator
 from typing import Any, NoReturn
 
 from holdfast.errors import NotInWorkflow
+
+WORKFLOW_NAME = "_hf_sub"
+"""A global name that all code of workflows has, and no other."""
 
 
 class Durable:
@@ -101,6 +106,23 @@ class Send(Durable):
         self.key = key
         self.payload = payload
         """Encoded."""
+
+
+def called_by_workflow() -> bool:
+    """Whether the caller's caller runs in a workflow's code, or in a plain function that this has called."""
+    frame = inspect.currentframe()
+    caller = None if frame is None else frame.f_back
+    frame = None if caller is None else caller.f_back
+    while frame is not None:
+        if WORKFLOW_NAME in frame.f_globals:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def warn_unawaited(what: str, source: object) -> None:
+    """Warn, as coroutines do, of something that is gone and was never awaited."""
+    warnings.warn(f"{what} was never awaited", RuntimeWarning, stacklevel=3, source=source)
 
 
 def message_key(message: Any) -> str:

@@ -51,13 +51,16 @@ class Wait:
             case "child":
                 return f"child {self.name}"
             case "start":
-                return "its first step" if self.at is None else f"its start {relative(self.at, now)}"
+                return "its first step or action" if self.at is None else f"its start {relative(self.at, now)}"
             case _:
                 return f"a worker with room (queue {self.name})"
 
 
-def waits_of(view: InstanceView, steps: Sequence[Step], now: float) -> list[Wait]:
-    """What an instance waits for that stands where the journal rows end; [] for one that is parked or has ended."""
+def waits_of(view: InstanceView, steps: Sequence[Step], now: float, *, first: str | None = None) -> list[Wait]:
+    """What an instance waits for that stands where the journal rows end; [] for one that is parked or has ended.
+
+    `first` is the action that its program begins with: that one runs before there is a row of it.
+    """
     if view.status is not Status.PENDING:
         return []
     try:
@@ -68,6 +71,8 @@ def waits_of(view: InstanceView, steps: Sequence[Step], now: float) -> list[Wait
     if due and view.due_at is not None and view.due_at <= now:
         return [Wait(kind="worker", name=view.queue), *_waits(entries)]
     if "start" in entries:
+        if first is not None and view.owner is not None:
+            return [Wait(kind="action", name=first)]
         return [Wait(kind="start", at=view.due_at if due else None)]
     return list(_waits(entries))
 

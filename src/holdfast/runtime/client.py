@@ -69,6 +69,7 @@ class Client:
             await self.watch.listen()
         starts: list[Start] = []
         for run in runs:
+            run.unused = False
             definition = definition_of(run.cls)
             if definition.hash not in self._kept:
                 await self.store.save_programs([self.registry.stored(definition)])

@@ -159,6 +159,9 @@ class Owner:
             return f"its state cannot be read here: {type(error).__name__}: {error}"
         machine = resident.machine
         if one.recoveries >= RECOVERY_LIMIT:
+            if program.prompt and not resident.begun:
+                # Its first call is in no row; it follows from the arguments alone, so a turn tells which it is.
+                machine.turn(now)
             names = ", ".join(sorted({call.name for call in machine.calls.values()})) or "its own code"
             lost = f"{one.recoveries} workers in a row were lost while they ran it ({names})"
             return f"{lost}; mend the cause, then retry it"

@@ -85,6 +85,7 @@ async def make_schedule(
     clock: Clock,
 ) -> ScheduleHandle:
     """Create the schedule `id`, or give it this form where it exists. Ticks already fired stay fired."""
+    run.unused = False
     now = clock.now()
     for given, policy in ((overlap, Overlap), (catch_up, CatchUp)):
         if given not in set(policy):

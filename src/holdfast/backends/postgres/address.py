@@ -31,6 +31,7 @@ class Address:
 def parse(url: str) -> Address:
     """Take `url` apart; unknown options are the driver's affair."""
     parts = urlsplit(url)
+    _check_ports(parts.netloc.rpartition("@")[2])
     ours: dict[str, str] = {}
     theirs: list[tuple[str, str]] = []
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -53,6 +54,14 @@ def parse(url: str) -> Address:
         schema=schema,
         timeout=_seconds(ours.get("timeout", "30")),
     )
+
+
+def _check_ports(hosts: str) -> None:
+    for host in hosts.split(","):
+        # The colons of an address of version 6 are in brackets.
+        port = host.rpartition("]")[2].partition(":")[2]
+        if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
+            raise ConfigurationError(f"port {port!r} in the database URL: a port is a number from 1 to 65535")
 
 
 def _flag(url: str, text: str) -> bool:
