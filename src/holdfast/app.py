@@ -423,7 +423,7 @@ class _DefaultLauncher(Launcher):
 
     def __init__(self) -> None:
         self.opened: weakref.WeakSet[App] = weakref.WeakSet()
-        self._made: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, App] = weakref.WeakKeyDictionary()
+        self._made: dict[asyncio.AbstractEventLoop, App] = {}
 
     def app(self) -> App:
         """Raises ConfigurationError where several are open."""
@@ -436,6 +436,7 @@ class _DefaultLauncher(Launcher):
                 return app
             case []:
                 if made is None:
+                    self._let_go()
                     made = self._made[loop] = App()
                 return made
             case _:
@@ -444,6 +445,13 @@ class _DefaultLauncher(Launcher):
                     f"several Apps are open, {names}, and none is entered: start workflows by app.launch(…), or inside of "
                     "`async with app`"
                 )
+
+    def _let_go(self) -> None:
+        """Of the Apps of loops that have ended. Each holds its loop, so that neither would ever go by itself."""
+        for loop in [loop for loop in self._made if loop.is_closed()]:
+            app = self._made.pop(loop)
+            self.opened.discard(app)
+            app.store.abandon()
 
     async def launch(self, run: Run[Any]) -> Any:
         return await self.app().launch(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 
@@ -241,3 +242,21 @@ def test_errors_of_a_worker_without_uvloop_are_not_blamed_on_that(monkeypatch: p
 def test_the_place_of_an_app_shows_no_password(url: str):
     assert "secret" not in App("shown", url=url).place
     assert "host/db" in App("shown", url=url).place
+
+
+def test_the_default_apps_of_loops_that_ended_are_let_go(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """As in views that call `asyncio.run` for each request, and never close anything."""
+    monkeypatch.setenv("HOLDFAST_DATABASE_URL", f"sqlite:///{tmp_path}/default.db")
+    threads = threading.active_count()
+
+    async def ask(n: int) -> int:
+        return await Plain().run(n)
+
+    assert [asyncio.run(ask(n)) for n in range(6)] == [1, 2, 3, 4, 5, 6]
+    # The last one is there until the next one comes.
+    assert threading.active_count() <= threads + 2
+    gc.collect()
+    held = [each for each in gc.get_objects() if isinstance(each, App) and str(tmp_path) in each.settings.database_url]
+    assert len(held) <= 1
+    for app in held:
+        app.store.abandon()

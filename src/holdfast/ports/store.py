@@ -118,6 +118,10 @@ class Store(Protocol):
 
     async def close(self) -> None: ...
 
+    def abandon(self) -> None:
+        """Let go of what was opened in an event loop that has ended without closing it."""
+        ...
+
     def broker(self) -> Broker:
         """The broker of jobs in the same database; it is open while this store is."""
         ...

@@ -80,6 +80,11 @@ class PostgresStore:
         await self._writer.close()
         await self._reader.close()
 
+    def abandon(self) -> None:
+        """Let go of what was opened in an event loop that has ended: its sockets went with it."""
+        self._beside.clear()
+        self._writer, self._reader = self._line(), self._line()
+
     async def close_thread(self) -> None:
         """Close what `heartbeat` opened for the running loop."""
         line = self._beside.pop(asyncio.get_running_loop(), None)

@@ -114,6 +114,15 @@ class Database:
             await asyncio.shield(asyncio.wrap_future(executor.submit(session.close)))
         executor.shutdown(wait=False)
 
+    def abandon(self) -> None:
+        """Close the connection, and return when its thread has ended."""
+        executor, session = self._executor, self._session
+        self._executor = self._session = None
+        if executor is not None:
+            if session is not None:
+                executor.submit(session.close)
+            executor.shutdown()
+
     def _connect(self) -> Session:
         connection = sqlite3.connect(
             self._path,

@@ -81,6 +81,12 @@ class SqliteStore:
         for beside in [self._beside.pop(loop) for loop in list(self._beside)]:
             await beside.close()
 
+    def abandon(self) -> None:
+        """Let go of what was opened in an event loop that has ended without closing it."""
+        for database in (self._database, *self._beside.values()):
+            database.abandon()
+        self._beside.clear()
+
     async def close_thread(self) -> None:
         """Close what `heartbeat` opened for the running loop."""
         beside = self._beside.pop(asyncio.get_running_loop(), None)
