@@ -82,6 +82,8 @@ class Words:
                 return f"{_SOMETHING} = {_said(value)}"
             case ast.Assign([target]) | ast.AugAssign(target) if _is_own(_root(target)):
                 return None
+            case ast.Expr(ast.Name()):
+                return None  # the compiler's, to ask whether it is bound
             case ast.Expr(value) if _is_own(_root(value)):
                 return None
             case ast.Match(ast.Name(name), [case, *_]) if _is_own(name):
