@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from holdfast.ir.program import Await, Block, Branch, Function, Jump, Native, Next, Raise, Return
 
 _OWN = re.compile(r"_hf\w*")
-_RENAMED = re.compile(r"_hf\d+_(\w+)")
+_RENAMED = re.compile(r"_hf(?:\d+|m)_(\w+)")
 """A comprehension's variable, under the name that the compiler has given to it."""
 _LIMIT = 60
 _SOMETHING = "…"
