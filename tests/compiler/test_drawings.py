@@ -65,7 +65,7 @@ def test_statements_are_drawn_as_they_were_written() -> None:
         "total = 0",
         "for order in orders",
         "await act(order)",
-        "total = …",
+        "total += …",
         "except ValueError?",
         "as error",
         "await act(str(error))",

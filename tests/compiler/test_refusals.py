@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import types
@@ -212,6 +213,29 @@ def test_what_of_asyncio_has_no_counterpart_is_refused_however_it_was_imported(
 ) -> None:
     problem = next(p for p in problems_of(run_of(body, f"{imports}\n\n")) if p.code == "HF017")
     assert f"`{name}" in problem.message
+    assert hint in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("imports", "body", "code", "name", "hint"),
+    [
+        ("LOCK = threading.Lock()", "with LOCK:\n    x = 2", "HF005", "LOCK", "share no lock"),
+        ("LOCK = threading.RLock()", "LOCK.acquire()", "HF005", "LOCK", "share no lock"),
+        ("LOCK = threading.Semaphore()", "with LOCK:\n    x = 2", "HF005", "LOCK", "share no lock"),
+        ("LOCK = threading.Lock()", "async with LOCK:\n    await act(1)", "HF005", "LOCK", "share no lock"),
+        ("class K:\n    lock = threading.Lock()", "with K.lock:\n    x = 2", "HF005", "K.lock", "share no lock"),
+        ("LOCK = asyncio.Lock()", "async with LOCK:\n    await act(1)", "HF017", "LOCK", "share no lock"),
+        ("LOCK = asyncio.Semaphore(2)", "async with LOCK:\n    x = 2", "HF017", "LOCK", "share no lock"),
+        ("from time import sleep", "nap = sleep\nnap(1)", "HF005", "sleep", "in an @action"),
+        ("from sqlite3 import Error", "try:\n    await act(1)\nexcept Error:\n    x = 2", "HF005", "Error", "@action"),
+        ("import subprocess", "x = subprocess.PIPE", "HF005", "subprocess", "in an @action"),
+    ],
+)
+def test_what_loading_a_program_would_refuse_is_refused_at_once(
+    imports: str, body: str, code: str, name: str, hint: str
+) -> None:
+    problem = next(p for p in problems_of(run_of(body, f"{imports}\n\n"), threading=threading) if p.code == code)
+    assert f"`{name}`" in problem.message
     assert hint in problem.hint
 
 

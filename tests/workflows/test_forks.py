@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from holdfast import App, Status, Workflow, action, workflow
-from holdfast.errors import InstanceNotFound
+from holdfast.errors import HoldfastError, InstanceNotFound
 from holdfast.model.instance import InstanceFilter
 from holdfast.observe.history import variables_at
 
@@ -54,6 +56,20 @@ class Sums(Workflow):
         for _ in range(n):
             total += await self.receive("add")
         return total
+
+
+@workflow
+class Gathers(Workflow):
+    async def part(self, seconds: list[int]) -> list[int]:
+        await asyncio.sleep(0, seconds)
+        return seconds
+
+    async def run(self, rest: list[int]) -> list[int]:
+        parts = [asyncio.create_task(self.part(rest)), asyncio.create_task(self.part([2]))]
+        await asyncio.wait(parts)
+        await asyncio.sleep(0.001, rest)
+        word = await self.receive("word")
+        return [word, rest, *(task.result() for task in parts)]
 
 
 async def steps(handle: Any, count: int) -> None:
@@ -131,6 +147,18 @@ async def test_what_an_await_is_added_to_is_seen_and_changed_under_its_name(app)
     assert await fork.result(timeout=20) == 10
     await sums.send("add", 2)
     assert await sums.result(timeout=20) == 103
+
+
+async def test_only_variables_are_listed_and_changed_by_a_fork(app):
+    gathers = await Gathers().start([1], id="one")
+    await gathers.send("word", "hi")
+    assert await gathers.result(timeout=20) == ["hi", [1], [1], [2]]
+    for step in (await gathers.history())[:-1]:
+        for name in ("value", "at", "_hf1", "replaced", "self"):
+            with pytest.raises(HoldfastError, match=r"^there is no (variable|argument) '\w+'.*; there are: ") as caught:
+                await app.fork("one", at=step.seq, changes={name: 5})
+            known = str(caught.value).partition("there are: ")[2].split(", ")
+            assert set(known) <= {"rest", "parts", "seconds", "word", "none"}
 
 
 async def children_of(app: Any, parent: str) -> list[str]:

@@ -444,3 +444,45 @@ async def test_an_unreadable_message_parks_its_receiver_only(app):
 async def test_options_that_no_store_can_keep_are_refused(app, options):
     with pytest.raises(ConfigurationError):
         await WelcomeEmailWorkflow().start([], **options)
+
+
+@action(name="language:shout")
+async def shout(word: str) -> str:
+    return word.upper()
+
+
+class Root(Workflow):
+    async def text(self, word: str = "root") -> str:
+        return "root " + await shout(word)
+
+
+class Base(Root):
+    greeting = "hello"
+
+    async def text(self, word: str = "base", *, end: str = "!") -> str:
+        return f"{await Root.text(self, word)}{end}"
+
+    async def run(self, name: str) -> str:
+        self.greeting = await self.text(name)
+        return self.greeting
+
+
+@workflow
+class Inherits(Base):
+    async def text(self, word: str = "own", *, end: str = "?") -> str:
+        return "own " + await Base.text(self, word, end=end)
+
+    async def run(self, name: str) -> list[str]:
+        first = await Base.run(self, name)
+        both = await asyncio.gather(Base.text(self), Root.text(self))
+        return [first, self.greeting, await Base.text(self, end="."), *both]
+
+
+async def test_a_method_of_a_base_class_is_called_by_the_name_of_the_class(app):
+    assert await Inherits().run("lamp") == [
+        "own root LAMP?",
+        "own root LAMP?",
+        "root BASE.",
+        "root BASE!",
+        "root ROOT",
+    ]

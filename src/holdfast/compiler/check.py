@@ -7,7 +7,7 @@ import inspect
 from types import ModuleType
 from typing import cast
 
-from holdfast.compiler.diagnostics import Problems, problem_at
+from holdfast.compiler.diagnostics import INSTEAD_OF_LOCK, Problems, instead_of_closed, problem_at
 from holdfast.compiler.forgotten import forgotten
 from holdfast.compiler.names import users_own
 from holdfast.compiler.source import Source
@@ -53,6 +53,9 @@ class _Checker:
             case ast.AsyncWith(items=items):
                 for item in items:
                     self._async_with(item.context_expr)
+            case ast.With(items=items):
+                for item in items:
+                    self._with(item.context_expr)
             case _:
                 pass
 
@@ -143,8 +146,15 @@ class _Checker:
                     "let an @action return a list, and loop over it",
                 )
 
+    def _with(self, manager: ast.expr) -> None:
+        value = self._static(manager)
+        if is_closed(value):
+            shown = ast.unparse(manager)
+            self._refuse(manager, "HF005", f"`{shown}` is closed to workflow code", instead_of_closed(value))
+
     def _async_with(self, manager: ast.expr) -> None:
         if not isinstance(manager, ast.Call):
+            self._with(manager)
             return
         func = self._static(manager.func)
         if func is _UNKNOWN:
@@ -231,14 +241,9 @@ def _instead_of(name: str) -> str:
         case "run" | "runners.run" | "Runner" | "runners.Runner":
             return "await the call itself, or make it an @action"
         case "Lock" | "Semaphore" | "BoundedSemaphore" | "Condition":
-            return _INSTEAD_OF_LOCK
+            return INSTEAD_OF_LOCK
         case _:
             return "use gather, wait, TaskGroup, timeouts, tasks, or self.receive(…); or do it inside one @action"
-
-
-_INSTEAD_OF_LOCK = (
-    "do what it guards in one @action, and lock there; workflows run on many workers, which share no lock"
-)
 
 
 def _instead(dotted: str) -> str:

@@ -16,7 +16,8 @@ from holdfast.compiler.liveness import function_variables, live_after_awaits
 from holdfast.compiler.lower import Lowerer
 from holdfast.compiler.names import Names
 from holdfast.compiler.source import Source, read_source
-from holdfast.ir.program import Function, Program
+from holdfast.ir.program import Function, Program, Ref
+from holdfast.ir.scopes import bound_names
 
 
 def compile_workflow(cls: type, *, name: str, entry: str = "run", base: type = object) -> Program:
@@ -37,6 +38,8 @@ class _Compiler:
         self.problems = Problems()
         self.names = Names(self.problems)
         self.functions: dict[str, Function] = {}
+        self.inherited: list[tuple[type, FunctionType]] = []
+        """Methods that were called by the name of a base class, to be compiled in."""
 
     def program(self) -> Program:
         methods = async_methods(self.cls, self.base)
@@ -46,10 +49,10 @@ class _Compiler:
             raise AssertionError
         for owner, function in methods.values():
             self._function(read_source(function, owner=owner))
-        while self.names.functions:
-            function = self.names.functions.pop()
-            if f"{function.__module__}:{function.__qualname__}" not in self.functions:
-                self._function(read_source(function))
+        while self.names.functions or self.inherited:
+            owner, function = self.inherited.pop() if self.inherited else (None, self.names.functions.pop())
+            if _label(function) not in self.functions:
+                self._function(read_source(function, owner=owner))
         self.problems.raise_if_any(f"workflow {self.name}")
         return Program(
             name=self.name,
@@ -57,8 +60,8 @@ class _Compiler:
             functions=self.functions,
             refs={space: refs for space, refs in self.names.refs.items() if refs},
             consts={space: consts for space, consts in self.names.consts.items() if consts},
-            entry=f"{entry[1].__module__}:{entry[1].__qualname__}",
-            methods={attr: f"{function.__module__}:{function.__qualname__}" for attr, (_, function) in methods.items()},
+            entry=_label(entry[1]),
+            methods={attr: _label(function) for attr, (_, function) in methods.items()},
             modules=self._modules(),
         )
 
@@ -66,6 +69,7 @@ class _Compiler:
         """Compile one function into the program."""
         space = source.name if source.function.__code__.co_freevars else source.namespace
         check(source, self.problems)
+        self._name_inherited(source, space)
         self.names.resolve(source, space)
         lowerer = Lowerer(source.node, file=source.file, problems=self.problems)
         drafts = lowerer.lower()
@@ -94,6 +98,32 @@ class _Compiler:
             variables=tuple(sorted(variables)),
             blocks=finish(drafts, keeps),
         )
+
+    def _name_inherited(self, source: Source, space: str) -> None:
+        """Let `Base.method` of an async method mean that method, compiled in; `Base` is the class or a base of it."""
+        own = bound_names(source.node.body, source.node.args)
+        for node in ast.walk(source.node):
+            match node:
+                case ast.Call(ast.Attribute(ast.Name(name), attr) as func) if name not in own:
+                    method = self._inherited(source, name, attr)
+                case _:
+                    continue
+            if method is not None:
+                label = f"_hfm_{name}_{attr}"
+                self.names.refs.setdefault(space, {})[label] = Ref("function", _label(method[1]))
+                self.inherited.append(method)
+                node.func = ast.copy_location(ast.Name(label, ast.Load()), func)
+
+    def _inherited(self, source: Source, name: str, attr: str) -> tuple[type, FunctionType] | None:
+        try:
+            base = source.lookup(name)
+        except LookupError:
+            return None
+        if not isinstance(base, type) or not issubclass(self.cls, base) or base in (object, self.base):
+            return None
+        if isinstance(inspect.getattr_static(base, attr, None), classmethod):
+            return None
+        return async_methods(base, self.base).get(attr)
 
     def _params(self, source: Source, space: str) -> str:
         """The parameter list without annotations; each default becomes the name of a captured constant."""
@@ -177,6 +207,10 @@ def async_methods(cls: type, base: type) -> dict[str, tuple[type, FunctionType]]
             elif name in found:
                 del found[name]
     return found
+
+
+def _label(function: FunctionType) -> str:
+    return f"{function.__module__}:{function.__qualname__}"
 
 
 def original(value: Any) -> Any:

@@ -109,3 +109,13 @@ def problem_at(node: ast.AST, file: str, *, code: str, message: str, hint: str) 
     end_line, end_column = getattr(node, "end_lineno", line), getattr(node, "end_col_offset", None)
     width = end_column - column if end_line == line and end_column is not None else 80
     return Problem(code=code, message=message, file=file, line=line, column=column + 1, hint=hint, width=width)
+
+
+INSTEAD_OF_LOCK = "do what it guards in one @action, and lock there; workflows run on many workers, which share no lock"
+
+
+def instead_of_closed(value: object) -> str:
+    """What to write for an object that is closed to workflow code."""
+    if not isinstance(value, type) and hasattr(value, "acquire") and hasattr(value, "release"):
+        return INSTEAD_OF_LOCK
+    return "use it in an @action, and await that"

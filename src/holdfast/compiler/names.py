@@ -15,11 +15,11 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
 from holdfast.codec import encode
-from holdfast.compiler.diagnostics import Problems, problem_at
+from holdfast.compiler.diagnostics import Problems, instead_of_closed, problem_at
 from holdfast.compiler.source import Source
 from holdfast.errors import EncodeError
 from holdfast.ir.program import Ref
-from holdfast.ir.rules import BUILTINS, CLOSED_BUILTINS
+from holdfast.ir.rules import BUILTINS, CLOSED_BUILTINS, closed, is_closed
 from holdfast.ir.scopes import bound_names, comprehension_targets, parameters
 
 LOCAL_OBJECTS: dict[str, object] = {}
@@ -53,6 +53,9 @@ class Names:
     def declare(self, space: str, name: str, value: object, at: ast.AST, source: Source, *, code: str) -> None:
         """Give `name` in `space` the meaning of `value`."""
         match meaning_of(value, name=name, module=source.namespace):
+            case Ref("object" | "module") as ref if (ref.kind == "module" and closed(ref.target)) or is_closed(value):
+                # Loading the program would refuse it.
+                self._refuse(at, source, "HF005", f"`{name}` is closed to workflow code", instead_of_closed(value))
             case Ref() as ref:
                 self.refs.setdefault(space, {})[name] = ref
                 if ref.kind == "function":
@@ -87,7 +90,7 @@ class Names:
             if name in CLOSED_BUILTINS:
                 self._refuse(node, source, "HF018", f"`{name}` is closed to workflow code", CLOSED_BUILTINS[name])
             elif name == "super":
-                hint = "name the class: `Base.method(self, …)`, or call the helper from a plain method"
+                hint = "name the class: `await Base.method(self, …)`, or `Base.method(self, …)` of a plain method"
                 self._refuse(node, source, "HF021", "`super()` is used in a compiled function", hint)
             elif name not in BUILTINS and not _is_exception(value):
                 self._refuse(node, source, "HF018", f"`{name}` is closed to workflow code", "use it in an @action")

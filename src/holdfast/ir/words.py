@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from holdfast.ir.program import Await, Block, Branch, Function, Jump, Native, Next, Raise, Return
 
 _OWN = re.compile(r"_hf\w*")
-_RENAMED = re.compile(r"_hf\d+_(\w+)")
+_RENAMED = re.compile(r"_hf(?:\d+|m)_(\w+)")
 """A comprehension's variable, under the name that the compiler has given to it."""
 _LIMIT = 60
 _SOMETHING = "…"
@@ -82,6 +82,8 @@ class Words:
                 return f"{_SOMETHING} = {_said(value)}"
             case ast.Assign([target]) | ast.AugAssign(target) if _is_own(_root(target)):
                 return None
+            case ast.Expr(ast.Name()):
+                return None  # the compiler's, to ask whether it is bound
             case ast.Expr(value) if _is_own(_root(value)):
                 return None
             case ast.Match(ast.Name(name), [case, *_]) if _is_own(name):

@@ -305,12 +305,14 @@ def _change(entries: Entries, name: str, tree: Any) -> None:
             raise HoldfastError(f"there is no argument {name!r}; there are: {known}")
         arguments[name] = tree
         return
-    cells = {key: key for key in entries if key[0].isdigit()}
+    # Results of objects and what sleeps give are cells as well, but no variables.
+    cells = {key: key for key in entries}
     cells.update({cell: key for key, group in entries.items() if key[0] == "=" for cell, _ in group})
+    cells = {cell: key for cell, key in cells.items() if _is_variable(cell)}
     found = sorted((cell for cell in cells if cell.partition(".")[2] == name), key=lambda c: int(c.partition(".")[0]))
     if not found:
-        names = sorted({cell.partition(".")[2] for cell in cells if not cell.partition(".")[2].startswith("_hf")})
-        raise HoldfastError(f"there is no variable {name!r} at this step; there are: {', '.join(names)}")
+        known = ", ".join(sorted({cell.partition(".")[2] for cell in cells})) or "none"
+        raise HoldfastError(f"there is no variable {name!r} at this step; there are: {known}")
     key = cells[found[0]]
     if key[0] != "=":
         entries[found[0]] = tree
@@ -338,3 +340,8 @@ def _ended_view(id: InstanceId, ending: Ending) -> InstanceView:
         tags="",
         outcome=ending.payload,
     )
+
+
+def _is_variable(cell: str) -> bool:
+    frame, _, name = cell.partition(".")
+    return frame.isdigit() and not name.startswith("_hf") and name != "self"
