@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
 from holdfast.backends import open_store
 from holdfast.clock import Clock, SystemClock
@@ -180,6 +180,8 @@ class App:
         handles: list[Handle[Any]] = []
         batch: list[Run[Any]] = []
         for run in runs:
+            if not isinstance(cast(object, run), Run):
+                raise ConfigurationError(f"start_many() takes runs, such as Report().start(3), not {run!r}")
             run.unused = False
             batch.append(run)
             if len(batch) == START_BATCH:
@@ -320,6 +322,9 @@ class App:
         `Report("eu").start(3)`. Scheduling again under the same `id` changes the schedule. Each tick has one instance,
         `<id>@<tick>`, however many workers there are. Raises ConfigurationError.
         """
+        if not _is_startable(workflow):
+            told = "a workflow class, or a run such as Report().start(3)"
+            raise ConfigurationError(f"schedule() takes {told}, not {workflow!r}")
         await self.open()
         run: Run[Any] = workflow().start(**(inputs or {})) if isinstance(workflow, type) else workflow
         return await make_schedule(
@@ -468,6 +473,10 @@ async def start_many(runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
 async def schedule(workflow: Run[Any] | type[Workflow], **options: Any) -> ScheduleHandle:
     """Start a workflow by the clock, on the App in use; takes what `App.schedule` takes."""
     return await current_app().schedule(workflow, **options)
+
+
+def _is_startable(given: object) -> bool:
+    return isinstance(given, Run) or (isinstance(given, type) and issubclass(given, Workflow))
 
 
 _WARNED: set[str] = set()
