@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
 from holdfast.backends import open_store
 from holdfast.clock import Clock, SystemClock
-from holdfast.errors import ConfigurationError, StoreUnavailable, told_with_place
+from holdfast.errors import ConfigurationError, StoreError, StoreUnavailable, told_with_place
 from holdfast.ids import InstanceId
 from holdfast.logs import get_logger
 from holdfast.model.job import Job
@@ -206,7 +206,7 @@ class App:
             if not await self.store.workers(now=self.clock.now()):
                 self._warned_of_no_worker = True
                 log.warning("no worker is alive", hint="start one: holdfast worker MODULE:APP", app=self.name)
-        except StoreUnavailable as error:
+        except StoreError as error:
             log.warning("store unavailable", error=str(error))
         finally:
             self._looking = None
