@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import importlib
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
 from holdfast.backends import open_store
 from holdfast.clock import Clock, SystemClock
-from holdfast.errors import ConfigurationError, StoreUnavailable, told_with_place
+from holdfast.errors import ConfigurationError, StoreError, StoreUnavailable, told_with_place
 from holdfast.ids import InstanceId
 from holdfast.logs import get_logger
 from holdfast.model.job import Job
@@ -96,6 +97,10 @@ class App:
         self._home: asyncio.AbstractEventLoop | None = None
         """The event loop in which it was opened."""
         self._watching: asyncio.Task[None] | None = None
+        self.impatient_after = 5.0
+        """Seconds for which a run is waited for before somebody looks whether any worker is alive."""
+        self._warned_of_no_worker = False
+        self._looking: asyncio.Task[None] | None = None
 
     def reconfigure(self, **changes: Any) -> None:
         """Change settings of an App that is not open yet; None leaves one as it is. Raises ConfigurationError."""
@@ -139,6 +144,9 @@ class App:
 
     async def close(self) -> None:
         """Let go of everything. Work in hand goes back to the store."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -173,7 +181,36 @@ class App:
         await self.open()
         (handle,) = await self.client.start([run], waiting=run.wait)
         await self.embed()
-        return await handle.result() if run.wait else handle
+        if not run.wait:
+            return handle
+        with self._impatient():
+            return await handle.result()
+
+    @contextmanager
+    def _impatient(self) -> Generator[None]:
+        """Inside, who waits for long is told that no worker is alive, if so; once in the life of this App."""
+        if self._warned_of_no_worker or self._working is not None:
+            yield
+            return
+        timer = asyncio.get_running_loop().call_later(self.impatient_after, self._look_for_workers)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _look_for_workers(self) -> None:
+        if not self._warned_of_no_worker and self._looking is None:
+            self._looking = asyncio.create_task(self._warn_of_no_worker(), name="holdfast-look-for-workers")
+
+    async def _warn_of_no_worker(self) -> None:
+        try:
+            if not await self.store.workers(now=self.clock.now()):
+                self._warned_of_no_worker = True
+                log.warning("no worker is alive", hint="start one: holdfast worker MODULE:APP", app=self.name)
+        except StoreError as error:
+            log.warning("store unavailable", error=str(error))
+        finally:
+            self._looking = None
 
     async def start_many(self, runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
         """Start many at once: `await app.start_many(W().start(n) for n in range(1000))`."""
@@ -181,6 +218,8 @@ class App:
         handles: list[Handle[Any]] = []
         batch: list[Run[Any]] = []
         for run in runs:
+            if not isinstance(cast(object, run), Run):
+                raise ConfigurationError(f"start_many() takes runs, such as Report().start(3), not {run!r}")
             run.unused = False
             batch.append(run)
             if len(batch) == START_BATCH:
@@ -321,6 +360,9 @@ class App:
         `Report("eu").start(3)`. Scheduling again under the same `id` changes the schedule. Each tick has one instance,
         `<id>@<tick>`, however many workers there are. Raises ConfigurationError.
         """
+        if not _is_startable(workflow):
+            told = "a workflow class, or a run such as Report().start(3)"
+            raise ConfigurationError(f"schedule() takes {told}, not {workflow!r}")
         await self.open()
         run: Run[Any] = workflow().start(**(inputs or {})) if isinstance(workflow, type) else workflow
         return await make_schedule(
@@ -477,6 +519,10 @@ async def start_many(runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
 async def schedule(workflow: Run[Any] | type[Workflow], **options: Any) -> ScheduleHandle:
     """Start a workflow by the clock, on the App in use; takes what `App.schedule` takes."""
     return await current_app().schedule(workflow, **options)
+
+
+def _is_startable(given: object) -> bool:
+    return isinstance(given, Run) or (isinstance(given, type) and issubclass(given, Workflow))
 
 
 _WARNED: set[str] = set()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+from holdfast.errors import ConfigurationError
 
 
 class Clock(Protocol):
@@ -109,6 +112,12 @@ def as_datetime(moment: float) -> datetime:
     return datetime.fromtimestamp(moment, UTC)
 
 
-def as_seconds(duration: timedelta | float) -> float:
-    """A duration given as timedelta or in seconds, in seconds."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+def as_seconds(duration: timedelta | float, name: str = "a duration") -> float:
+    """A duration given as timedelta or in seconds, in seconds. Raises ConfigurationError that says what `name` takes."""
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    given: object = duration
+    if not isinstance(given, str | bytes):
+        with suppress(TypeError, ValueError):
+            return float(duration)
+    raise ConfigurationError(f"{name} is a timedelta or a number of seconds, not {duration!r}")

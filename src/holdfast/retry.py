@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from holdfast.clock import as_seconds
 from holdfast.errors import ConfigurationError
@@ -49,14 +49,14 @@ class BackoffPolicy:
         multiplier: float = 2.0,
         max_delay: Duration = 3600.0,
         jitter: float = 0.0,
-        mode: RetryMode = RetryMode.Exponential,
+        mode: RetryMode | str = RetryMode.Exponential,
     ) -> None:
         store = object.__setattr__
-        store(self, "base_delay", as_seconds(base_delay))
-        store(self, "multiplier", float(multiplier))
-        store(self, "max_delay", as_seconds(max_delay))
-        store(self, "jitter", float(jitter))
-        store(self, "mode", mode)
+        store(self, "base_delay", as_seconds(base_delay, "base_delay="))
+        store(self, "multiplier", _number(multiplier, "multiplier="))
+        store(self, "max_delay", as_seconds(max_delay, "max_delay="))
+        store(self, "jitter", _number(jitter, "jitter="))
+        store(self, "mode", _mode(mode, "mode="))
         if self.base_delay < 0 or self.max_delay < 0 or self.multiplier < 0:
             raise ConfigurationError("BackoffPolicy: delays and multiplier must not be negative")
         if not 0 <= self.jitter <= 1:
@@ -75,10 +75,30 @@ class BackoffPolicy:
         return min(delay, self.max_delay) * (1.0 - self.jitter * chance)
 
 
+def _mode(given: RetryMode | str, name: str) -> RetryMode:
+    try:
+        return RetryMode(given)
+    except ValueError as error:
+        modes = ", ".join(repr(mode.value) for mode in RetryMode)
+        raise ConfigurationError(f"{name} is a RetryMode, or one of {modes}, not {given!r}") from error
+
+
+def _number(given: float, name: str) -> float:
+    try:
+        return float(given)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{name} is a number, not {given!r}") from error
+
+
 def _class_names(
     classes: type[BaseException] | str | Sequence[type[BaseException] | str],
 ) -> tuple[str, ...]:
-    listed = [classes] if isinstance(classes, str | type) else list(classes)
+    listed = list(classes) if isinstance(classes, Iterable) and not isinstance(classes, str) else [classes]
+    for item in cast("list[object]", listed):
+        if not isinstance(item, str) and not (isinstance(item, type) and issubclass(item, BaseException)):
+            raise ConfigurationError(
+                f"retry_on= and give_up_on= take exception classes, or module:qualname, not {item!r}"
+            )
     return tuple(item if isinstance(item, str) else f"{item.__module__}:{item.__qualname__}" for item in listed)
 
 
@@ -108,7 +128,7 @@ class RetryPolicy:
         max_tries: int | None = None,
         delay: Duration | None = None,
         delay_max: Duration | None = None,
-        retry_mode: RetryMode | None = None,
+        retry_mode: RetryMode | str | None = None,
         jitter: float | None = None,
         backoff: BackoffPolicy | None = None,
         retry_on: type[BaseException] | str | Sequence[type[BaseException] | str] = (),
@@ -117,14 +137,18 @@ class RetryPolicy:
     ) -> None:
         if max_tries is not None:
             attempts = max_tries
+        if attempts is not None and type(attempts) is not int:
+            raise ConfigurationError(f"RetryPolicy: attempts= is a whole number, or None for no end, not {attempts!r}")
         if attempts is not None and attempts < 1:
             raise ConfigurationError(f"RetryPolicy: attempts must be at least 1, not {attempts}")
+        if backoff is not None and not isinstance(cast(object, backoff), BackoffPolicy):
+            raise ConfigurationError(f"RetryPolicy: backoff= is a BackoffPolicy, not {backoff!r}")
         if backoff is None:
             backoff = BackoffPolicy(
-                0.0 if delay is None else delay,
-                max_delay=3600.0 if delay_max is None else delay_max,
+                0.0 if delay is None else as_seconds(delay, "delay="),
+                max_delay=3600.0 if delay_max is None else as_seconds(delay_max, "delay_max="),
                 jitter=0.0 if jitter is None else jitter,
-                mode=RetryMode.Fixed if retry_mode is None else retry_mode,
+                mode=RetryMode.Fixed if retry_mode is None else _mode(retry_mode, "retry_mode="),
             )
         elif delay is not None or delay_max is not None or retry_mode is not None:
             raise ConfigurationError("RetryPolicy: give either backoff= or delay=, delay_max=, retry_mode=")
@@ -191,7 +215,7 @@ class Retry(Exception):
 
     def __init__(self, *args: object, delay: Duration | None = None, policy: RetryPolicy | None = None) -> None:
         super().__init__(*args)
-        self.delay = None if delay is None else as_seconds(delay)
+        self.delay = None if delay is None else as_seconds(delay, "delay=")
         self.policy = policy
         if self.delay is not None and self.delay < 0:
             raise ConfigurationError("Retry: the delay must not be negative")

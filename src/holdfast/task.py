@@ -108,6 +108,12 @@ def call_options(
     """Options from what a person wrote; what is None stays as in `base`."""
     if retry is None and backoff is None and timeout is None and queue is None:
         return base
+    if retry is not None and not isinstance(cast(object, retry), RetryPolicy):
+        raise ConfigurationError(f"retry= is a RetryPolicy, such as RetryPolicy(attempts=3), not {retry!r}")
+    if backoff is not None and not isinstance(cast(object, backoff), BackoffPolicy):
+        raise ConfigurationError(f"backoff= is a BackoffPolicy, such as BackoffPolicy(base_delay=5), not {backoff!r}")
+    if queue is not None and not isinstance(cast(object, queue), str):
+        raise ConfigurationError(f"queue= is the name of a queue, not {queue!r}")
     tree = base.retry
     if retry is not None:
         tree = policy_to_tree(retry.with_backoff(backoff))
@@ -115,7 +121,7 @@ def call_options(
         tree = policy_to_tree(RetryPolicy(backoff=backoff))
     seconds = base.timeout
     if timeout is not None:
-        seconds = as_seconds(timeout)
+        seconds = as_seconds(timeout, "timeout=")
         if not seconds > 0:
             raise ConfigurationError(f"a timeout must be more than 0 seconds, not {timeout!r}")
     return CallOptions(tree, seconds, queue if queue is not None else base.queue)

@@ -176,7 +176,7 @@ class Workflow:
         """
         options: dict[str, Any] = {}
         if delay is not None:
-            options["delay"] = as_seconds(delay)
+            options["delay"] = as_seconds(delay, "delay=")
         if queue is not None:
             options["queue"] = queue
         if priority is not None:
@@ -216,7 +216,7 @@ class Workflow:
     def receive(self, message: str, /, *, timeout: timedelta | float | None = None) -> Awaitable[Any]: ...
     def receive(self, message: Any, /, *, timeout: timedelta | float | None = None) -> Any:
         """Wait for a message from outside, by its name or its type. Raises TimeoutError after `timeout`."""
-        return Receive(message_key(message), None if timeout is None else as_seconds(timeout))
+        return Receive(message_key(message), None if timeout is None else as_seconds(timeout, "timeout="))
 
     # What the compiler tells a forgotten `await` by.
     cast(Any, run_action).__holdfast_awaitable__ = cast(Any, receive).__holdfast_awaitable__ = True

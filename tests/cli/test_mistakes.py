@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from holdfast import App, Workflow, workflow
 from holdfast.backends.postgres.address import parse
 from holdfast.cli import main
 from holdfast.errors import ConfigurationError
+
+
+@workflow
+class Done(Workflow):
+    async def run(self) -> None: ...
+
 
 WORKFLOW = """
 from holdfast import Workflow, workflow
@@ -85,3 +93,21 @@ def test_a_drawing_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(tmp_path)
     said = told("visualize", "mistaken_drawing:Drawn", "--output", str(tmp_path / "no" / "where.svg"))
     assert "where.svg cannot be written: No such file or directory" in said
+
+
+def test_a_path_given_to_check_is_answered_with_the_modules_name() -> None:
+    assert told("check", "some/bad.py").rstrip().endswith("write it as in an import: some.bad")
+
+
+def test_waiting_for_an_instance_that_is_not_there_still_tells_of_the_others(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+
+    async def done() -> None:
+        async with App("test", url=url):
+            await (await Done().start(id="o-0")).result()
+
+    asyncio.run(done())
+    result = CliRunner().invoke(main, ["workflows", "wait", "o-0", "nope", "--url", url])
+    assert result.exit_code == 1
+    assert "o-0" in result.output
+    assert "there is no instance 'nope'" in result.output or "nope" in result.output

@@ -159,10 +159,13 @@ def wait(ids: tuple[str, ...], target: str | None, url: str | None, as_json: boo
     """Wait until instances have ended; the exit status is 1 if one did not end well."""
 
     async def waited(app: App) -> Said:
-        statuses = await asyncio.gather(*[app.handle(id).wait(timeout=timeout) for id in ids])
-        return {
+        known = {view.id for view in await app.store.view([InstanceId(id) for id in ids])}
+        there = [id for id in ids if id in known]
+        statuses = await asyncio.gather(*[app.handle(id).wait(timeout=timeout) for id in there])
+        said: Said = await _others(app, [id for id in ids if id not in known], "is gone")
+        return said | {
             id: Came(status is Status.DONE, status.value, {"status": status.value})
-            for id, status in zip(ids, statuses, strict=True)
+            for id, status in zip(there, statuses, strict=True)
         }
 
     _say(run(find_app(target, url), waited), ids, as_json=as_json)

@@ -80,7 +80,7 @@ def find_type(target: str) -> type[Any]:
 
 def find_module(name: str) -> ModuleType:
     """The module named on the command line. Raises ConfigurationError."""
-    return _import(name, name)
+    return _import(name, name, what="")
 
 
 def from_json(text: str, *, what: str) -> Any:
@@ -120,10 +120,10 @@ def _find(target: str, kind: str, is_one: Callable[[Any], bool], *, default: str
     return found
 
 
-def _import(name: str, target: str) -> ModuleType:
+def _import(name: str, target: str, *, what: str = ":NAME") -> ModuleType:
     if not name or "/" in name or name.endswith(".py"):
         meant = name.removesuffix(".py").strip("./").replace("/", ".") or "MODULE"
-        raise ConfigurationError(f"{target!r} names no module; write it as in an import: {meant}:NAME")
+        raise ConfigurationError(f"{target!r} names no module; write it as in an import: {meant}{what}")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -93,9 +93,9 @@ async def make_schedule(
     spec = Spec(
         workflow=run.workflow,
         cron=cron,
-        every=None if every is None else as_seconds(every),
+        every=None if every is None else as_seconds(every, "every="),
         timezone=timezone,
-        jitter=as_seconds(jitter),
+        jitter=as_seconds(jitter, "jitter="),
         inputs=encode([cast("dict[str, Any]", vars(run.instance)), run.bound]),
         overlap=Overlap(overlap),
         catch_up=CatchUp(catch_up),

@@ -69,19 +69,25 @@ def job_options(base: JobOptions, **given: Any) -> JobOptions:
             continue
         match name:
             case "retries":
+                if type(value) is not int:
+                    raise ConfigurationError(f"retries= is a whole number, not {value!r}")
                 if value < 0:
                     raise ConfigurationError(f"retries= cannot be negative, and is {value}")
                 base_policy = given.get("retry") or base.retry
                 waiting = given.get("backoff") or (base_policy.backoff if base_policy else None)
                 changes["retry"] = RetryPolicy(value + 1, backoff=waiting) if waiting else task_retry(value)
             case "backoff":
+                if not isinstance(value, BackoffPolicy):
+                    raise ConfigurationError(f"backoff= is a BackoffPolicy, not {value!r}")
                 if given.get("retries") is None:
                     policy = given.get("retry") or base.retry or task_retry(10)
                     changes["retry"] = policy.with_backoff(value)
             case "retry":
+                if not isinstance(value, RetryPolicy):
+                    raise ConfigurationError(f"retry= is a RetryPolicy, such as RetryPolicy(attempts=3), not {value!r}")
                 changes.setdefault("retry", value)
             case "timeout" | "delay" | "expires" | "result_ttl":
-                seconds = as_seconds(value)
+                seconds = as_seconds(value, f"{name}=")
                 if seconds < 0 or (name == "timeout" and seconds == 0):
                     raise ConfigurationError(f"{name}= must be more than nothing, and is {value!r}")
                 changes[name] = seconds

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from holdfast.app import App
 from holdfast.clock import ManualClock
@@ -36,6 +36,9 @@ async def workflow_app(
     `stubs` gives functions to run in place of actions. With `crash`, every instance is thrown out of memory after each
     of its steps and read back from the store. With `move_time=False`, time stands still until `app.clock.move(…)`.
     """
+    for action in cast("Mapping[object, object]", stubs or {}):
+        if not isinstance(action, Action | str):
+            raise ConfigurationError(f"stubs= takes actions, or their names, with the functions to run, not {action!r}")
     named = {action if isinstance(action, str) else action.name: stub for action, stub in (stubs or {}).items()}
     for name in named.keys() - ACTIONS.keys():
         near = ", ".join(repr(each) for each in get_close_matches(name, ACTIONS, n=3))
