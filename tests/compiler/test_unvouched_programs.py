@@ -249,6 +249,9 @@ def test_a_plain_name_is_no_way_to_run_code(name: str, found: Any) -> None:
     assert not isinstance(found, types.ModuleType | types.FrameType | types.CodeType)
     assert not (isinstance(found, type) and issubclass(found, type | io.IOBase))
     owner = getattr(found, "__module__", None)
+    # From Python 3.13 on, these two functions of text are written in C, in a module that also does other things.
+    if getattr(found, "__name__", "") in ("_path_normpath", "_path_splitroot_ex"):
+        return
     assert not isinstance(owner, str) or owner.partition(".")[0] not in DANGEROUS
     closed = [
         eval,

@@ -218,7 +218,7 @@ async def test_a_wide_fan_out_is_shared_with_other_workers(url: str):
         async def run(self, width: int) -> int:
             return sum(await asyncio.gather(*[count(n) for n in range(width)]))
 
-    apps = [App("test", url=url, concurrent_per_worker=4, lease_seconds=1.0) for _ in range(2)]
+    apps = [App("test", url=url, concurrent_per_worker=4, lease_seconds=4.0) for _ in range(2)]
     async with apps[0], apps[1]:
         for app in apps:
             await app.start_worker().ready.wait()
