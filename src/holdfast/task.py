@@ -9,9 +9,10 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from holdfast.clock import as_seconds
 from holdfast.codec import register_type
+from holdfast.engine.values import CURRENT
 from holdfast.errors import ConfigurationError
 from holdfast.inject import Plan, plan_for, provided
-from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions, called_by_workflow, warn_unawaited
+from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions, warn_unawaited
 from holdfast.retry import BackoffPolicy, RetryPolicy, policy_from_tree, policy_to_tree
 
 P = ParamSpec("P")
@@ -83,7 +84,7 @@ class Action(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ActionCall[R]:
         self._check(*args, **kwargs)
         call: ActionCall[R] = ActionCall(self.name, args, kwargs, self.defaults)
-        if not called_by_workflow():
+        if CURRENT.get(None) is None:
             call.unused = True
         return call
 
