@@ -15,11 +15,12 @@ from holdfast.arguments import Binder
 from holdfast.clock import as_seconds
 from holdfast.codec.registry import BY_TAG, BY_TYPE, Registered
 from holdfast.compiler import compile_workflow, only_undefined
+from holdfast.engine.values import CURRENT
 from holdfast.errors import CompileError, ConfigurationError
 from holdfast.ids import ProgramHash
 from holdfast.ir.program import Program
 from holdfast.ir.text import program_hash, render
-from holdfast.model.call import Call, Child, Receive, called_by_workflow, message_key, warn_unawaited
+from holdfast.model.call import Call, Child, Receive, message_key, warn_unawaited
 from holdfast.retry import BackoffPolicy, RetryPolicy
 from holdfast.task import ActionCall, call_options
 
@@ -128,7 +129,7 @@ class _RunMethod:
 
 def _ask(cls: type[Workflow], instance: Workflow, /, *args: Any, **kwargs: Any) -> Run[Any]:
     run: Run[Any] = Run(cls, instance, bind_arguments(cls, args, kwargs), wait=True)
-    run.unused = not called_by_workflow()
+    run.unused = CURRENT.get(None) is None
     return run
 
 
@@ -187,7 +188,7 @@ class Workflow:
         cls = type(self)
         bound = bind_arguments(cls, args, kwargs, others=START_OPTIONS)
         run: Run[Any] = Run(cls, self, bound, wait=False, id=id, options=options)
-        run.unused = not called_by_workflow()
+        run.unused = CURRENT.get(None) is None
         return run
 
     def run_action(

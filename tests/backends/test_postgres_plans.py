@@ -12,6 +12,7 @@ import pytest
 from tests.backends.conftest import Bench
 from tests.backends.making import NOW, asleep, call, commit, dismissal, ending, enlist, job, message, start, step
 
+from holdfast.backends.jobs import kept
 from holdfast.backends.postgres.batch import assemble
 from holdfast.backends.postgres.broker import settlement
 from holdfast.backends.postgres.clients import CLOCK_SLACK, delivery_columns, told_columns
@@ -113,7 +114,7 @@ async def test_jobs_are_settled_by_their_ids(connection: Any) -> None:
         Settlement(JobId("b"), 1, Done(b"1", NOW, NOW)),
         Settlement(JobId("c"), 1, Again(NOW, b"e")),
     ]
-    sought, values = settlement(settlements)
+    sought, values = settlement([(each, kept(each.outcome)) for each in settlements])
     found = await plan(connection, sought, worker="w", **values)
     assert indexes(found) == {"holdfast_job_pkey", "holdfast_lease_pkey"}
     scans = [node for node in found if node.get("Index Name") == "holdfast_job_pkey"]
@@ -215,10 +216,11 @@ async def test_a_commit_of_many_reads_no_more_than_their_own_rows(connection: An
 
 
 async def test_listings_and_sweeps_follow_creation(connection: Any) -> None:
-    from holdfast.backends.postgres.clients import _filtered
+    from holdfast.backends.postgres.statements import chosen as listing
+    from holdfast.backends.shared import filter_parts
 
     for filter in (InstanceFilter(), InstanceFilter(before=(NOW, "i5"))):
-        chosen, values = _filtered("find", filter, end="find_end")
+        chosen, values = listing("find", filter_parts(filter), end="find_end")
         assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_instance_created"}
     assert indexes(await plan(connection, "expired_instances", ended_before=NOW, batch=10)) == {
         "holdfast_instance_created"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from holdfast.backends.shared import Row
+from holdfast.backends.shared import Row, split_waiters
 from holdfast.ids import JobId
 from holdfast.model.job import (
     Again,
     Cancelled,
+    CancelledJobs,
     ClaimedJob,
     Done,
     Failed,
@@ -19,6 +20,7 @@ from holdfast.model.job import (
     Outcome,
     Returned,
 )
+from holdfast.ports import inbox_channel
 
 
 class Kept(NamedTuple):
@@ -87,13 +89,26 @@ def as_job_view(row: Row) -> JobView:
     )
 
 
+def as_cancelled(rows: Sequence[Row]) -> tuple[CancelledJobs, dict[str, str]]:
+    """The answer to a request to cancel, from the rows it has changed, and who is to be told, by channel."""
+    ended = [row for row in rows if row["owner"] is None]
+    asked = [row for row in rows if row["owner"] is not None]
+    news = {inbox_channel(row["owner"]): "" for row in asked}
+    news |= {channel: "" for row in ended for channel in split_waiters(row["waiter"])}
+    answer = CancelledJobs(
+        ended=[JobId(row["id"]) for row in ended],
+        asked=[JobId(row["id"]) for row in asked],
+    )
+    return answer, news
+
+
 def by_urgency(rows: Sequence[Row]) -> list[Row]:
     """Claimed rows, the most urgent first."""
     return sorted(rows, key=lambda row: (-row["priority"], row["due_at"]))
 
 
 def job_filter_parts(filter: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The `.sql` fragments (`jobs_by_…`) this filter needs, with their parameters, without those of ids."""
+    """The `.sql` fragments (`jobs_by_…`) this filter needs, with their parameters."""
     if filter.name is not None:
         yield "jobs_by_name", {"name": filter.name}
     if filter.queue is not None:
@@ -106,3 +121,5 @@ def job_filter_parts(filter: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "jobs_by_reason", {"reason": filter.reason.value}
     if filter.before is not None:
         yield "jobs_by_page", {"page_at": filter.before[0], "page_id": filter.before[1]}
+    if filter.ids:
+        yield "jobs_by_ids", {"ids": list(filter.ids)}

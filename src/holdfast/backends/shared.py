@@ -94,6 +94,8 @@ def filter_parts(filter: InstanceFilter) -> Iterator[tuple[str, dict[str, Any]]]
         yield "find_by_created_before", {"created_before": filter.created_before}
     if filter.before is not None:
         yield "find_by_page", {"page_at": filter.before[0], "page_id": filter.before[1]}
+    if filter.ids:
+        yield "find_by_ids", {"ids": list(filter.ids)}
 
 
 # --- rows to the model

@@ -18,9 +18,6 @@ from holdfast.model.job import JobFilter, JobStatus, JobView, Reason
 from holdfast.observe.moments import iso, relative, to_the_second
 from holdfast.runtime import messages
 
-PAGE = 500
-"""Dead letters read, replayed or purged in one statement."""
-
 
 @click.group(cls=Group)
 def tasks() -> None:
@@ -136,11 +133,8 @@ def show_dead(id: str, target: str | None, url: str | None, as_json: bool) -> No
 @dead_options
 def replay(ids: tuple[str, ...], target: str | None, url: str | None, as_json: bool, **chosen: str | None) -> None:
     """Queue dead letters again: those named, or all that the options choose."""
-
-    async def replayed(app: App, some: Sequence[JobId]) -> Sequence[JobId]:
-        return await app.tasks.replay(some)
-
-    done, found = run(find_app(target, url), lambda app: _each_dead(app, ids, chosen, replayed))
+    app = find_app(target, url)
+    done, found = run(app, lambda app: _each_dead(app, ids, chosen, app.tasks.replay))
     _tell(done, found, ids, "replayed", as_json=as_json)
 
 
@@ -154,11 +148,8 @@ def purge(
     """Remove dead letters for ever: those named, or all that the options choose. `export` keeps a copy."""
     if not ids and not yes:
         click.confirm("Remove all dead letters that these options choose?", abort=True)
-
-    async def purged(app: App, some: Sequence[JobId]) -> Sequence[JobId]:
-        return await app.tasks.broker.purge(some)
-
-    done, found = run(find_app(target, url), lambda app: _each_dead(app, ids, chosen, purged))
+    app = find_app(target, url)
+    done, found = run(app, lambda app: _each_dead(app, ids, chosen, app.tasks.purge))
     _tell(done, found, ids, "purged", as_json=as_json)
 
 
@@ -168,8 +159,7 @@ def export(target: str | None, url: str | None, as_json: bool, **chosen: str | N
     """Print dead letters as JSON, one a line, with their payloads."""
 
     async def found(app: App) -> list[JobView]:
-        wanted = {name: value for name, value in _wanted(**chosen).items() if value is not None}
-        return await app.tasks.all_dead(**wanted)
+        return await app.tasks.all_dead(**_wanted(**chosen))
 
     for view in run(find_app(target, url), found):
         click.echo(json.dumps(_row_of(view)))
@@ -179,19 +169,14 @@ async def _each_dead(
     app: App,
     ids: tuple[str, ...],
     chosen: dict[str, str | None],
-    act: Callable[[App, Sequence[JobId]], Awaitable[Sequence[JobId]]],
+    act: Callable[[Sequence[JobId]], Awaitable[Sequence[JobId]]],
 ) -> tuple[int, int]:
     """How many dead letters it was done to, of how many."""
     if ids:
         dead = {view.id for view in await app.tasks.broker.find(_dead_among(ids))}
     else:
-        wanted = {name: value for name, value in _wanted(**chosen).items() if value is not None}
-        dead = {view.id for view in await app.tasks.all_dead(**wanted)}
-    ordered = sorted(dead)
-    done = 0
-    for i in range(0, len(ordered), PAGE):
-        done += len(await act(app, ordered[i : i + PAGE]))
-    return done, len(dead)
+        dead = {view.id for view in await app.tasks.all_dead(**_wanted(**chosen))}
+    return len(await act(sorted(dead))), len(dead)
 
 
 def _dead_among(ids: tuple[str, ...]) -> JobFilter:

@@ -16,6 +16,7 @@ from holdfast.engine.guard import GuardedRewriter, check_file, check_params
 from holdfast.engine.guarded import GUARD, GUARDED_BUILTINS
 from holdfast.engine.rewrite import FRAME, Rewriter
 from holdfast.errors import ProgramError
+from holdfast.ir.first import first_action
 from holdfast.ir.program import Await, Block, Branch, Function, Jump, Native, Next, Program, Raise, Ref, Return
 from holdfast.ir.rules import ASKED_BY_INTERPRETER, BUILTINS, closed, hidden, hidden_attributes
 
@@ -112,7 +113,7 @@ def link(
         space.update({label: callers[ref.target] for label, ref in refs.items() if ref.kind == "function"})
     durable = cls({attr: callers[name] for attr, name in program.methods.items()})
     receiver = program.functions[program.entry].params.split(",")[0].strip().rstrip("/").strip()
-    return LinkedProgram(program, functions, durable, _is_prompt(program), receiver)
+    return LinkedProgram(program, functions, durable, first_action(program) is not None, receiver)
 
 
 def _resolved(ref: Ref, resolve: Resolver) -> object:
@@ -121,20 +122,6 @@ def _resolved(ref: Ref, resolve: Resolver) -> object:
         # A module is reached by its own name, as a view of what is open in it.
         raise ProgramError(f"{ref.target} leads to the module {found.__name__!r}; import it by its own name")
     return found
-
-
-def _is_prompt(program: Program) -> bool:
-    entry = program.functions[program.entry]
-    first = entry.blocks[0]
-    if first.code or not isinstance(first.end, Await):
-        return False
-    tree = ast.parse(first.end.value.source, mode="eval").body
-    if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)):
-        return False
-    ref = program.refs.get(entry.space, {}).get(tree.func.id)
-    values = [*tree.args, *(keyword.value for keyword in tree.keywords)]
-    plain = all(isinstance(value, ast.Name | ast.Constant) for value in values)
-    return ref is not None and ref.kind == "action" and plain
 
 
 def check_program(program: Program) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Generator
 from typing import Any, NoReturn
 
 from holdfast.errors import NotInWorkflow
-
-WORKFLOW_NAME = "_hf_sub"
-"""A global name that all code of workflows has, and no other."""
 
 
 class Durable:
@@ -106,18 +102,6 @@ class Send(Durable):
         self.key = key
         self.payload = payload
         """Encoded."""
-
-
-def called_by_workflow() -> bool:
-    """Whether the caller's caller runs in a workflow's code, or in a plain function that this has called."""
-    frame = inspect.currentframe()
-    caller = None if frame is None else frame.f_back
-    frame = None if caller is None else caller.f_back
-    while frame is not None:
-        if WORKFLOW_NAME in frame.f_globals:
-            return True
-        frame = frame.f_back
-    return False
 
 
 def warn_unawaited(what: str, source: object) -> None:

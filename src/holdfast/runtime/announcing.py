@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from holdfast.errors import StoreUnavailable
@@ -35,7 +35,7 @@ class Announcer:
 
     def tell(self, committed: Committed, *, others: bool) -> None:
         """Tell whoever waits for what a commit did; `others` says whether there are other workers."""
-        news = news_of_endings(committed)
+        news = news_of_endings(committed.waiters)
         for owner in set(committed.owners):
             if owner == self._worker:
                 self._mail()
@@ -47,19 +47,21 @@ class Announcer:
                 news[WORK_CHANNEL] = ""
         if news:
             # Those who wait for the writer need not wait for that.
-            self._background.begin(self._notify(news))
-
-    async def _notify(self, news: Mapping[str, str]) -> None:
-        try:
-            await self._store.notify(news)
-        except StoreUnavailable as error:
-            log.warning("notification lost", channels=len(news), error=str(error))
+            self._background.begin(notify(self._store, news))
 
 
-def news_of_endings(committed: Committed) -> dict[str, str]:
-    """What clients are told of the instances they wait for, by channel."""
+async def notify(store: Store, news: Mapping[str, str]) -> None:
+    """Say so on these channels; where the store is out of reach, nobody hears it."""
+    try:
+        await store.notify(news)
+    except StoreUnavailable as error:
+        log.warning("notification lost", channels=len(news), error=str(error))
+
+
+def news_of_endings(waiters: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What clients are told of the instances or jobs they wait for, by channel, of pairs of a channel and an id."""
     ended: defaultdict[str, list[str]] = defaultdict(list)
-    for channel, id in committed.waiters:
+    for channel, id in waiters:
         if not joining.is_word(channel):
             ended[channel].append(id)
     return {channel: list_ended(ids) for channel, ids in ended.items()}

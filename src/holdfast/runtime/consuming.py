@@ -30,7 +30,7 @@ from holdfast.model.job import (
 from holdfast.ports import Beat, Broker, Store
 from holdfast.retry import RetryPolicy, jitter_chance
 from holdfast.runtime import messages
-from holdfast.runtime.announcing import list_ended
+from holdfast.runtime.announcing import news_of_endings, notify
 from holdfast.runtime.background import Background
 from holdfast.runtime.concluding import LOSSES, cancelled, conclude, refused
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
@@ -64,13 +64,13 @@ class _Held:
 
     job: ClaimedJob
     message: Message
-    attempt: Attempt | None = None
+    attempt: Attempt
     since: float = field(default_factory=time.monotonic)
 
     @property
     def begun(self) -> bool:
         """Whether its attempt has made its first step."""
-        return self.attempt is not None and self.attempt.task is not None
+        return self.attempt.task is not None
 
 
 class Consumer:
@@ -242,22 +242,22 @@ class Consumer:
         except (CodecError, TypeError, ValueError) as error:
             self._conclude(job, refused(message, Reason.UNREADABLE, f"its arguments cannot be read: {error}", now))
             return
-        held = self._held[job.id] = _Held(job, message)
         timeout = message.timeout if message.timeout is not None else _timeout_of(job.name)
-        held.attempt = Attempt(job.name, None, arguments, timeout, lambda ended: self._ended(held, ended))
-        self._executor.submit(held.attempt)
+        attempt = Attempt(job.name, None, arguments, timeout, lambda ended: self._ended(job, message, ended))
+        self._held[job.id] = _Held(job, message, attempt)
+        self._executor.submit(attempt)
 
-    def _ended(self, held: _Held, ended: Gave | Raised) -> None:
+    def _ended(self, job: ClaimedJob, message: Message, ended: Gave | Raised) -> None:
         self.finished += 1
-        job, now = held.job, self._clock.now()
+        now = self._clock.now()
         action = ACTIONS.get(job.name)
         policy = self._policy if action is None or action.policy is None else action.policy
         self._held.pop(job.id, None)
         try:
-            outcome = conclude(job, held.message, ended, policy=policy, now=now, chance=jitter_chance())
+            outcome = conclude(job, message, ended, policy=policy, now=now, chance=jitter_chance())
         except Exception as error:  # noqa: BLE001 - what users raise may answer nothing that it is asked
             said = f"its end cannot be judged: {type(error).__name__}: {error}"
-            outcome = refused(held.message, Reason.FAILED, said, now)
+            outcome = refused(message, Reason.FAILED, said, now)
         self._conclude(job, outcome)
 
     def _conclude(self, job: ClaimedJob, outcome: Outcome) -> None:
@@ -278,7 +278,7 @@ class Consumer:
                 if answer.lost:
                     log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
                 if answer.waiters:
-                    self._background.begin(self._announce(answer.waiters))
+                    self._background.begin(notify(self._store, news_of_endings(answer.waiters)))
                 self._look.set()
             self._settling = False
 
@@ -314,15 +314,6 @@ class Consumer:
             instead = [Settlement(settlement.id, settlement.claim, outcome)]
             return await patiently(lambda: self._broker.settle(self._worker, instead))
 
-    async def _announce(self, waiters: Sequence[tuple[str, JobId]]) -> None:
-        ended: dict[str, list[str]] = {}
-        for channel, id in waiters:
-            ended.setdefault(channel, []).append(id)
-        try:
-            await self._store.notify({channel: list_ended(ids) for channel, ids in ended.items()})
-        except StoreUnavailable as error:
-            log.warning("notification lost", channels=len(ended), error=str(error))
-
     # --- letting go
 
     def heard(self, beat: Beat) -> None:
@@ -357,8 +348,7 @@ class Consumer:
             held = asked[id]
             if self._held.get(id) is held:
                 del self._held[id]
-                if held.attempt is not None:
-                    self._executor.drop(held.attempt)
+                self._executor.drop(held.attempt)
                 self._conclude(held.job, cancelled(held.message, self._clock.now()))
 
     def drain(self) -> None:
@@ -369,8 +359,7 @@ class Consumer:
 
     def _hand_back(self, waiting: Sequence[_Held]) -> None:
         for held in waiting:
-            if held.attempt is not None:
-                self._executor.drop(held.attempt)
+            self._executor.drop(held.attempt)
             self._held.pop(held.job.id, None)
         self._give_back([held.job for held in waiting])
 
@@ -388,8 +377,7 @@ class Consumer:
     def abandon_all(self) -> None:
         """The lease is lost, or given up: drop everything in memory. Others go on."""
         for held in self._held.values():
-            if held.attempt is not None:
-                self._executor.drop(held.attempt)
+            self._executor.drop(held.attempt)
         self._held.clear()
         self._settled.clear()
         self._background.cancel()

@@ -131,7 +131,7 @@ async def _write(store: Store, dismissals: Sequence[Dismissal], *, now: float) -
     owed = joining.outcomes(endings, committed.waiters, now)
     if owed:
         await store.deliver(owed)
-    news = news_of_endings(committed) | {inbox_channel(owner): "" for owner in committed.owners}
+    news = news_of_endings(committed.waiters) | {inbox_channel(owner): "" for owner in committed.owners}
     await store.notify(news | ({WORK_CHANNEL: ""} if committed.started else {}))
     return {each.instance for each in dismissals} - committed.lost
 

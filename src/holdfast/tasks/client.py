@@ -21,6 +21,8 @@ SEND_BATCH = 1000
 """Jobs sent in one statement."""
 SEND_BYTES = 16_000_000
 """Messages beyond so many bytes go with the next statement: a database takes only so much in one."""
+DEAD_PAGE = 500
+"""Ended jobs read, replayed or purged in one statement."""
 CANCELLED_KEPT = 3600.0
 """Seconds for which a job that was cancelled while it waited can still be looked at."""
 
@@ -80,14 +82,23 @@ class TaskClient:
         """All dead letters that are wanted, newest first. `filter` takes the fields of JobFilter, but for the status."""
         found: list[JobView] = []
         before: tuple[float, str] | None = None
-        while page := await self.dead(limit=500, before=before, **filter):
+        while page := await self.dead(limit=DEAD_PAGE, before=before, **filter):
             found += [view for view in page if wanted is None or wanted(view)]
             before = (page[-1].created_at, page[-1].id)
         return found
 
     async def replay(self, ids: Iterable[JobId]) -> list[JobId]:
-        """Queue ended jobs again; returns those that are."""
-        return list(await self.broker.replay(list(ids), now=self.clock.now()))
+        """Queue ended jobs again, in few statements; returns those that are."""
+        return [id for page in _pages(ids) for id in await self.broker.replay(page, now=self.clock.now())]
+
+    async def purge(self, ids: Iterable[JobId]) -> list[JobId]:
+        """Remove ended jobs, in few statements; returns those that are gone."""
+        return [id for page in _pages(ids) for id in await self.broker.purge(page)]
+
+
+def _pages(ids: Iterable[JobId]) -> Iterator[Sequence[JobId]]:
+    listed = list(ids)
+    return (listed[i : i + DEAD_PAGE] for i in range(0, len(listed), DEAD_PAGE))
 
 
 def _batches(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:

@@ -8,8 +8,6 @@ from typing import Protocol
 from holdfast.model.job import JobView
 from holdfast.tasks.client import JobHandle, TaskClient
 
-PAGE = 500
-
 
 class HasTasks(Protocol):
     """An App."""
@@ -37,16 +35,10 @@ async def replay_dead(app: HasTasks, filter: Filter | None = None) -> list[JobHa
         await replay_dead(app, filter=lambda job: job.task == "shop.tasks:send_receipt")
     """
     wanted = [view.id for view in await read_dead(app, filter)]
-    replayed: list[JobHandle[object]] = []
-    for i in range(0, len(wanted), PAGE):
-        replayed += [JobHandle(app.tasks, id) for id in await app.tasks.replay(wanted[i : i + PAGE])]
-    return replayed
+    return [JobHandle(app.tasks, id) for id in await app.tasks.replay(wanted)]
 
 
 async def purge_dead(app: HasTasks, filter: Filter | None = None) -> int:
     """Remove the dead letters for ever that `filter` wants; returns how many."""
     wanted = [view.id for view in await read_dead(app, filter)]
-    gone = 0
-    for i in range(0, len(wanted), PAGE):
-        gone += len(await app.tasks.broker.purge(wanted[i : i + PAGE]))
-    return gone
+    return len(await app.tasks.purge(wanted))

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from holdfast.backends.jobs import Kept, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
+from holdfast.backends.jobs import Kept, as_cancelled, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
 from holdfast.backends.postgres.line import AlreadyThere, Line
-from holdfast.backends.postgres.statements import TEXTS, Statement, compiled
+from holdfast.backends.postgres.statements import TEXTS, Statement, chosen, compiled
 from holdfast.backends.postgres.workers import lost
 from holdfast.backends.shared import split_waiters
 from holdfast.errors import StoreUnavailable
@@ -24,7 +24,7 @@ from holdfast.model.job import (
     SettledJobs,
     Settlement,
 )
-from holdfast.ports import JOB_CHANNEL, BrokerTraits, Store, inbox_channel
+from holdfast.ports import JOB_CHANNEL, BrokerTraits, Store
 
 REPLAY_TRIES = 5
 
@@ -65,23 +65,19 @@ class PostgresBroker:
         return [as_job_view(row) for row in await self._reader().fetch("look_at_jobs", ids=list(ids))]
 
     async def find(self, filter: JobFilter) -> Sequence[JobView]:
-        statement, values = _filtered("find_jobs", filter, end="find_jobs_end")
+        statement, values = chosen("find_jobs", job_filter_parts(filter), end="find_jobs_end")
         return [as_job_view(row) for row in await self._reader().fetch(statement, limit=filter.limit, **values)]
 
     async def count(self, filter: JobFilter) -> int:
-        statement, values = _filtered("count_jobs", filter)
+        statement, values = chosen("count_jobs", job_filter_parts(filter))
         return (await self._reader().fetch(statement, **values))[0]["number"]
 
     async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
-        rows = await self._writer().fetch("cancel_jobs", ids=sorted(set(ids)), now=now, keep_until=keep_until)
-        news = {inbox_channel(row["owner"]): "" for row in rows if row["owner"] is not None}
-        ended = [row for row in rows if row["owner"] is None]
-        news |= {channel: "" for row in ended for channel in split_waiters(row["waiter"])}
-        await self._store.notify(news)
-        return CancelledJobs(
-            ended=[JobId(row["id"]) for row in ended],
-            asked=[JobId(row["id"]) for row in rows if row["owner"] is not None],
+        answer, news = as_cancelled(
+            await self._writer().fetch("cancel_jobs", ids=sorted(set(ids)), now=now, keep_until=keep_until)
         )
+        await self._store.notify(news)
+        return answer
 
     async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
         for tries in range(REPLAY_TRIES):
@@ -133,23 +129,22 @@ class PostgresBroker:
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
         # One statement would lock those that go before those that stay, not in the order of their ids.
-        latest = {each.id: each for each in settlements}.values()
-        gone = [each for each in latest if kept(each.outcome) is None]
-        stay = [each for each in latest if kept(each.outcome) is not None]
-        answers = [await self._settle(worker, part) for part in (gone, stay) if part]
+        rows = [(each, kept(each.outcome)) for each in {each.id: each for each in settlements}.values()]
+        parts = ([pair for pair in rows if pair[1] is None], [pair for pair in rows if pair[1] is not None])
+        answers = [await self._settle(worker, part) for part in parts if part]
         return SettledJobs(
             lost=sum(answer.lost for answer in answers),
             waiters=[pair for answer in answers for pair in answer.waiters],
         )
 
-    async def _settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
-        statement, values = settlement(settlements)
+    async def _settle(self, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]) -> SettledJobs:
+        statement, values = settlement(rows)
         [row] = await self._writer().fetch(statement, worker=worker, **values)
         if not row["alive"]:
             raise lost(worker)
         pairs = zip(row["ids"] or (), row["waiters"] or (), strict=True)
         return SettledJobs(
-            lost=len(settlements) - row["settled"],
+            lost=len(rows) - row["settled"],
             waiters=[(channel, JobId(id)) for id, waiter in pairs for channel in split_waiters(waiter)],
         )
 
@@ -188,18 +183,12 @@ def _columns(jobs: Sequence[Job], prefix: str = "") -> dict[str, Any]:
     }
 
 
-def settlement(settlements: Sequence[Settlement]) -> tuple[Statement, dict[str, Any]]:
-    """One statement for all of it, with only the parts it needs."""
-    rows = sorted(settlements, key=lambda each: each.id)
-    gone: list[Settlement] = []
-    stay: list[tuple[Settlement, Kept]] = []
-    for each in rows:
-        row = kept(each.outcome)
-        if row is None:
-            gone.append(each)
-        else:
-            stay.append((each, row))
-    follow = {job.id: (each.id, job) for each in rows for job in each.follow}
+def settlement(rows: Sequence[tuple[Settlement, Kept | None]]) -> tuple[Statement, dict[str, Any]]:
+    """One statement for all of it, with only the parts it needs; each settlement comes with what its job's row becomes."""
+    rows = sorted(rows, key=lambda pair: pair[0].id)
+    gone = [each for each, row in rows if row is None]
+    stay = [(each, row) for each, row in rows if row is not None]
+    follow = {job.id: (each.id, job) for each, _ in rows for job in each.follow}
     values: dict[str, Any] = {}
     if gone:
         values |= {"gone_ids": [each.id for each in gone], "gone_claims": [each.claim for each in gone]}
@@ -237,17 +226,3 @@ def _settle_statement(gone: bool, stay: bool, follow: bool) -> Statement:
         parts.append(TEXTS["settle_followed"])
     parts.append(TEXTS["settle_answer"])
     return compiled("\n".join(parts))
-
-
-def _filtered(head: str, filter: JobFilter, end: str | None = None) -> tuple[Statement, dict[str, Any]]:
-    parts = [TEXTS[head]]
-    values: dict[str, Any] = {}
-    for fragment, parameters in job_filter_parts(filter):
-        parts.append(TEXTS[fragment])
-        values |= parameters
-    if filter.ids:
-        parts.append(TEXTS["jobs_by_ids"])
-        values["ids"] = list(filter.ids)
-    if end is not None:
-        parts.append(TEXTS[end])
-    return compiled("\n".join(parts)), values

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holdfast.backends.postgres.line import Line
-from holdfast.backends.postgres.statements import TEXTS, Statement, compiled
+from holdfast.backends.postgres.statements import chosen
 from holdfast.backends.shared import Row, as_program, as_step, as_view, filter_parts
 from holdfast.ids import InstanceId, ProgramHash
 from holdfast.model.instance import Delivery, InstanceFilter, InstanceView, Start, Step, StoredProgram
@@ -122,27 +122,13 @@ async def view(line: Line, ids: Sequence[InstanceId]) -> list[InstanceView]:
 
 
 async def find(line: Line, filter: InstanceFilter) -> list[InstanceView]:
-    statement, values = _filtered("find", filter, end="find_end")
+    statement, values = chosen("find", filter_parts(filter), end="find_end")
     return [as_view(row) for row in await line.fetch(statement, limit=filter.limit, **values)]
 
 
 async def count(line: Line, filter: InstanceFilter) -> int:
-    statement, values = _filtered("count", filter)
+    statement, values = chosen("count", filter_parts(filter))
     return (await line.fetch(statement, **values))[0]["number"]
-
-
-def _filtered(head: str, filter: InstanceFilter, end: str | None = None) -> tuple[Statement, dict[str, Any]]:
-    parts = [TEXTS[head]]
-    values: dict[str, Any] = {}
-    for fragment, parameters in filter_parts(filter):
-        parts.append(TEXTS[fragment])
-        values |= parameters
-    if filter.ids:
-        parts.append(TEXTS["find_by_ids"])
-        values["ids"] = list(filter.ids)
-    if end is not None:
-        parts.append(TEXTS[end])
-    return compiled("\n".join(parts)), values
 
 
 async def history(line: Line, id: InstanceId, after: int, limit: int) -> list[Step]:

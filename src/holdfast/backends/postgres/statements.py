@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -38,6 +38,20 @@ def compiled(text: str) -> Statement:
 
     body = _NAME.sub(number, text)
     return Statement(body, tuple(names))
+
+
+def chosen(
+    head: str, parts: Iterable[tuple[str, Mapping[str, Any]]], *, end: str = ""
+) -> tuple[Statement, dict[str, Any]]:
+    """A listing's statement, of the named one, the conditions and the end, with the conditions' parameters."""
+    texts = [TEXTS[head]]
+    values: dict[str, Any] = {}
+    for name, parameters in parts:
+        texts.append(TEXTS[name])
+        values |= parameters
+    if end:
+        texts.append(TEXTS[end])
+    return compiled("\n".join(texts)), values
 
 
 @cache

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from holdfast.backends.shared import split_waiters
+from holdfast.backends.jobs import as_cancelled
 from holdfast.backends.sqlite import jobs as on_session
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import CancelledJobs, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
-from holdfast.ports import JOB_CHANNEL, BrokerTraits, Store, inbox_channel
+from holdfast.ports import JOB_CHANNEL, BrokerTraits, Store
 
 
 class SqliteBroker:
@@ -44,16 +44,9 @@ class SqliteBroker:
         return await self._do(on_session.count, filter)
 
     async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
-        rows = await self._do(on_session.cancel, ids, now, keep_until)
-        ended = [row for row in rows if row["owner"] is None]
-        news = {inbox_channel(row["owner"]): "" for row in rows if row["owner"] is not None}
-        await self._store.notify(
-            news | {channel: "" for row in ended for channel in split_waiters(row["waiter"])},
-        )
-        return CancelledJobs(
-            ended=[JobId(row["id"]) for row in ended],
-            asked=[JobId(row["id"]) for row in rows if row["owner"] is not None],
-        )
+        answer, news = as_cancelled(await self._do(on_session.cancel, ids, now, keep_until))
+        await self._store.notify(news)
+        return answer
 
     async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
         replayed = await self._do(on_session.replay, ids, now)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from holdfast.backends.shared import as_program, as_step, as_view, filter_parts
-from holdfast.backends.sqlite.database import STATEMENTS, Session, as_json
+from holdfast.backends.sqlite.database import Session, as_json, chosen
 from holdfast.ids import InstanceId, ProgramHash
 from holdfast.model.instance import Delivery, InstanceFilter, InstanceView, Start, Step, StoredProgram
 
@@ -104,26 +103,12 @@ def view(session: Session, ids: Sequence[InstanceId], waiter: str | None) -> lis
 
 
 def find(session: Session, filter: InstanceFilter) -> list[InstanceView]:
-    conditions, parameters = _conditions(filter)
-    sql = " ".join((STATEMENTS["find"], *conditions, STATEMENTS["find_end"]))
+    sql, parameters = chosen("find", filter_parts(filter), end="find_end")
     return [as_view(row) for row in session.text(sql, {**parameters, "limit": filter.limit}).fetchall()]
 
 
 def count(session: Session, filter: InstanceFilter) -> int:
-    conditions, parameters = _conditions(filter)
-    return session.text(" ".join((STATEMENTS["count"], *conditions)), parameters).fetchone()["number"]
-
-
-def _conditions(filter: InstanceFilter) -> tuple[list[str], dict[str, Any]]:
-    conditions: list[str] = []
-    parameters: dict[str, Any] = {}
-    for fragment, values in filter_parts(filter):
-        conditions.append(STATEMENTS[fragment])
-        parameters |= values
-    if filter.ids:
-        conditions.append(STATEMENTS["find_by_ids"])
-        parameters["ids"] = as_json(filter.ids)
-    return conditions, parameters
+    return session.text(*chosen("count", filter_parts(filter))).fetchone()["number"]
 
 
 def history(session: Session, id: InstanceId, after: int, limit: int) -> list[Step]:

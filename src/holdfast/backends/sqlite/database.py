@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from holdfast.backends.shared import load_statements
 from holdfast.errors import SchemaError, StoreError, StoreUnavailable
@@ -25,6 +25,21 @@ BUSY_SECONDS = 10.0
 def as_json(ids: Iterable[str]) -> str:
     """A list of ids as the one parameter that `json_each` unfolds."""
     return json.dumps(list(ids))
+
+
+def chosen(head: str, parts: Iterable[tuple[str, Mapping[str, Any]]], *, end: str = "") -> tuple[str, dict[str, Any]]:
+    """A listing's SQL, of the named statement, the conditions and the end, with the conditions' parameters."""
+    texts = [STATEMENTS[head]]
+    values: dict[str, Any] = {}
+    for name, parameters in parts:
+        texts.append(STATEMENTS[name])
+        values |= {
+            key: as_json(cast("list[str]", value)) if isinstance(value, list) else value
+            for key, value in parameters.items()
+        }
+    if end:
+        texts.append(STATEMENTS[end])
+    return " ".join(texts), values
 
 
 class Session:

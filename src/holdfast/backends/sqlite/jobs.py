@@ -8,7 +8,7 @@ from typing import Any
 
 from holdfast.backends.jobs import Kept, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
 from holdfast.backends.shared import split_waiters
-from holdfast.backends.sqlite.database import STATEMENTS, Session, as_json
+from holdfast.backends.sqlite.database import Session, as_json, chosen
 from holdfast.backends.sqlite.workers import lost, require_lease
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
@@ -62,26 +62,12 @@ def look(session: Session, ids: Sequence[JobId], waiter: str | None) -> list[Job
 
 
 def find(session: Session, filter: JobFilter) -> list[JobView]:
-    conditions, parameters = _conditions(filter)
-    sql = " ".join((STATEMENTS["find_jobs"], *conditions, STATEMENTS["find_jobs_end"]))
+    sql, parameters = chosen("find_jobs", job_filter_parts(filter), end="find_jobs_end")
     return [as_job_view(row) for row in session.text(sql, {**parameters, "limit": filter.limit}).fetchall()]
 
 
 def count(session: Session, filter: JobFilter) -> int:
-    conditions, parameters = _conditions(filter)
-    return session.text(" ".join((STATEMENTS["count_jobs"], *conditions)), parameters).fetchone()["number"]
-
-
-def _conditions(filter: JobFilter) -> tuple[list[str], dict[str, Any]]:
-    conditions: list[str] = []
-    parameters: dict[str, Any] = {}
-    for fragment, values in job_filter_parts(filter):
-        conditions.append(STATEMENTS[fragment])
-        parameters |= values
-    if filter.ids:
-        conditions.append(STATEMENTS["jobs_by_ids"])
-        parameters["ids"] = as_json(filter.ids)
-    return conditions, parameters
+    return session.text(*chosen("count_jobs", job_filter_parts(filter))).fetchone()["number"]
 
 
 def cancel(session: Session, ids: Sequence[JobId], now: float, keep_until: float | None) -> list[sqlite3.Row]:
