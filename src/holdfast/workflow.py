@@ -208,7 +208,7 @@ class Workflow:
             raise TypeError(f"run_action() takes the call of an action, such as fetch(1), not {call!r}")
         options = call_options(retry=retry, backoff=backoff, timeout=timeout, queue=queue, base=call.options)
         if isinstance(call, ActionCall):
-            call.unused = False
+            call.used()
         return cast("Awaitable[R]", ActionCall(call.name, call.args, call.kwargs, options))
 
     @overload

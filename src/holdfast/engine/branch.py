@@ -27,10 +27,12 @@ class Frame:
 class Branch:
     """One line of control. Its id is that of its task."""
 
-    __slots__ = ("floor", "frames", "item", "must_cancel", "task", "wait")
+    __slots__ = ("floor", "frames", "item", "key", "must_cancel", "task", "wait")
 
     def __init__(self, task: Task, item: Any) -> None:
         self.task = task
+        self.key = f"b{task.id}"
+        """Under which its record is saved."""
         self.item = item
         """What it was made to wait for, until it has started."""
         self.frames: list[Frame] = []

@@ -311,7 +311,7 @@ def _arguments(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = attempt.arguments
         if attempt.payload is None:
             return args, kwargs
-        if PRIMITIVES.issuperset(map(type, args)) and PRIMITIVES.issuperset(map(type, kwargs.values())):
+        if PRIMITIVES.issuperset(map(type, args)) and (not kwargs or PRIMITIVES.issuperset(map(type, kwargs.values()))):
             return args, kwargs
     args, kwargs = decode(attempt.payload)
     return tuple(args), kwargs

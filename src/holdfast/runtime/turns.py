@@ -95,14 +95,14 @@ def take_turn(resident: Resident, now: float, terms: Terms) -> tuple[Commit | No
     if not (steps or close or consumed):
         return None, ()
     commit = Commit(
-        instance=resident.id,
-        steps=steps,
-        close=close,
-        consumed=consumed,
-        starts=asked.starts,
-        deliveries=asked.deliveries,
-        spilled=asked.spilled,
-        recalled=asked.recalled,
+        resident.id,
+        steps,
+        close,
+        consumed,
+        asked.starts,
+        asked.deliveries,
+        asked.spilled,
+        asked.recalled,
         trim_below=trim,
         claim=resident.claimed.claim,
     )
@@ -117,10 +117,12 @@ def _collect(resident: Resident, asked: _Asked, now: float, terms: Terms) -> Non
         asked.notes += machine.notes
         machine.notes = []
         for command in commands:
+            if isinstance(command, StartCall):
+                # Nearly all are; a match would look at each in turn.
+                if command.call.id in machine.calls:
+                    _start(resident, command, asked, now, terms)
+                continue
             match command:
-                case StartCall(call):
-                    if call.id in machine.calls:
-                        _start(resident, command, asked, now, terms)
                 case DropCall(call):
                     _drop(resident, command, asked, now)
                 case GiveUpChild(call):
