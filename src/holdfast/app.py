@@ -37,8 +37,10 @@ R = TypeVar("R")
 log = get_logger("holdfast")
 
 
+FIRST_BATCH = 50
+"""Of many instances, so many are started in the first statement, so that a worker soon has work; then twice as many."""
 START_BATCH = 500
-"""Instances started in one statement."""
+"""Instances started in one statement, at most."""
 
 
 class App:
@@ -217,15 +219,16 @@ class App:
         await self.open()
         handles: list[Handle[Any]] = []
         batch: list[Run[Any]] = []
+        size = FIRST_BATCH
         for run in runs:
             if not isinstance(cast(object, run), Run):
                 raise ConfigurationError(f"start_many() takes runs, such as Report().start(3), not {run!r}")
             run.unused = False
             batch.append(run)
-            if len(batch) == START_BATCH:
+            if len(batch) == size:
                 # The first of them are under way while the last are still being asked for.
                 handles += await self.client.start(batch)
-                batch = []
+                batch, size = [], min(2 * size, START_BATCH)
         handles += await self.client.start(batch)
         await self.embed()
         return handles

@@ -77,10 +77,11 @@ def run_loop(work: Coroutine[Any, Any, int]) -> int:
 async def serve(app: App, *, supervised: bool = False) -> int:
     """Run one worker in this process until a signal stops it. Returns the exit status."""
     await app.open()
-    # What is loaded by now stays: the collector need not look at it again, nor at short-lived steps all the time.
+    # What is loaded by now stays: the collector need not look at it again, nor at short-lived steps all the time. None of
+    # what runs instances is made of circles, so that only what users make is left to find.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(100_000, 10, 20)
     made = app.make_worker()
     loop = asyncio.get_running_loop()
     asked = 0

@@ -88,8 +88,6 @@ class Saver:
         """For each mutable object the group it is saved in."""
         self.others: dict[str, Any] = {}
         """The records of all further entries, as saved. They are never changed, only replaced."""
-        self.by_frame: dict[int, set[str]] = {}
-        """The names of a frame's variables that are saved."""
         self.owed: Change | None = None
         """What the next change has to put right in the state this saver was loaded from."""
         self.mail: set[int] = set()
@@ -127,9 +125,10 @@ class Saver:
                         continue
                     point = frame.code.awaits[frame.block]
                     assert point is not None
+                    saved, bound, head = frame.saved, frame.vars, frame.id
                     for name in frame.dirty & point.keep:
-                        cell = f"{frame.id}.{name}"
-                        value = frame.vars.get(name, _MISSING)
+                        saved[name] = cell = f"{head}.{name}"
+                        value = bound.get(name, _MISSING)
                         if value is _MISSING:
                             self._forget((cell,), out)
                             # An older value may be in the state although this saver never wrote it.
@@ -218,17 +217,17 @@ class Saver:
         """The variables of frames that ended, those that their frames need no more, and the results of lost objects."""
         machine = self.machine
         cells = self._collected(out)
-        for id in machine.popped:
-            cells += [f"{id}.{name}" for name in self.by_frame.pop(id, ())]
-        machine.popped.clear()
+        if machine.popped:
+            for frame in machine.popped:
+                cells += frame.saved.values()
+            machine.popped.clear()
         for branch in machine.touched_branches.values():
             for frame in branch.frames:
-                saved = self.by_frame.get(frame.id)
-                point = frame.code.awaits[frame.block]
+                saved, point = frame.saved, frame.code.awaits[frame.block]
                 if saved and point is not None:
-                    cells += [
-                        f"{frame.id}.{name}" for name in saved if name not in point.keep or name not in frame.vars
-                    ]
+                    keep, bound = point.keep, frame.vars
+                    for name in [name for name in saved if name not in keep or name not in bound]:
+                        cells.append(saved.pop(name))
         return cells
 
     def _forget(self, cells: Iterable[str], out: Change) -> None:
@@ -238,13 +237,11 @@ class Saver:
         for cell in cells:
             if cell in self.simple:
                 del self.simple[cell]
-                self._by_frame(cell, present=False)
                 out.drop(cell)
             group = self.groups.pop(cell, None)
             if group is not None:
                 del group.cells[cell]
                 touched[id(group)] = group
-                self._by_frame(cell, present=False)
         for group in touched.values():
             left.update(dict.fromkeys(group.cells, _MISSING))
             self._dissolve(group, out)
@@ -252,20 +249,10 @@ class Saver:
             # What shared objects with them is saved anew without them.
             self._resave({cell: self._value(cell) for cell in left}, out)
 
-    def _by_frame(self, cell: str, *, present: bool) -> None:
-        head, _, name = cell.partition(".")
-        if not head.isdigit():
-            return
-        if present:
-            self.by_frame.setdefault(int(head), set()).add(name)
-        elif (names := self.by_frame.get(int(head))) is not None:
-            names.discard(name)
-
     def _dissolve(self, group: _Group, out: Change) -> None:
         self._disown(group)
         for cell in group.cells:
-            if self.groups.pop(cell, None) is not None:
-                self._by_frame(cell, present=False)
+            self.groups.pop(cell, None)
         out.drop(group.key)
 
     def _value(self, cell: str) -> Any:
@@ -301,10 +288,8 @@ class Saver:
                 old = self.simple.get(cell, _MISSING)
                 if type(old) is kind and old == value and (value != 0 or repr(old) == repr(value)):
                     continue
-                if old is _MISSING:
-                    if cell in self.groups:
-                        self._forget((cell,), out)
-                    self._by_frame(cell, present=True)
+                if cell in self.groups:
+                    self._forget((cell,), out)
                 self.simple[cell] = value
                 out.write(cell, value)
             else:
@@ -385,7 +370,6 @@ class Saver:
         group = _Group(key, dict.fromkeys(members), [], saved)
         for cell in members:
             self.groups[cell] = group
-            self._by_frame(cell, present=True)
         self._own(group, encoder)
         if piece is None:
             out.write(key, raw(saved))
