@@ -12,17 +12,18 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
-from holdfast.backends import open_store
+from holdfast.backends import keeps_workflows, no_workflows, open_broker, open_store
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ConfigurationError, StoreError, StoreUnavailable, told_with_place
 from holdfast.ids import InstanceId
 from holdfast.logs import get_logger
+from holdfast.model.instance import WorkerView
 from holdfast.model.job import Job
-from holdfast.ports import Store
+from holdfast.ports import Backend, Broker, Store
 from holdfast.registry import Registry
 from holdfast.retry import BackoffPolicy, Duration, RetryPolicy
 from holdfast.runtime.client import Client, Handle
-from holdfast.runtime.sweeper import Sweeper
+from holdfast.runtime.sweeper import JobSweeper, Sweeper
 from holdfast.runtime.worker import Worker
 from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, make_schedule
 from holdfast.settings import Settings, unknown_variables
@@ -44,7 +45,7 @@ START_BATCH = 500
 
 
 class App:
-    """Settings, a store, and what works on it.
+    """Settings, a store for workflows, a broker for tasks, and what works on them.
 
         app = App("shop", url="postgresql://localhost/shop")
         async with app:
@@ -54,6 +55,8 @@ class App:
     that are in no such block use the App that was entered last. Where none is entered, the one that was opened by
     `open()` is used; of several, none can be meant. Without an App of your own, the first `await Greeting().run(…)` makes
     one from the settings.
+
+    Tasks lie beside the workflows, unless `tasks_url` says otherwise. With `url="redis://…"` the App is for tasks alone.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class App:
         name: str = "holdfast",
         *,
         url: str | None = None,
+        tasks_url: str | None = None,
         settings: Settings | None = None,
         clock: Clock | None = None,
         **options: Any,
@@ -68,23 +72,11 @@ class App:
         if not name:
             raise ConfigurationError("an App needs a name")
         self.name = name
-        self.settings = settings or Settings.load(database_url=url, **options)
+        self.settings = settings or Settings.load(database_url=url, tasks_url=tasks_url, **options)
         _warn_of_unknown_variables()
         self.clock: Clock = clock or SystemClock()
         self.registry = Registry(signing_key=self.settings.signing_key)
-        self.store: Store = open_store(self.settings.database_url)
-        self.client = Client(
-            store=self.store,
-            registry=self.registry,
-            clock=self.clock,
-            poll_interval=self.settings.poll_interval_ms / 1000,
-        )
-        self.tasks = TaskClient(
-            store=self.store,
-            broker=self.store.broker(),
-            clock=self.clock,
-            poll_interval=self.settings.poll_interval_ms / 1000,
-        )
+        self._choose()
         self.worker: Worker | None = None
         self.stubs: dict[str, Callable[..., Any]] = {}
         """For tests: functions that run in place of actions, by the actions' names."""
@@ -113,11 +105,53 @@ class App:
             raise ConfigurationError("an open App cannot be reconfigured; close it first")
         before = self.settings
         self.settings = Settings.load(**(before.model_dump() | given))
-        if self.settings.database_url != before.database_url:
-            self.store = self.client.store = self.client.watch.store = self.tasks.watch.store = open_store(
-                self.settings.database_url
-            )
-            self.tasks.broker = self.store.broker()
+        if (self.settings.database_url, self.settings.tasks_url) != (before.database_url, before.tasks_url):
+            self._choose()
+
+    def _choose(self) -> None:
+        """Take the backends that the settings name, and clients for them. Opens nothing."""
+        url, tasks_url = self.settings.database_url, self.settings.tasks_url
+        poll = self.settings.poll_interval_ms / 1000
+        self._store = open_store(url) if tasks_url is not None or keeps_workflows(url) else None
+        if self._store is not None and tasks_url in (None, url):
+            self.broker: Broker = self._store.broker()
+        else:
+            self.broker = open_broker(tasks_url or url)
+        self._client = (
+            None
+            if self._store is None
+            else Client(store=self._store, registry=self.registry, clock=self.clock, poll_interval=poll)
+        )
+        self.tasks = TaskClient(broker=self.broker, clock=self.clock, poll_interval=poll)
+
+    @property
+    def store(self) -> Store:
+        """Where workflows lie. Raises ConfigurationError in an App for tasks alone."""
+        if self._store is None:
+            raise no_workflows(self.settings.database_url)
+        return self._store
+
+    @store.setter
+    def store(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def client(self) -> Client:
+        """What starts and watches workflows. Raises ConfigurationError in an App for tasks alone."""
+        if self._client is None:
+            raise no_workflows(self.settings.database_url)
+        return self._client
+
+    @property
+    def has_workflows(self) -> bool:
+        """Whether there is a store, so that workflows can be started."""
+        return self._store is not None
+
+    @property
+    def backends(self) -> list[Backend]:
+        """What is open while this App is: its store, and where its jobs lie, if that is elsewhere."""
+        home = self.broker.home
+        return [home] if self._store is None or self._store is home else [self._store, home]
 
     async def open(self, *, create: bool = True) -> Self:
         """Connect, and create or migrate the schema. Safe to call again.
@@ -126,11 +160,20 @@ class App:
         """
         async with self._opening:
             if not self._opened:
-                await self.store.open(create=create)
+                await self._open_all(create=create)
                 self._opened = True
                 self._home = asyncio.get_running_loop()
                 _DEFAULT.opened.add(self)
         return self
+
+    async def _open_all(self, *, create: bool) -> None:
+        for number, backend in enumerate(self.backends):
+            try:
+                await backend.open(create=create)
+            except BaseException:
+                for opened in self.backends[:number]:
+                    await opened.close()
+                raise
 
     def is_open_in(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it was opened in this event loop, and not closed."""
@@ -139,10 +182,12 @@ class App:
     @property
     def place(self) -> str:
         """Its database, for people: the URL without a password, which its query may hold, too."""
-        url = self.settings.database_url.partition("?")[0]
-        head, at, tail = url.rpartition("@")
-        scheme, slashes, user = head.partition("://")
-        return f"{scheme}{slashes}{user.partition(':')[0]}{at}{tail}" if at else url
+        return _shown(self.settings.database_url)
+
+    @property
+    def tasks_place(self) -> str:
+        """Where its jobs lie, for people."""
+        return _shown(self.settings.tasks_url or self.settings.database_url)
 
     async def close(self) -> None:
         """Let go of everything. Work in hand goes back to the store."""
@@ -158,12 +203,19 @@ class App:
             self.worker.stop(at_once=True)
             await asyncio.gather(self._working, return_exceptions=True)
             self._working = self.worker = None
-        await self.client.close()
+        if self._client is not None:
+            await self._client.close()
         await self.tasks.close()
         if self._opened:
             _DEFAULT.opened.discard(self)
-            await self.store.close()
+            for backend in self.backends:
+                await backend.close()
             self._opened = False
+
+    def abandon(self) -> None:
+        """Let go of what was opened in an event loop that has ended without closing this App."""
+        for backend in self.backends:
+            backend.abandon()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -180,9 +232,10 @@ class App:
 
     async def launch(self, run: Run[Any]) -> Any:
         """Start a run; wait for its result, or give its handle, as was asked for."""
+        client = self.client
         await self.open()
-        (handle,) = await self.client.start([run], waiting=run.wait)
-        await self.embed()
+        (handle,) = await client.start([run], waiting=run.wait)
+        await self.embed(self.store)
         if not run.wait:
             return handle
         with self._impatient():
@@ -216,6 +269,7 @@ class App:
 
     async def start_many(self, runs: Iterable[Run[Any]]) -> list[Handle[Any]]:
         """Start many at once: `await app.start_many(W().start(n) for n in range(1000))`."""
+        client = self.client
         await self.open()
         handles: list[Handle[Any]] = []
         batch: list[Run[Any]] = []
@@ -227,10 +281,10 @@ class App:
             batch.append(run)
             if len(batch) == size:
                 # The first of them are under way while the last are still being asked for.
-                handles += await self.client.start(batch)
+                handles += await client.start(batch)
                 batch, size = [], min(2 * size, START_BATCH)
-        handles += await self.client.start(batch)
-        await self.embed()
+        handles += await client.start(batch)
+        await self.embed(self.store)
         return handles
 
     def handle(self, id: str, cls: type[Workflow] | None = None) -> Handle[Any]:
@@ -335,7 +389,7 @@ class App:
         """Send jobs."""
         await self.open()
         handles = await self.tasks.send(jobs)
-        await self.embed()
+        await self.embed(self.broker.home)
         return handles
 
     def job(self, id: str) -> JobHandle[Any]:
@@ -366,6 +420,7 @@ class App:
         if not _is_startable(workflow):
             told = "a workflow class, or a run such as Report().start(3)"
             raise ConfigurationError(f"schedule() takes {told}, not {workflow!r}")
+        store = self.store
         await self.open()
         run: Run[Any] = workflow().start(**(inputs or {})) if isinstance(workflow, type) else workflow
         return await make_schedule(
@@ -377,7 +432,7 @@ class App:
             jitter=jitter,
             overlap=overlap,
             catch_up=catch_up,
-            store=self.store,
+            store=store,
             registry=self.registry,
             clock=self.clock,
         )
@@ -388,28 +443,40 @@ class App:
 
     # --- working
 
-    async def embed(self) -> None:
-        """With an embedded store and nobody working on it, work here; also once whoever did is gone."""
-        if not (self.store.traits.embedded and self.settings.embedded_worker):
+    async def workers(self) -> list[WorkerView]:
+        """Those that are alive, each once, with all that it holds; raises StoreUnavailable."""
+        found: dict[str, WorkerView] = {}
+        for backend in self.backends:
+            for view in await backend.workers(now=self.clock.now()):
+                other = found.get(view.id)
+                if other is not None:
+                    owned, idle = view.owned + other.owned, view.idle and other.idle
+                    view = replace(view, owned=owned, idle=idle, expires_at=min(view.expires_at, other.expires_at))
+                found[view.id] = view
+        return list(found.values())
+
+    async def embed(self, backend: Backend) -> None:
+        """With an embedded backend and nobody working on it, work here; also once whoever did is gone."""
+        if not (backend.traits.embedded and self.settings.embedded_worker):
             return
         working = self._working is not None and not self._working.done()
         watching = self._watching is not None and not self._watching.done()
-        if not working and not watching and not await self._step_in():
-            self._watching = asyncio.create_task(self._watch_over(), name="holdfast-watch")
+        if not working and not watching and not await self._step_in(backend):
+            self._watching = asyncio.create_task(self._watch_over(backend), name="holdfast-watch")
 
-    async def _step_in(self) -> bool:
+    async def _step_in(self, backend: Backend) -> bool:
         """Work here unless somebody else's lease stands."""
-        if not self.store.traits.ephemeral and await self.store.workers(now=self.clock.now()):
+        if not backend.traits.ephemeral and await backend.workers(now=self.clock.now()):
             return False
         self.start_worker()
         return True
 
-    async def _watch_over(self) -> None:
+    async def _watch_over(self, backend: Backend) -> None:
         """A lease may be that of a process which was killed: look again until it has ended, or been renewed."""
         while True:
             await asyncio.sleep(min(1.0, self.settings.lease_seconds / 3))
             try:
-                if await self._step_in():
+                if await self._step_in(backend):
                     return
             except StoreUnavailable as error:
                 log.warning("store unavailable", error=str(error))
@@ -423,23 +490,24 @@ class App:
         return worker
 
     def make_worker(self) -> Worker:
-        """A worker on this App's store, not yet running."""
-        self.ticker = Ticker(store=self.store, registry=self.registry, clock=self.clock)
-        sweeper = Sweeper(store=self.store, clock=self.clock, settings=self.settings)
+        """A worker on this App's store and broker, not yet running."""
+        services = [JobSweeper(broker=self.broker, clock=self.clock).run]
+        if self._store is not None:
+            self.ticker = Ticker(store=self._store, registry=self.registry, clock=self.clock)
+            sweeper = Sweeper(store=self._store, clock=self.clock, settings=self.settings)
+            services = [self.ticker.run, sweeper.run, *services]
+        client = self._client
         return Worker(
-            store=self.store,
+            store=self._store,
+            broker=self.broker,
             registry=self.registry,
             clock=self.clock,
             settings=self.settings,
-            ended=self.client.ended,
-            parked=self.client.parked,
+            ended=client.ended if client is not None else lambda _id, _ending: False,
+            parked=client.parked if client is not None else lambda _id: None,
             stub=self.stubs.get if self.stubs else None,
             forgetful=self.forgetful,
-            services=[
-                self.ticker.run,
-                sweeper.run,
-                sweeper.run_jobs,
-            ],
+            services=services,
         )
 
     def import_user_modules(self) -> None:
@@ -496,7 +564,7 @@ class _DefaultLauncher(Launcher):
         for loop in [loop for loop in self._made if loop.is_closed()]:
             app = self._made.pop(loop)
             self.opened.discard(app)
-            app.store.abandon()
+            app.abandon()
 
     async def launch(self, run: Run[Any]) -> Any:
         return await self.app().launch(run)
@@ -538,6 +606,14 @@ def _warn_of_unknown_variables() -> None:
             _WARNED.add(name)
             hint = f"did you mean {meant}?" if meant else "docs/reference/settings.md lists all"
             log.warning("unknown setting", variable=name, hint=hint)
+
+
+def _shown(url: str) -> str:
+    """A URL without its password, which its query may hold, too."""
+    url = url.partition("?")[0]
+    head, at, tail = url.rpartition("@")
+    scheme, slashes, user = head.partition("://")
+    return f"{scheme}{slashes}{user.partition(':')[0]}{at}{tail}" if at else url
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -28,6 +28,8 @@ class Settings(BaseSettings):
 
     database_url: str = "sqlite:///holdfast.db"
     """Where instances live: `sqlite:///file.db`, `sqlite://:memory:`, `postgresql://user@host/database`."""
+    tasks_url: str | None = None
+    """Where jobs lie, if not in the database of the instances: `redis://host:6379`, or the URL of another database."""
     worker_count: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Worker processes of `holdfast worker`; by default one for each processor."""
     concurrent_per_worker: int = Field(10, ge=1)
@@ -69,6 +71,11 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "human", "json"] = "auto"
     """How logs look: for people, or one JSON object a line; by default for people on a terminal."""
     log_level: str = "info"
+
+    @property
+    def queue_names(self) -> list[str]:
+        """The queues to work on, one by one."""
+        return [queue.strip() for queue in self.queues.split(",") if queue.strip()]
 
     @field_validator("log_level")
     @classmethod

@@ -61,21 +61,18 @@ class Audited(Workflow):
 
 
 class Fatal:
-    """A store that kills its own process with SIGKILL, at the n-th call of a verb, before or after it.
+    """A store or broker that kills its own process with SIGKILL, at the n-th call of a verb, before or after it.
 
-    `jobs.` before the verb means that of its broker.
+    `jobs.` before the verb means that of the broker.
     """
 
-    def __init__(self, store: Any, point: str) -> None:
-        self.store = store
-        self.when, self.verb, count = point.split(":")
-        self.left = int(count)
+    def __init__(self, port: Any, when: str, verb: str, count: int) -> None:
+        self.port = port
+        self.when, self.verb = when, verb
+        self.left = count
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self.store, name)
-        if name == "broker" and self.verb.startswith("jobs."):
-            point = f"{self.when}:{self.verb.removeprefix('jobs.')}:{self.left}"
-            return lambda: Fatal(value(), point)
+        value = getattr(self.port, name)
         if name != self.verb:
             return value
 
@@ -105,4 +102,8 @@ async def job(key: str, seconds: float = 0.0) -> str:
 
 
 if point := os.environ.get("CRASH_POINT"):
-    app.store = Fatal(app.store, point)
+    when, verb, count = point.split(":")
+    if verb.startswith("jobs."):
+        app.broker = Fatal(app.broker, when, verb.removeprefix("jobs."), int(count))
+    else:
+        app.store = app.broker._store = Fatal(app.store, when, verb, int(count))

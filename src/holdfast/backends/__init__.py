@@ -1,4 +1,4 @@
-"""Storage: one package per database, each a `Store`. Chooses one by its URL; opens nothing itself."""
+"""Storage: one package per database, with a `Store`, a `Broker` or both. Chooses by the URL; opens nothing itself."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from holdfast.errors import ConfigurationError
-from holdfast.ports import Store
+from holdfast.ports import Broker, Store
 
-__all__ = ["open_store"]
+__all__ = ["keeps_workflows", "no_workflows", "open_broker", "open_store"]
+
+REDIS = ("redis", "rediss", "redis+unix", "unix", "redis+cluster", "rediss+cluster")
+"""Schemes of URLs where there are only jobs."""
 
 
 def open_store(url: str, **options: Any) -> Store:
@@ -23,11 +26,7 @@ def open_store(url: str, **options: Any) -> Store:
     >>> open_store("sqlite://:memory:").traits.name
     'sqlite'
     """
-    try:
-        scheme = urlsplit(url).scheme.lower()
-    except ValueError as error:
-        raise ConfigurationError(f"the database URL cannot be read: {error}") from error
-    match scheme:
+    match _scheme(url):
         case "sqlite":
             from holdfast.backends.sqlite import SqliteStore
 
@@ -46,7 +45,40 @@ def open_store(url: str, **options: Any) -> Store:
             raise ConfigurationError(
                 f"{url!r} is not a database URL: write sqlite:///path.db or postgresql://user@host/database"
             )
-        case _:
+        case scheme if scheme in REDIS:
+            raise no_workflows(url)
+        case scheme:
             raise ConfigurationError(
                 f"no store speaks {scheme}:// (in {scheme}://…): use sqlite:// or postgresql:// for workflows"
             )
+
+
+def open_broker(url: str, **options: Any) -> Broker:
+    """The broker of jobs that `url` names, not yet opened: call `open()` of its home before anything else.
+
+    A database has one beside its store.
+    Raises `ConfigurationError` as `open_store` does.
+    """
+    if keeps_workflows(url):
+        return open_store(url, **options).broker()
+    raise ConfigurationError(f"no broker speaks {_scheme(url)}://")
+
+
+def keeps_workflows(url: str) -> bool:
+    """Whether a store can lie there; else it is a broker of jobs alone."""
+    return _scheme(url) not in REDIS
+
+
+def no_workflows(url: str) -> ConfigurationError:
+    """The error of whoever asks for workflows where there are only jobs."""
+    return ConfigurationError(
+        f"Redis keeps no workflows: give url=… a database and tasks_url={_scheme(url)}://…, or, in the environment, "
+        "HOLDFAST_DATABASE_URL and HOLDFAST_TASKS_URL"
+    )
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme.lower()
+    except ValueError as error:
+        raise ConfigurationError(f"the database URL cannot be read: {error}") from error

@@ -21,7 +21,7 @@ GLANCE = 0.05
 async def workers_beside(
     app: App, target: str, *, count: int = 1, logs: Path | None = None, env: Mapping[str, str] | None = None
 ) -> AsyncGenerator[list[Process], None]:
-    """So many worker processes for `target`, all of them ready for work in the store of `app`; ended on the way out.
+    """So many worker processes for `target`, all of them ready for work of `app`; ended on the way out.
 
     They write to the folder `logs`, or where this process does. Raises HoldfastError if one ends before it is ready.
     """
@@ -43,7 +43,7 @@ async def workers_beside(
 
 
 async def _enlisted(app: App) -> set[str]:
-    return {worker.id for worker in await app.store.workers(now=app.clock.now())}
+    return {worker.id for worker in await app.workers()}
 
 
 async def _spawn(target: str, log: Path | None, env: Mapping[str, str]) -> Process:

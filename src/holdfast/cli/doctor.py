@@ -14,6 +14,7 @@ from holdfast.cli.common import app_option, find_app, json_option, run
 from holdfast.cli.tables import listing, show, show_json
 from holdfast.errors import HoldfastError
 from holdfast.model.instance import InstanceFilter, Status, WorkerView
+from holdfast.model.job import JobFilter, JobStatus
 from holdfast.observe.moments import iso, span
 
 
@@ -25,7 +26,7 @@ def workers(target: str | None, url: str | None, as_json: bool) -> None:
     app = find_app(target, url)
 
     async def listed(app: App) -> Sequence[WorkerView]:
-        return await app.store.workers(now=app.clock.now())
+        return await app.workers()
 
     views = run(app, listed)
     if as_json:
@@ -98,7 +99,9 @@ def doctor(target: str | None, url: str | None, as_json: bool) -> None:
     except HoldfastError as error:
         checks.add("settings", False, str(error))
     else:
-        checks.add("settings", True, f"app {app.name!r}, {app.place}", app=app.name, url=app.place)
+        apart = f", tasks in {app.tasks_place}" if app.tasks_place != app.place else ""
+        says = f"app {app.name!r}, {app.place}{apart}"
+        checks.add("settings", True, says, app=app.name, url=app.place, tasks_url=app.tasks_place)
         try:
             app.import_user_modules()
             run(app, lambda app: _examine(app, checks))
@@ -116,27 +119,40 @@ def doctor(target: str | None, url: str | None, as_json: bool) -> None:
 
 
 async def _examine(app: App, checks: _Checks) -> None:
-    begin = time.perf_counter()
-    alive = await app.store.workers(now=app.clock.now())
-    took = round((time.perf_counter() - begin) * 1000, 1)
-    checks.add(
-        "database",
-        True,
-        f"answers in {took:.1f} ms; its schema is up to date",
-        store=app.store.traits.name,
-        milliseconds=took,
-    )
-    pending = await app.store.count(InstanceFilter(status=Status.PENDING))
-    parked = await app.store.count(InstanceFilter(status=Status.PARKED))
+    for backend in app.backends:
+        begin = time.perf_counter()
+        await backend.workers(now=app.clock.now())
+        took = round((time.perf_counter() - begin) * 1000, 1)
+        name = backend.traits.name
+        if app.has_workflows and backend is app.store:
+            says = f"answers in {took:.1f} ms; its schema is up to date"
+            checks.add("database", True, says, store=name, milliseconds=took)
+        else:
+            checks.add("tasks", True, f"{name} answers in {took:.1f} ms", store=name, milliseconds=took)
+    alive = await app.workers()
+    pending, what = await _waiting(app)
     if alive:
         checks.add("workers", True, f"{len(alive)} alive", alive=len(alive))
     else:
-        waits = f", and {pending} instances wait" if pending else ""
+        waits = f", and {pending} {what} wait" if pending else ""
         says = f"none is alive{waits}; start one: holdfast worker MODULE:APP"
         checks.add("workers", not pending, says, alive=0)
-    hint = "; see `holdfast workflows list --status parked`" if parked else ""
-    says = f"{pending} pending, {parked} parked{hint}"
-    checks.add("instances", not parked, says, pending=pending, parked=parked)
-    if app.settings.signing_key is None:
-        says = "no HOLDFAST_SIGNING_KEY: whoever can write to the database can change stored programs"
-        checks.add("signing", True, says, signed=False)
+    if app.has_workflows:
+        parked = await app.store.count(InstanceFilter(status=Status.PARKED))
+        hint = "; see `holdfast workflows list --status parked`" if parked else ""
+        says = f"{pending} pending, {parked} parked{hint}"
+        checks.add("instances", not parked, says, pending=pending, parked=parked)
+        if app.settings.signing_key is None:
+            says = "no HOLDFAST_SIGNING_KEY: whoever can write to the database can change stored programs"
+            checks.add("signing", True, says, signed=False)
+    else:
+        dead = await app.broker.count(JobFilter(status=JobStatus.DEAD))
+        hint = "; see `holdfast dlq list`" if dead else ""
+        checks.add("jobs", True, f"{pending} queued, {dead} dead{hint}", queued=pending, dead=dead)
+
+
+async def _waiting(app: App) -> tuple[int, str]:
+    """How many wait for a worker, and of what kind."""
+    if app.has_workflows:
+        return await app.store.count(InstanceFilter(status=Status.PENDING)), "instances"
+    return await app.broker.count(JobFilter(status=JobStatus.QUEUED)), "jobs"

@@ -33,6 +33,7 @@ LEAVE_WITHIN = 2.0
 @click.option("--concurrency", type=click.IntRange(min=1), help="Actions at once in each process.")
 @click.option("--queues", help="Queues to work on, separated by commas; by default all.")
 @click.option("--url", help="The database, instead of HOLDFAST_DATABASE_URL.")
+@click.option("--tasks-url", help="Where jobs lie, instead of HOLDFAST_TASKS_URL.")
 @click.option("--reload", is_flag=True, help="Restart when a Python file below this folder changes.")
 @click.option("--child", is_flag=True, hidden=True)
 def worker(
@@ -41,6 +42,7 @@ def worker(
     concurrency: int | None,
     queues: str | None,
     url: str | None,
+    tasks_url: str | None,
     reload: bool,
     child: bool,
 ) -> None:
@@ -48,7 +50,8 @@ def worker(
 
     SIGTERM and Ctrl-C let running actions end first; a second one stops at once.
     """
-    app = find_app(target, url, worker_count=processes, concurrent_per_worker=concurrency, queues=queues)
+    changes = {"worker_count": processes, "concurrent_per_worker": concurrency, "queues": queues}
+    app = find_app(target, url, tasks_url=tasks_url, **changes)
     settings = app.settings
     configure_logging(settings.log_format, settings.log_level)
     app.import_user_modules()
@@ -56,7 +59,8 @@ def worker(
         raise SystemExit(run_loop(serve(app, supervised=child)))
     command = [sys.executable, "-m", "holdfast", "worker", "--child"]
     command += [target] if target else []
-    for flag, value in (("--concurrency", concurrency), ("--queues", queues), ("--url", url)):
+    given = {"--concurrency": concurrency, "--queues": queues, "--url": url, "--tasks-url": tasks_url}
+    for flag, value in given.items():
         command += [flag, str(value)] if value is not None else []
     supervisor = Supervisor(command, processes=settings.worker_count, drain=settings.drain_seconds, reload=reload)
     raise SystemExit(asyncio.run(supervisor.run()))

@@ -1,33 +1,35 @@
 """The seams towards storage: a few verbs of the domain each, in batches. Backends implement them, nothing else does I/O."""
 
-from holdfast.ports.broker import JOB_CHANNEL, Broker, BrokerTraits
-from holdfast.ports.store import (
+from holdfast.ports.backend import (
     CLIENT_CHANNEL,
     NEWS_LIMIT,
-    WORK_CHANNEL,
+    Announcements,
+    Backend,
     Beat,
     Enlistment,
-    Settled,
-    Store,
-    StoreTraits,
-    Swept,
+    Leases,
+    Traits,
     WakeUp,
     inbox_channel,
 )
+from holdfast.ports.broker import JOB_CHANNEL, Broker
+from holdfast.ports.store import WORK_CHANNEL, Settled, Store, Swept
 
 __all__ = [
     "CLIENT_CHANNEL",
     "JOB_CHANNEL",
     "NEWS_LIMIT",
     "WORK_CHANNEL",
+    "Announcements",
+    "Backend",
     "Beat",
     "Broker",
-    "BrokerTraits",
     "Enlistment",
+    "Leases",
     "Settled",
     "Store",
-    "StoreTraits",
     "Swept",
+    "Traits",
     "WakeUp",
     "inbox_channel",
 ]

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import CancelledJobs, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerTraits:
-    """What a broker can do beyond the port; conformance tests and the runtime read it."""
-
-    name: str
-    follows_atomically: bool
-    """What follows from a job is sent in one transaction with its settlement."""
-
+from holdfast.ports.backend import Backend
 
 JOB_CHANNEL = "hf_jobs"
 """Notified when there are jobs to claim and some worker waits for them."""
@@ -32,7 +22,9 @@ class Broker(Protocol):
     """
 
     @property
-    def traits(self) -> BrokerTraits: ...
+    def home(self) -> Backend:
+        """Where its jobs lie: a store, or itself. That is opened and closed, holds leases and carries words for it."""
+        ...
 
     # --- clients
 
@@ -69,7 +61,7 @@ class Broker(Protocol):
         """Remove ended jobs; return those removed."""
         ...
 
-    # --- workers, under the lease that they hold in the same database
+    # --- workers, under the lease that they hold with its home
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
         """Hold up to `room` due jobs of these queues ("*" means all), those of the highest priority first."""

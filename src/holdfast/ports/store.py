@@ -1,8 +1,8 @@
-"""The port of single-writer state: instances, their journals and inboxes, and the leases of those who own them."""
+"""The port of single-writer state: instances, their journals and inboxes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,48 +20,9 @@ from holdfast.model.instance import (
     Start,
     Step,
     StoredProgram,
-    WorkerView,
 )
+from holdfast.ports.backend import Backend
 from holdfast.ports.broker import Broker
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreTraits:
-    """What a store can do beyond the port; conformance tests and the runtime read it."""
-
-    name: str
-    notifies: bool
-    """It pushes wake-ups between processes; where it does not, callers poll."""
-    embedded: bool
-    """It lives in this process's files: a caller without a worker may work itself."""
-    sees_changes: bool = False
-    """`version` tells when another process has written, so that callers may ask often; else they look now and then."""
-    ephemeral: bool = False
-    """It ends with this process."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
-    """The answer to a heartbeat."""
-
-    alive: bool
-    """False: the lease ended and others have taken this worker's instances."""
-    workers: int
-    """How many workers are alive, this one included."""
-    idle_workers: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enlistment:
-    """How a worker presents itself to the store."""
-
-    id: WorkerId
-    host: str
-    pid: int
-    queues: Sequence[str]
-    lease: float
-    """Seconds without a heartbeat after which its work goes to others."""
-    now: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,46 +42,16 @@ class Swept:
     partitions: int = 0
 
 
-CLIENT_CHANNEL = "hf_c_"
-"""What the channels of waiting clients begin with."""
 WORK_CHANNEL = "hf_work"
 """Notified when there is claimable work and some worker is idle."""
 
 
-def inbox_channel(worker: str) -> str:
-    """Notified when an instance that `worker` owns has something in its inbox."""
-    return f"hf_w_{worker}"
-
-
-WakeUp = Callable[[str, str], None]
-"""Called from the event loop with the name of the channel that was notified, and what was said there."""
-
-NEWS_LIMIT = 4000
-"""Bytes in UTF-8 of what is said on a channel, at most."""
-
-
-class Store(Protocol):
+class Store(Backend, Protocol):
     """Single-writer state of instances. All moments are Unix seconds in UTC, made by the caller.
 
     Every method may raise `StoreUnavailable`; then nothing is known to have happened, and the same call may be
     repeated: all of them are idempotent. Methods that act for a worker raise `LeaseLost` when its lease is gone.
     """
-
-    @property
-    def traits(self) -> StoreTraits: ...
-
-    async def open(self, *, create: bool = True) -> None:
-        """Connect, and create or migrate the schema (safe from many processes at once).
-
-        Raises ConfigurationError where there can be no database, or with `create=False` where there is none.
-        """
-        ...
-
-    async def close(self) -> None: ...
-
-    def abandon(self) -> None:
-        """Let go of what was opened in an event loop that has ended without closing it."""
-        ...
 
     def broker(self) -> Broker:
         """The broker of jobs in the same database; it is open while this store is."""
@@ -181,43 +112,11 @@ class Store(Protocol):
         """Remove ended instances with their journals; return those removed."""
         ...
 
-    # --- wake-ups
-
-    async def listen(self, channel: str, wake: WakeUp) -> Callable[[], Awaitable[None]]:
-        """Call `wake` when `channel` is notified; return the way to stop. Where `traits.notifies` is False, does nothing."""
-        ...
-
-    async def notify(self, news: Mapping[str, str]) -> None:
-        """Wake those who listen on these channels; with each comes what they are told, of `NEWS_LIMIT` bytes at most."""
-        ...
-
-    async def version(self) -> int | None:
-        """A number that is another one whenever another process has written since; cheap. None where that is not known."""
-        ...
-
     # --- workers
-
-    async def enlist(self, worker: Enlistment) -> None:
-        """Take a lease, under an id that no worker had before: no old commit may pass for a new worker's."""
-        ...
-
-    async def heartbeat(self, worker: WorkerId, *, lease: float, now: float) -> Beat:
-        """Renew the lease and free what dead workers held. Safe to call from another thread's event loop."""
-        ...
-
-    async def close_thread(self) -> None:
-        """Close what `heartbeat` opened for the running loop, before that loop ends."""
-        ...
 
     async def idle(self, worker: WorkerId, idle: bool) -> None:
         """Say whether this worker has room and nothing to do; starters notify only then."""
         ...
-
-    async def retire(self, worker: WorkerId, *, now: float) -> None:
-        """End the lease and free everything it held, at once."""
-        ...
-
-    async def workers(self, *, now: float) -> Sequence[WorkerView]: ...
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, call_room: int, now: float) -> Claims:
         """Own up to `room` due instances and `call_room` spilled calls of these queues ("*" means all)."""

@@ -11,7 +11,7 @@ from holdfast.errors import StoreUnavailable
 from holdfast.ids import WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.instance import Committed
-from holdfast.ports import NEWS_LIMIT, WORK_CHANNEL, Store, inbox_channel
+from holdfast.ports import NEWS_LIMIT, WORK_CHANNEL, Announcements, inbox_channel
 from holdfast.runtime import joining
 from holdfast.runtime.background import Background
 
@@ -21,7 +21,9 @@ log = get_logger("holdfast.worker")
 class Announcer:
     """Wakes clients and workers. Of what concerns this worker itself, `mail` and `look` are called."""
 
-    def __init__(self, worker: WorkerId, *, store: Store, mail: Callable[[], None], look: Callable[[], None]) -> None:
+    def __init__(
+        self, worker: WorkerId, *, store: Announcements, mail: Callable[[], None], look: Callable[[], None]
+    ) -> None:
         self._worker = worker
         self._store = store
         self._mail = mail
@@ -50,10 +52,10 @@ class Announcer:
             self._background.begin(notify(self._store, news))
 
 
-async def notify(store: Store, news: Mapping[str, str]) -> None:
-    """Say so on these channels; where the store is out of reach, nobody hears it."""
+async def notify(to: Announcements, news: Mapping[str, str]) -> None:
+    """Say so on these channels; what carries words may be out of reach, and then nobody hears it."""
     try:
-        await store.notify(news)
+        await to.notify(news)
     except StoreUnavailable as error:
         log.warning("notification lost", channels=len(news), error=str(error))
 

@@ -45,7 +45,7 @@ class Claiming:
         mail_looks: Callable[[], int],
         stirred: Callable[[], None] = lambda: None,
     ) -> None:
-        self.queues = [queue.strip() for queue in settings.queues.split(",") if queue.strip()]
+        self.queues = settings.queue_names
         self._worker = worker
         self._store = store
         self._clock = clock

@@ -27,7 +27,7 @@ from holdfast.model.job import (
     SettledJobs,
     Settlement,
 )
-from holdfast.ports import Beat, Broker, Store
+from holdfast.ports import Beat, Broker
 from holdfast.retry import RetryPolicy, jitter_chance
 from holdfast.runtime import messages
 from holdfast.runtime.announcing import news_of_endings, notify
@@ -80,7 +80,6 @@ class Consumer:
         self,
         worker: WorkerId,
         *,
-        store: Store,
         broker: Broker,
         executor: Executor,
         clock: Clock,
@@ -91,7 +90,6 @@ class Consumer:
         self.finished = 0
         """How many attempts have come to an end here."""
         self._worker = worker
-        self._store = store
         self._broker = broker
         self._executor = executor
         self._clock = clock
@@ -166,7 +164,7 @@ class Consumer:
                 # Once more after saying so: what was sent before that was not announced.
                 await self._say(waits=True)
                 continue
-            await self._nap(IDLE_POLL if self._store.traits.notifies else self._poll, claimed.next_due)
+            await self._nap(IDLE_POLL if self._broker.home.traits.notifies else self._poll, claimed.next_due)
 
     def _room(self) -> tuple[int, float]:
         """How many more jobs to claim: what can begin at once, and what will within moments at the present pace.
@@ -278,7 +276,7 @@ class Consumer:
                 if answer.lost:
                     log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
                 if answer.waiters:
-                    self._background.begin(notify(self._store, news_of_endings(answer.waiters)))
+                    self._background.begin(notify(self._broker.home, news_of_endings(answer.waiters)))
                 self._look.set()
             self._settling = False
 

@@ -7,13 +7,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from holdfast.clock import Clock
 from holdfast.errors import HoldfastError
 from holdfast.ids import WorkerId
 from holdfast.logs import get_logger
-from holdfast.ports import Beat, Store
+from holdfast.ports import Beat, Leases
 
 log = get_logger("holdfast.worker")
 
@@ -21,24 +21,25 @@ BLOCKED_AFTER = 1.0
 """Seconds without a turn of the event loop after which it counts as blocked."""
 
 
+Heard = Callable[[Beat], None]
+
+
 class Heartbeat:
-    """Renews a worker's lease. `beat` and `lost` are called in the worker's event loop."""
+    """Renews a worker's leases, each by itself. What hears a beat, and `lost`, are called in the worker's event loop."""
 
     def __init__(
         self,
         worker: WorkerId,
         *,
-        store: Store,
+        leases: Sequence[tuple[Leases, Heard]],
         clock: Clock,
         lease: float,
-        beat: Callable[[Beat], None],
         lost: Callable[[], None],
     ) -> None:
         self.worker = worker
-        self.store = store
         self.clock = clock
         self.lease = lease
-        self._beat = beat
+        self._leases = leases
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
@@ -57,20 +58,22 @@ class Heartbeat:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        asyncio.run(self._beating())
+        asyncio.run(self._living())
 
-    async def _beating(self) -> None:
+    async def _living(self) -> None:
+        await asyncio.gather(self._watching(), *[self._beating(leases, heard) for leases, heard in self._leases])
+
+    async def _beating(self, leases: Leases, heard: Heard) -> None:
         """Beat three times a lease. An outage ends the lease only once it would have ended anyway."""
         good = time.monotonic()
         next_beat = 0.0
         try:
             while not await self._stopped(min(0.25, self.lease / 10)):
-                self._watch()
                 if time.monotonic() < next_beat:
                     continue
                 next_beat = time.monotonic() + self.lease / 3
                 try:
-                    beat = await self.store.heartbeat(self.worker, lease=self.lease, now=self.clock.now())
+                    beat = await leases.heartbeat(self.worker, lease=self.lease, now=self.clock.now())
                 except HoldfastError as error:
                     log.warning("heartbeat failed", error=str(error))
                     next_beat = time.monotonic() + self.lease / 10
@@ -84,9 +87,13 @@ class Heartbeat:
                     log.error("lease lost", reason="others took over")
                     self._tell(self._lost)
                     return
-                self._tell(lambda beat=beat: self._beat(beat))
+                self._tell(lambda beat=beat: heard(beat))
         finally:
-            await self.store.close_thread()
+            await leases.close_thread()
+
+    async def _watching(self) -> None:
+        while not await self._stopped(min(0.25, self.lease / 10)):
+            self._watch()
 
     async def _stopped(self, pause: float) -> bool:
         if self._stop.is_set():

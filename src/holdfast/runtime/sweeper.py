@@ -7,7 +7,7 @@ import asyncio
 from holdfast.clock import Clock
 from holdfast.errors import StoreUnavailable
 from holdfast.logs import get_logger
-from holdfast.ports import Store, Swept
+from holdfast.ports import Broker, Store, Swept
 from holdfast.settings import Settings
 
 log = get_logger("holdfast.sweeper")
@@ -40,17 +40,6 @@ class Sweeper:
             if swept.instances or swept.steps or swept.partitions:
                 log.info("cleaned up", instances=swept.instances, steps=swept.steps, partitions=swept.partitions)
 
-    async def run_jobs(self) -> None:
-        """A round for jobs now and then: each says itself for how long it is kept."""
-        broker = self.store.broker()
-        while True:
-            await asyncio.sleep(RESULTS)
-            try:
-                while await broker.sweep_jobs(now=self.clock.now(), batch=RESULTS_BATCH) >= RESULTS_BATCH:
-                    await asyncio.sleep(0)
-            except StoreUnavailable as error:
-                log.warning("could not clean up jobs", error=str(error))
-
     async def sweep(self) -> Swept:
         """One round, in batches of `gc_batch_size`, until nothing is left to remove."""
         now = self.clock.now()
@@ -71,3 +60,21 @@ class Sweeper:
             )
             if swept.instances < self.settings.gc_batch_size:
                 return total
+
+
+class JobSweeper:
+    """Removes what remains of jobs, each of which says itself for how long it is kept."""
+
+    def __init__(self, *, broker: Broker, clock: Clock) -> None:
+        self.broker = broker
+        self.clock = clock
+
+    async def run(self) -> None:
+        """A round now and then."""
+        while True:
+            await asyncio.sleep(RESULTS)
+            try:
+                while await self.broker.sweep_jobs(now=self.clock.now(), batch=RESULTS_BATCH) >= RESULTS_BATCH:
+                    await asyncio.sleep(0)
+            except StoreUnavailable as error:
+                log.warning("could not clean up jobs", error=str(error))

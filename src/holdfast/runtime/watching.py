@@ -1,4 +1,4 @@
-"""Watching: wait for what ends elsewhere. Told of ends where the store tells, and looking now and then in any case."""
+"""Watching: wait for what ends elsewhere. Told of ends where that is announced, and looking now and then in any case."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from holdfast.errors import HoldfastError, StoreError, StoreUnavailable, WaitTimeout
 from holdfast.ids import uuid7
 from holdfast.logs import get_logger
-from holdfast.ports import CLIENT_CHANNEL, Store
+from holdfast.ports import CLIENT_CHANNEL, Announcements
 from holdfast.runtime.announcing import read_ended
 from holdfast.runtime.patience import patiently
 
@@ -35,7 +35,7 @@ class Watch(Generic[Id, View]):
 
     def __init__(
         self,
-        store: Store,
+        announcements: Announcements,
         *,
         kind: str,
         poll_interval: float,
@@ -43,7 +43,7 @@ class Watch(Generic[Id, View]):
         ended: Callable[[View], bool],
         missing: Callable[[Id], Exception],
     ) -> None:
-        self.store = store
+        self.announcements = announcements
         self.channel = f"{CLIENT_CHANNEL}{uuid7()}"
         self._kind = kind
         self._poll_interval = poll_interval
@@ -77,7 +77,7 @@ class Watch(Generic[Id, View]):
             return
         async with self._beginning:
             if self._unlisten is None:
-                self._unlisten = await self.store.listen(self.channel, self._announce)
+                self._unlisten = await self.announcements.listen(self.channel, self._announce)
             if self._watcher is None or self._watcher.done():
                 self._watcher = loop.create_task(self._watch())
                 self._watcher.add_done_callback(self._died)
@@ -150,9 +150,9 @@ class Watch(Generic[Id, View]):
 
     async def _watch(self) -> None:
         """Look at what is waited for, when told so and now and then."""
-        notifies = self.store.traits.notifies
+        notifies = self.announcements.traits.notifies
         nap = FALLBACK_POLL if notifies else self._poll_interval
-        if not notifies and self.store.traits.sees_changes:
+        if not notifies and self.announcements.traits.sees_changes:
             nap = min(nap, GLANCE)
         while True:
             unseen: list[Id] = []
@@ -179,7 +179,7 @@ class Watch(Generic[Id, View]):
     async def _changed(self) -> bool:
         """Whether another process has written since the last time, as far as the store knows."""
         try:
-            before, self._version = self._version, await self.store.version()
+            before, self._version = self._version, await self.announcements.version()
         except HoldfastError:
             # Out of reach for the moment; the next look says more.
             return True

@@ -1,4 +1,4 @@
-"""A worker: one process's share of the work. Puts owner, executor and heartbeat together, and takes them down in order."""
+"""A worker: one process's share of the work. Puts owner, consumer and heartbeat together, and takes them down in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from holdfast.errors import LeaseLost, StoreUnavailable
 from holdfast.ids import InstanceId, WorkerId, uuid7
 from holdfast.logs import get_logger
 from holdfast.model.instance import Ending
-from holdfast.ports import JOB_CHANNEL, WORK_CHANNEL, Beat, Enlistment, Store, inbox_channel
+from holdfast.ports import JOB_CHANNEL, WORK_CHANNEL, Backend, Beat, Broker, Enlistment, Store, WakeUp, inbox_channel
 from holdfast.registry import Registry
 from holdfast.retry import task_retry
 from holdfast.runtime.consuming import Consumer
@@ -31,12 +31,13 @@ LONGEST_PAUSE = 60.0
 
 
 class Worker:
-    """Claims instances and runs them until it is told to stop."""
+    """Claims instances and jobs, and runs them until it is told to stop. Without a store there are only jobs."""
 
     def __init__(
         self,
         *,
-        store: Store,
+        store: Store | None,
+        broker: Broker,
         registry: Registry,
         clock: Clock,
         settings: Settings,
@@ -47,7 +48,7 @@ class Worker:
         services: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self.store = store
-        self.broker = store.broker()
+        self.broker = broker
         self.registry = registry
         self.clock = clock
         self.settings = settings
@@ -63,16 +64,18 @@ class Worker:
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._finished_before = 0
+        self._executor: Executor | None = None
 
     @property
     def finished_actions(self) -> int:
         """How many actions it has run."""
-        return self._finished_before + (self.owner.executor.finished if self.owner else 0)
+        return self._finished_before + (self._executor.finished if self._executor else 0)
 
     @property
     def quiet(self) -> bool:
         """Whether nothing happens here until time passes or something comes from outside."""
-        return self.owner is not None and self.consumer is not None and self.owner.quiet and self.consumer.quiet
+        at_rest = self.owner.quiet if self.owner is not None else self.store is None
+        return at_rest and self.consumer is not None and self.consumer.quiet
 
     def stop(self, *, at_once: bool = False) -> None:
         """Ask it to end: running actions may go on for `drain_seconds`, unless `at_once`."""
@@ -89,10 +92,69 @@ class Worker:
                 log.warning("worker starts over", reason=str(error))
 
     async def _tenure(self) -> None:
-        """One lease, from enlisting to handing over."""
+        """One term of office, under a lease with each backend, from enlisting to handing over."""
         id = WorkerId(uuid7())
-        executor = Executor(concurrency=self.settings.concurrent_per_worker, stub=self._stub)
-        owner = self.owner = Owner(
+        executor = self._executor = Executor(concurrency=self.settings.concurrent_per_worker, stub=self._stub)
+        owner = self.owner = self._make_owner(id, executor)
+        consumer = self.consumer = Consumer(
+            id,
+            broker=self.broker,
+            executor=executor,
+            clock=self.clock,
+            queues=self.settings.queue_names,
+            poll=self.settings.poll_interval_ms / 1000,
+            policy=task_retry(self.settings.default_retries),
+        )
+        parts: list[Owner | Consumer] = [consumer] if owner is None else [owner, consumer]
+        if owner is not None and self.broker.home is self.store:
+            owner.stirred = consumer.look
+        if not await self._enlist(id):
+            return
+        lost = asyncio.Event()
+        heart = Heartbeat(
+            id,
+            leases=[(backend, self._hearing(backend, owner, consumer)) for backend in self.backends],
+            clock=self.clock,
+            lease=self.settings.lease_seconds,
+            lost=lost.set,
+        )
+        unlisten = await self._listen(id, owner, consumer)
+        heart.start()
+        log.info("worker started", worker=id, queues=self.settings.queues, concurrency=executor.concurrency)
+        self.ready.set()
+        retire = True
+        running = [*[run for part in parts for run in part.parts()], *map(_keep_up, self._services)]
+        tasks = [asyncio.ensure_future(each) for each in running]
+        work = asyncio.gather(*tasks)
+        try:
+            await self._until_over(work, lost)
+            if not lost.is_set():
+                await self._drain(parts, executor)
+        except LeaseLost:
+            retire = False
+            raise
+        finally:
+            self.ready.clear()
+            if lost.is_set():
+                retire = False
+            await asyncio.shield(
+                asyncio.ensure_future(
+                    self._hand_over(id, parts, executor, [work, *tasks], heart, unlisten, retire=retire)
+                )
+            )
+        if lost.is_set():
+            raise LeaseLost(f"worker {id} lost its lease; others own what it held now")
+
+    @property
+    def backends(self) -> Sequence[Backend]:
+        """With whom it has a lease: its store, and where its jobs lie, if that is elsewhere."""
+        home = self.broker.home
+        return [home] if self.store is None or self.store is home else [self.store, home]
+
+    def _make_owner(self, id: WorkerId, executor: Executor) -> Owner | None:
+        if self.store is None:
+            return None
+        return Owner(
             id,
             store=self.store,
             registry=self.registry,
@@ -103,83 +165,55 @@ class Worker:
             parked=self._parked,
             forgetful=self._forgetful,
         )
-        consumer = self.consumer = Consumer(
-            id,
-            store=self.store,
-            broker=self.broker,
-            executor=executor,
-            clock=self.clock,
-            queues=owner.claiming.queues,
-            poll=self.settings.poll_interval_ms / 1000,
-            policy=task_retry(self.settings.default_retries),
-        )
-        owner.stirred = consumer.look
-        if not await self._enlist(id, owner):
-            return
-        lost = asyncio.Event()
 
-        def heard(beat: Beat) -> None:
-            owner.heard(beat)
-            consumer.heard(beat)
+    async def _enlist(self, id: WorkerId) -> bool:
+        """Take up its leases; False if it was told to stop before all backends could be reached."""
 
-        heart = Heartbeat(
-            id,
-            store=self.store,
-            clock=self.clock,
-            lease=self.settings.lease_seconds,
-            beat=heard,
-            lost=lost.set,
-        )
-        unlisten = [
-            await self.store.listen(WORK_CHANNEL, owner.look),
-            await self.store.listen(inbox_channel(id), owner.mail.look),
-            await self.store.listen(JOB_CHANNEL, consumer.look),
-            await self.store.listen(inbox_channel(id), consumer.ask),
-        ]
-        heart.start()
-        log.info("worker started", worker=id, queues=self.settings.queues, concurrency=executor.concurrency)
-        self.ready.set()
-        retire = True
-        parts = [*owner.parts(), *consumer.parts(), *map(_keep_up, self._services)]
-        tasks = [asyncio.ensure_future(part) for part in parts]
-        work = asyncio.gather(*tasks)
-        try:
-            await self._until_over(work, lost)
-            if not lost.is_set():
-                await self._drain(owner, consumer)
-        except LeaseLost:
-            retire = False
-            raise
-        finally:
-            self.ready.clear()
-            if lost.is_set():
-                retire = False
-            await asyncio.shield(
-                asyncio.ensure_future(self._hand_over(owner, consumer, [work, *tasks], heart, unlisten, retire=retire))
-            )
-        if lost.is_set():
-            raise LeaseLost(f"worker {id} lost its lease; others own its instances now")
-
-    async def _enlist(self, id: WorkerId, owner: Owner) -> bool:
-        """Take up a lease; False if it was told to stop before the store could be reached."""
-
-        def enlist() -> Awaitable[None]:
-            return self.store.enlist(
+        def enlist(backend: Backend) -> Awaitable[None]:
+            return backend.enlist(
                 Enlistment(
                     id=id,
                     host=socket.gethostname(),
                     pid=os.getpid(),
-                    queues=owner.claiming.queues,
+                    queues=self.settings.queue_names,
                     lease=self.settings.lease_seconds,
                     now=self.clock.now(),
                 )
             )
 
         try:
-            await patiently(enlist, first=0.1, longest=5.0, stopping=self._stopping)
+            for backend in self.backends:
+                await patiently(
+                    lambda backend=backend: enlist(backend), first=0.1, longest=5.0, stopping=self._stopping
+                )
         except StoreUnavailable:
             return False
         return True
+
+    def _hearing(self, backend: Backend, owner: Owner | None, consumer: Consumer) -> Callable[[Beat], None]:
+        """Who hears of a heartbeat that this backend has answered."""
+
+        def heard(beat: Beat) -> None:
+            if owner is not None and backend is self.store:
+                owner.heard(beat)
+            if backend is self.broker.home:
+                consumer.heard(beat)
+
+        return heard
+
+    async def _listen(
+        self, id: WorkerId, owner: Owner | None, consumer: Consumer
+    ) -> list[Callable[[], Awaitable[None]]]:
+        """Have its parts told of what is there for them; returns the ways to stop."""
+        told: list[tuple[Backend, str, WakeUp]] = []
+        if owner is not None and self.store is not None:
+            told += [(self.store, WORK_CHANNEL, owner.look), (self.store, inbox_channel(id), owner.mail.look)]
+        home = self.broker.home
+        told += [(home, JOB_CHANNEL, consumer.look), (home, inbox_channel(id), consumer.ask)]
+        return [
+            await patiently(lambda backend=backend, channel=channel, wake=wake: backend.listen(channel, wake))
+            for backend, channel, wake in told
+        ]
 
     async def _until_over(self, work: asyncio.Future[Any], lost: asyncio.Event) -> None:
         """Return when it should stop or has lost its lease; raise what its parts raise."""
@@ -192,15 +226,15 @@ class Worker:
             for wait in waits:
                 wait.cancel()
 
-    async def _drain(self, owner: Owner, consumer: Consumer) -> None:
+    async def _drain(self, parts: Sequence[Owner | Consumer], executor: Executor) -> None:
         """Start nothing new, let what runs come to its end, and write it down."""
-        consumer.drain()
-        owner.drain()
+        for part in reversed(parts):
+            part.drain()
         if self._at_once.is_set() or self.settings.drain_seconds == 0:
             return
-        log.info("worker drains", running=owner.executor.load)
+        log.info("worker drains", running=executor.load)
         again = asyncio.ensure_future(self._at_once.wait())
-        settled = asyncio.gather(owner.settled_down(), consumer.settled_down())
+        settled = asyncio.gather(*[part.settled_down() for part in parts])
         try:
             await asyncio.wait(
                 [again, settled], timeout=self.settings.drain_seconds, return_when=asyncio.FIRST_COMPLETED
@@ -211,32 +245,38 @@ class Worker:
 
     async def _hand_over(
         self,
-        owner: Owner,
-        consumer: Consumer,
+        id: WorkerId,
+        parts: Sequence[Owner | Consumer],
+        executor: Executor,
         work: Sequence[asyncio.Future[Any]],
         heart: Heartbeat,
-        unlisten: list[Any],
+        unlisten: Sequence[Callable[[], Awaitable[None]]],
         *,
         retire: bool,
     ) -> None:
         """Give everything back. What was committed is safe; what was not is repeated by whoever takes over."""
-        for part in work:
-            part.cancel()
+        for running in work:
+            running.cancel()
         await asyncio.gather(*work, return_exceptions=True)
-        owner.abandon_all()
-        consumer.abandon_all()
-        self._finished_before += owner.executor.finished
-        await owner.executor.close()
-        self.owner = self.consumer = None
+        for part in parts:
+            part.abandon_all()
+        self._finished_before += executor.finished
+        await executor.close()
+        self.owner = self.consumer = self._executor = None
         await heart.stop()
         try:
             for stop in unlisten:
                 await stop()
-            if retire:
-                await self.store.retire(owner.worker, now=self.clock.now())
-                log.info("worker stopped", worker=owner.worker)
         except StoreUnavailable as error:
-            log.warning("could not hand over", error=str(error), hint="its work goes on when the lease ends")
+            log.warning("could not stop listening", error=str(error))
+        # A lease that was lost with one backend may still stand with another.
+        for backend in self.backends if retire or len(self.backends) > 1 else ():
+            try:
+                await backend.retire(id, now=self.clock.now())
+            except StoreUnavailable as error:
+                log.warning("could not hand over", error=str(error), hint="its work goes on when the lease ends")
+        if retire:
+            log.info("worker stopped", worker=id)
 
 
 async def _keep_up(service: Callable[[], Coroutine[Any, Any, None]]) -> None:

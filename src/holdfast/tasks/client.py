@@ -12,7 +12,7 @@ from holdfast.codec import TRACEBACK, Decoder, decode, loads
 from holdfast.errors import ConfigurationError, DecodeError, JobNotFound, TaskCancelled, TaskFailed
 from holdfast.ids import JobId
 from holdfast.model.job import Job, JobFilter, JobStatus, JobView
-from holdfast.ports import Broker, Store
+from holdfast.ports import Broker
 from holdfast.runtime.watching import Watch
 
 R = TypeVar("R")
@@ -30,11 +30,11 @@ CANCELLED_KEPT = 3600.0
 class TaskClient:
     """Speaks to the broker for whoever sends jobs and waits for them."""
 
-    def __init__(self, *, store: Store, broker: Broker, clock: Clock, poll_interval: float) -> None:
+    def __init__(self, *, broker: Broker, clock: Clock, poll_interval: float) -> None:
         self.broker = broker
         self.clock = clock
         self.watch: Watch[JobId, JobView] = Watch(
-            store,
+            broker.home,
             kind="job",
             poll_interval=poll_interval,
             look=self._look,

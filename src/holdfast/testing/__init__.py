@@ -66,7 +66,7 @@ async def _move(app: App, clock: ManualClock) -> None:
     while True:
         await asyncio.sleep(0.0005)
         ticker = app.ticker
-        at_rest = app.worker is not None and app.worker.quiet and ticker is not None and ticker.asleep
+        at_rest = app.worker is not None and app.worker.quiet and (ticker is None or ticker.asleep)
         quiet = quiet + 1 if at_rest else 0
         moment = clock.next_alarm
         # Twice in a row: what has just been announced gets its turn first.

@@ -24,7 +24,7 @@ from holdfast.model.job import (
     SettledJobs,
     Settlement,
 )
-from holdfast.ports import JOB_CHANNEL, BrokerTraits, Store
+from holdfast.ports import JOB_CHANNEL, Store
 
 REPLAY_TRIES = 5
 
@@ -40,8 +40,8 @@ class PostgresBroker:
         """Tickets of claims whose answers may have got lost."""
 
     @property
-    def traits(self) -> BrokerTraits:
-        return BrokerTraits(name="postgres", follows_atomically=True)
+    def home(self) -> Store:
+        return self._store
 
     # --- clients
 

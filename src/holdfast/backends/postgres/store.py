@@ -35,8 +35,8 @@ from holdfast.ports import (
     Beat,
     Enlistment,
     Settled,
-    StoreTraits,
     Swept,
+    Traits,
     WakeUp,
     inbox_channel,
 )
@@ -55,8 +55,8 @@ class PostgresStore:
         self._claiming = workers.Claiming()
 
     @property
-    def traits(self) -> StoreTraits:
-        return StoreTraits(name="postgres", notifies=not self._address.pgbouncer, embedded=False)
+    def traits(self) -> Traits:
+        return Traits(name="postgres", notifies=not self._address.pgbouncer, embedded=False)
 
     @property
     def statements(self) -> int:

@@ -9,7 +9,7 @@ from holdfast.backends.jobs import as_cancelled
 from holdfast.backends.sqlite import jobs as on_session
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import CancelledJobs, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
-from holdfast.ports import JOB_CHANNEL, BrokerTraits, Store
+from holdfast.ports import JOB_CHANNEL, Store
 
 
 class SqliteBroker:
@@ -20,8 +20,8 @@ class SqliteBroker:
         self._do = do
 
     @property
-    def traits(self) -> BrokerTraits:
-        return BrokerTraits(name="sqlite", follows_atomically=True)
+    def home(self) -> Store:
+        return self._store
 
     # --- clients
 

@@ -31,7 +31,7 @@ from holdfast.model.instance import (
     StoredProgram,
     WorkerView,
 )
-from holdfast.ports import WORK_CHANNEL, Beat, Enlistment, Settled, StoreTraits, Swept, WakeUp, inbox_channel
+from holdfast.ports import WORK_CHANNEL, Beat, Enlistment, Settled, Swept, Traits, WakeUp, inbox_channel
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,8 +55,8 @@ class SqliteStore:
         self._spent = 0
 
     @property
-    def traits(self) -> StoreTraits:
-        return StoreTraits(name="sqlite", notifies=False, embedded=True, sees_changes=True, ephemeral=self._memory)
+    def traits(self) -> Traits:
+        return Traits(name="sqlite", notifies=False, embedded=True, sees_changes=True, ephemeral=self._memory)
 
     @property
     def statements(self) -> int:
