@@ -14,9 +14,10 @@ from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
 from holdfast.model.job import Job
 from holdfast.retry import BackoffPolicy, Duration, RetryPolicy, policy_to_tree, task_retry
-from holdfast.runtime.messages import Message, write
+from holdfast.runtime.messages import Chain, Link, Message, Placeholder, write
 from holdfast.task import Action
 from holdfast.tasks.client import JobHandle
+from holdfast.tasks.signature import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -116,7 +117,7 @@ class Task(Action[P, R]):
 
     def __init__(self, function: Callable[..., Any], *, sender: Sender, jobs: JobOptions, **definition: Any) -> None:
         super().__init__(function, **definition)
-        self._sender = sender
+        self.sender = sender
         self._jobs = jobs
 
     async def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
@@ -126,6 +127,14 @@ class Task(Action[P, R]):
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
         return await Asked(self, self._jobs).delay_many(calls)
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A call to be sent later, alone or after another one: see `Signature`. RESULT and ERROR may stand in it."""
+        return Asked(self, self._jobs).s(*args, **kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A call to be sent later that takes nothing from the one before it."""
+        return Asked(self, self._jobs).si(*args, **kwargs)
 
     def options(
         self,
@@ -148,25 +157,27 @@ class Task(Action[P, R]):
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         return Asked(self, job_options(self._jobs, **given))
 
-    def job(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions) -> Job:
-        """One call as a job."""
-        self._check(*args, **kwargs)
-        now = self._sender.now()
+    def job(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: JobOptions,
+        *,
+        then: tuple[Chain, ...] = (),
+        otherwise: tuple[Chain, ...] = (),
+    ) -> Job:
+        """One call as a job, with what follows from it."""
+        for each in (*args, *kwargs.values()):
+            if isinstance(each, Placeholder):
+                raise ConfigurationError(f"{each!r} stands for what another call has given; {self.name} follows none")
+        message = self._message(args, kwargs, options, then, otherwise)
+        now = self.sender.now()
         due = now if options.delay is None else now + options.delay
         if options.eta is not None:
             due = options.eta
-        keep = self._sender.results_ttl if options.result_ttl is None else options.result_ttl
-        arguments = encode([list(args), kwargs])
-        message = Message(
-            arguments,
-            retry=None if options.retry is None else policy_to_tree(options.retry),
-            timeout=options.timeout,
-            keep=keep if keep > 0 else None,
-            dead=options.dead_letter,
-        )
         unique = options.unique
         if unique is True:
-            unique = f"{self.name}:{write(Message(arguments)).decode()}"
+            unique = f"{self.name}:{write(Message(message.arguments)).decode()}"
         return Job(
             id=JobId(options.id or uuid7()),
             name=self.name,
@@ -179,9 +190,52 @@ class Task(Action[P, R]):
             expires_at=None if options.expires is None else due + options.expires,
         )
 
+    def link(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: JobOptions,
+        *,
+        filled: bool,
+        otherwise: tuple[Chain, ...],
+    ) -> Link:
+        """One call as what follows another. `filled` says that placeholders stand in its arguments."""
+        for name, value in (("id", options.id), ("eta", options.eta), ("unique", options.unique)):
+            if value:
+                raise ConfigurationError(f"{name}= cannot be given to a call that follows another ({self.name})")
+        return Link(
+            self.name,
+            self._message(args, kwargs, options, (), otherwise),
+            options.queue or self.defaults.queue or "default",
+            options.priority,
+            options.delay,
+            options.expires,
+            filled,
+        )
+
+    def _message(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: JobOptions,
+        then: tuple[Chain, ...],
+        otherwise: tuple[Chain, ...],
+    ) -> Message:
+        self._check(*args, **kwargs)
+        keep = self.sender.results_ttl if options.result_ttl is None else options.result_ttl
+        return Message(
+            encode([list(args), kwargs]),
+            retry=None if options.retry is None else policy_to_tree(options.retry),
+            timeout=options.timeout,
+            keep=keep if keep > 0 else None,
+            dead=options.dead_letter,
+            then=then,
+            otherwise=otherwise,
+        )
+
     async def send(self, jobs: list[Job]) -> list[JobHandle[R]]:
         """Send jobs of this task."""
-        return cast("list[JobHandle[R]]", await self._sender.send(jobs))
+        return cast("list[JobHandle[R]]", await self.sender.send(jobs))
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -198,6 +252,17 @@ class Asked(Generic[P, R]):
         """Ask for a call. Raises TypeError where the arguments don't fit."""
         [handle] = await self.task.send([self.task.job(args, kwargs, self.chosen)])
         return handle
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A call to be sent later, alone or after another one. RESULT and ERROR may stand in it."""
+        return Signature(self, args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A call to be sent later that takes nothing from the one before it."""
+        for each in (*args, *kwargs.values()):
+            if isinstance(each, Placeholder):
+                raise ConfigurationError(f"si() takes nothing from the call before it; write s({each!r})")
+        return Signature(self, args, kwargs)
 
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
