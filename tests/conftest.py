@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a real PostgreSQL and a Service Bus emulator, started once for the session."""
+"""Fixtures for all tests: real PostgreSQL and Redis servers and a Service Bus emulator, started once for the session."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.redis_servers import Cluster, cluster, fresh, shared_server
 from tests.servers import Postgres, postgres_server
 from tests.servicebus import ServiceBus, servicebus_emulator
 
@@ -25,6 +26,26 @@ async def postgres_url(postgres: Postgres) -> AsyncIterator[str]:
     """A database of the test's own, with the schema in it."""
     async with postgres.database() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """The URL of the server of this test process."""
+    with shared_server() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """A place of the test's own on that server."""
+    return fresh(redis_server)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[Cluster]:
+    """Three servers that are a cluster, of this test process."""
+    with cluster() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

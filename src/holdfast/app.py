@@ -232,6 +232,7 @@ class App:
 
     async def launch(self, run: Run[Any]) -> Any:
         """Start a run; wait for its result, or give its handle, as was asked for."""
+        run.unused = False
         client = self.client
         await self.open()
         (handle,) = await client.start([run], waiting=run.wait)
@@ -304,8 +305,9 @@ class App:
         `changes` gives variables of the running function other values. Raises HoldfastError where the step or a
         variable does not exist.
         """
+        client = self.client
         await self.open()
-        return await self.client.fork(InstanceId(id), at=at, changes=changes or {}, new_id=new_id)
+        return await client.fork(InstanceId(id), at=at, changes=changes or {}, new_id=new_id)
 
     # --- tasks
 

@@ -18,6 +18,7 @@ from holdfast import App, JobStatus, Status
 from holdfast.codec import loads
 from holdfast.workflow import Run
 from tests.crash.crash_app import Audited, job
+from tests.redis_servers import fresh
 
 HERE = Path(__file__).parent
 
@@ -127,6 +128,15 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.getfixturevalue("postgres_url")
 
 
+@pytest.fixture(params=["sqlite", "postgres", "redis", "cluster"])
+def jobs_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/crash.db"
+    if request.param == "cluster":
+        return fresh(request.getfixturevalue("redis_cluster").url)
+    return request.getfixturevalue(f"{request.param}_url")
+
+
 @pytest.mark.parametrize(
     "point",
     [
@@ -220,9 +230,9 @@ async def send_jobs(app: App, prefix: str, count: int) -> list[str]:
         "after:jobs.settle:2",
     ],
 )
-async def test_a_worker_killed_at_a_named_point_loses_no_job(url: str, tmp_path: Path, point: str) -> None:
-    fleet = Fleet(url, tmp_path)
-    app = App("client", url=url, embedded_worker=False)
+async def test_a_worker_killed_at_a_named_point_loses_no_job(jobs_url: str, tmp_path: Path, point: str) -> None:
+    fleet = Fleet(jobs_url, tmp_path)
+    app = App("client", url=jobs_url, embedded_worker=False)
     async with app:
         ids = await send_jobs(app, "j", 30)
         first = await fleet.start(crash_point=point)
@@ -236,10 +246,10 @@ async def test_a_worker_killed_at_a_named_point_loses_no_job(url: str, tmp_path:
         await audit_jobs(app, fleet, ids)
 
 
-async def test_workers_killed_at_random_lose_no_job(url: str, tmp_path: Path) -> None:
+async def test_workers_killed_at_random_lose_no_job(jobs_url: str, tmp_path: Path) -> None:
     chance = random.Random(11)
-    fleet = Fleet(url, tmp_path)
-    app = App("client", url=url, embedded_worker=False)
+    fleet = Fleet(jobs_url, tmp_path)
+    app = App("client", url=jobs_url, embedded_worker=False)
     async with app:
         for _ in range(3):
             await fleet.start()

@@ -1,4 +1,4 @@
-"""Apps with a worker for tests of tasks: on each store, with time that moves by itself or with real time."""
+"""Apps with a worker for tests of tasks: on each broker, with time that moves by itself or with real time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from holdfast import App
 from holdfast.testing import workflow_app
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "postgres", "redis"])
 async def app(request: pytest.FixtureRequest):
     """An App whose time moves by itself, with a worker."""
     if request.param == "memory":
         async with workflow_app() as made:
+            yield made
+        return
+    if request.param == "redis":
+        async with workflow_app(tasks_url=request.getfixturevalue("redis_url")) as made:
             yield made
         return
     server: Postgres = request.getfixturevalue("postgres")
@@ -23,12 +27,12 @@ async def app(request: pytest.FixtureRequest):
         yield made
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database that several processes can use."""
+    """A place for jobs that several processes can use."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/store.db"
-    return request.getfixturevalue("postgres_url")
+    return request.getfixturevalue(f"{request.param}_url")
 
 
 @pytest.fixture

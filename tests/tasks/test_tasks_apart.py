@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from holdfast import App, Workflow, action, workflow
 from holdfast.cli import main
+from holdfast.errors import ConfigurationError
 from holdfast.ids import WorkerId
 from holdfast.model.job import JobFilter
 from holdfast.tasks import gather
@@ -105,3 +106,29 @@ def test_commands_look_where_the_jobs_are(urls: dict[str, str], monkeypatch: pyt
     assert id in said("tasks", "list")
     assert "tasks.db" in said("doctor")
     assert "no rows" in said("workers").lower() or id not in said("workers")
+
+
+# --- Apps for tasks alone
+
+
+@pytest.mark.parametrize("url", ["redis://nowhere:1", "rediss://nowhere:1", "redis+cluster://a:1,b:2"])
+async def test_who_asks_redis_for_workflows_is_told_what_to_do(url: str):
+    app = App("test", url=url)
+    said = "Redis keeps no workflows: give url=… a database and tasks_url=redis"
+    for ask in (
+        lambda: app.launch(Counting().run(1)),
+        lambda: app.start_many(Counting().start(1) for _ in range(1)),
+        lambda: app.schedule(Counting, id="x", every=10),
+        lambda: app.fork("x"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            await ask()
+    with pytest.raises(ConfigurationError, match=said):
+        App("test", url=url, tasks_url="sqlite://:memory:")
+
+
+def test_commands_for_workflows_say_that_there_are_none():
+    for command in (["workflows", "list"], ["schedules", "list"]):
+        result = CliRunner().invoke(main, [*command, "--url", "redis://127.0.0.1:1"])
+        assert result.exit_code == 1
+        assert "Error" in result.output

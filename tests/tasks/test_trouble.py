@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import redis
 
 from holdfast import App, RetryPolicy, Workflow, action, workflow
 from holdfast.errors import StoreUnavailable, TaskCancelled, TaskFailed
@@ -30,8 +31,14 @@ async def worked(url: str, **settings: Any) -> AsyncIterator[tuple[App, Any]]:
         yield app, worker
 
 
-async def change(url: str, *texts: str) -> None:
-    """Statements from outside: those for SQLite, or those for PostgreSQL."""
+async def change(url: str, *texts: str, fields: dict[str, dict[str, str]] | None = None) -> None:
+    """From outside: a statement for SQLite, or one for PostgreSQL, or fields of keys in Redis."""
+    if url.startswith("redis"):
+        place, _, prefix = url.partition("?prefix=")
+        with redis.Redis.from_url(place) as client:
+            for key, values in (fields or {}).items():
+                client.hset(f"{{{prefix}}}:{key}", mapping=values)
+        return
     if url.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
             connection.execute(texts[0])
@@ -94,8 +101,8 @@ async def test_who_asks_to_cancel_while_the_worker_asks_is_heard(url: str):
         assert await handle.cancel()
         # The word of it is here once a later one is.
         heard = asyncio.Event()
-        await app.store.listen("later", lambda *_: heard.set())
-        await app.store.notify({"later": ""})
+        await app.broker.home.listen("later", lambda *_: heard.set())
+        await app.broker.home.notify({"later": ""})
         await heard.wait()
         worker.broker.unwanted = unwanted
         answered.set()
@@ -156,7 +163,8 @@ async def test_a_failure_that_cannot_be_judged_ends_its_job(app: App):
         await (await fail.delay()).get(timeout=10)
 
 
-async def test_an_outcome_that_the_store_refuses_ends_its_job_alone(url: str):
+async def test_an_outcome_that_the_store_refuses_ends_its_job_alone(url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("holdfast.backends.redis.rows.LARGEST", 5000)
     async with worked(url) as (app, _):
         await change(
             url,
@@ -258,12 +266,13 @@ async def test_who_could_not_listen_listens_the_next_time(url: str):
         async def one() -> None: ...
 
         handle = await one.options(delay=1000).delay()
-        listen = app.store.listen
+        home: Any = app.broker.home
+        listen = home.listen
 
         async def deaf(*_: Any) -> Any:
             raise StoreUnavailable("not now")
 
-        app.store.listen = deaf  # type: ignore[method-assign]
+        home.listen = deaf
         with pytest.raises(StoreUnavailable):
             await handle.get()
         heard: list[str] = []
@@ -272,7 +281,7 @@ async def test_who_could_not_listen_listens_the_next_time(url: str):
             heard.append(channel)
             return await listen(channel, wake)
 
-        app.store.listen = keen  # type: ignore[method-assign]
+        home.listen = keen
         with pytest.raises(TimeoutError):
             await handle.get(timeout=0)
         assert heard == [app.tasks.watch.channel]
@@ -286,7 +295,7 @@ async def test_a_job_that_cannot_be_looked_at_keeps_nobody_waiting(url: str):
 
         odd, fine = await one.options(delay=1000).delay(), await one.options(delay=1000).delay()
         text = f"UPDATE holdfast_job SET status = 'odd' WHERE id = '{odd.id}'"
-        await change(url, text)
+        await change(url, text, fields={"ended": {odd.id: '["odd",1,null]\n'}})
         with pytest.raises(ValueError, match="odd"):
             await odd.get(timeout=5)
         waiting = asyncio.ensure_future(fine.get())
@@ -314,7 +323,8 @@ async def test_jobs_that_may_have_killed_their_workers_run_one_at_a_time(url: st
 
     async with app:
         handles = await watched.delay_many(range(4))
-        await change(url, "UPDATE holdfast_job SET losses = 2")
+        pasts = {handle.id: "1 1 2 0 0\n" for handle in handles}
+        await change(url, "UPDATE holdfast_job SET losses = 2", fields={"past": pasts})
         app.start_worker()
         async with asyncio.timeout(20):
             assert await gather(handles) == [0, 1, 2, 3]
@@ -350,7 +360,9 @@ class Holding(Workflow):
 async def test_a_place_that_a_workflow_leaves_is_taken_by_a_job(url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(f"{__name__}.let_go", asyncio.Event())
     monkeypatch.setattr(consuming, "IDLE_POLL", 60.0)
-    async with worked(url, concurrent_per_worker=1) as (app, worker):
+    tasks_url = url if url.startswith("redis") else None
+    database = "sqlite://:memory:" if tasks_url else url
+    async with worked(database, tasks_url=tasks_url, concurrent_per_worker=1) as (app, worker):
 
         @app.task
         async def one() -> int:

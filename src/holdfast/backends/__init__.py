@@ -56,12 +56,21 @@ def open_store(url: str, **options: Any) -> Store:
 def open_broker(url: str, **options: Any) -> Broker:
     """The broker of jobs that `url` names, not yet opened: call `open()` of its home before anything else.
 
-    A database has one beside its store.
+    A database has one beside its store. `redis://user:password@host:6379/0` takes `?prefix=name` and `?timeout=30`;
+    `rediss://` speaks TLS, `redis+unix:///run/redis.sock` a socket, `redis+cluster://host:port,host:port` to a cluster.
     Raises `ConfigurationError` as `open_store` does.
     """
     if keeps_workflows(url):
         return open_store(url, **options).broker()
-    raise ConfigurationError(f"no broker speaks {_scheme(url)}://")
+    try:
+        from holdfast.backends.redis import RedisBroker
+    except ModuleNotFoundError as error:
+        if error.name != "hiredis":
+            raise
+        raise ConfigurationError(
+            "Redis needs hiredis, which is not installed here: pip install 'holdfast[redis]'"
+        ) from error
+    return RedisBroker(url, **options)
 
 
 def keeps_workflows(url: str) -> bool:

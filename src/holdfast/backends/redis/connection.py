@@ -1,0 +1,147 @@
+"""One connection: commands go out in the order of their calls, many at once, and answers come back in the same order.
+
+Knows no command but those that begin a connection. What it cannot do it says as `Cut`, or as an error of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import hiredis
+
+from holdfast.backends.redis.address import Address, Node
+
+Argument = str | int | float | bytes
+_MORE = object()
+
+
+class Cut(Exception):
+    """The connection has ended, or cannot be made. What was asked last may have happened or not."""
+
+
+class Refused(Exception):
+    """The server answers with an error, whose first word says which."""
+
+    @property
+    def code(self) -> str:
+        """The first word."""
+        return str(self).partition(" ")[0]
+
+
+class Connection(asyncio.Protocol):
+    """Speaks RESP over a stream."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._told: Callable[[Any], None] | None = None
+        self._lost: Callable[[], None] | None = None
+        self._reader = hiredis.Reader(replyError=Refused, notEnoughData=_MORE)
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._leaving: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def ask(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send a command; the answer, which is a `Refused` where it is an error."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self.closed:
+            future.set_exception(Cut("it is closed"))
+            return future
+        self._waiting.append(future)
+        self.send(*command)
+        return future
+
+    def send(self, *command: Argument) -> None:
+        """Send a command whose answer nobody waits for."""
+        if not self._leaving:
+            # All that is asked in one turn of the loop leaves in one piece.
+            self._loop.call_soon(self._flush)
+        self._leaving.append(_pack(command))
+
+    def hear(self, told: Callable[[Any], None], lost: Callable[[], None]) -> None:
+        """From now on nothing is asked here: what comes in was pushed by the server. `lost` is called at the end."""
+        self._told, self._lost = told, lost
+
+    def close(self) -> None:
+        """End it; who still waits for an answer gets `Cut`."""
+        if self._transport is not None:
+            self._transport.abort()
+        self.connection_lost(None)
+
+    def _flush(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        if leaving and self._transport is not None and not self.closed:
+            self._transport.write(leaving[0] if len(leaving) == 1 else b"".join(leaving))
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while (reply := self._reader.gets()) is not _MORE:
+                if self._told is not None:
+                    self._told(reply)
+                elif not (future := self._waiting.popleft()).done():
+                    future.set_result(reply)
+        except (hiredis.ProtocolError, IndexError):
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(Cut(str(exc or "the server closed the connection")))
+                # Whoever had asked may have been cancelled meanwhile.
+                future.exception()
+        self._waiting.clear()
+        if self._lost is not None:
+            self._lost()
+
+
+# Its own types take one word only.
+_pack = cast("Callable[[Sequence[Argument]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
+
+
+async def connect(address: Address, node: Node | None) -> Connection:
+    """A connection on which commands can be sent. Raises Cut or Refused."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(min(address.timeout, 10.0)):
+            if node is None:
+                _, made = await loop.create_unix_connection(Connection, address.path)
+            else:
+                name = node.host if address.tls is not None else None
+                _, made = await loop.create_connection(
+                    Connection, node.host, node.port, ssl=address.tls, server_hostname=name
+                )
+            try:
+                await _introduce(made, address)
+            except BaseException:
+                made.close()
+                raise
+    except (OSError, TimeoutError) as error:
+        raise Cut(str(error) or "no answer in time") from error
+    return made
+
+
+async def _introduce(connection: Connection, address: Address) -> None:
+    first: list[Sequence[Argument]] = []
+    if address.password is not None:
+        first.append(("AUTH", address.user, address.password) if address.user else ("AUTH", address.password))
+    if address.database:
+        first.append(("SELECT", address.database))
+    answers = [connection.ask(*command) for command in first]
+    # Only a courtesy to whoever looks at the list of clients; some proxies don't know it.
+    named = connection.ask("CLIENT", "SETNAME", "holdfast")
+    for answer in [await each for each in answers]:
+        if isinstance(answer, Refused):
+            raise answer
+    await named
