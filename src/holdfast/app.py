@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from holdfast.backends import keeps_workflows, no_workflows, open_broker, open_store
 from holdfast.clock import Clock, SystemClock
@@ -21,15 +21,13 @@ from holdfast.model.instance import WorkerView
 from holdfast.model.job import Job
 from holdfast.ports import Backend, Broker, Store
 from holdfast.registry import Registry
-from holdfast.retry import BackoffPolicy, Duration, RetryPolicy
 from holdfast.runtime.client import Client, Handle
 from holdfast.runtime.sweeper import JobSweeper, Sweeper
 from holdfast.runtime.worker import Worker
-from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, make_schedule
+from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, Timers, make_schedule
 from holdfast.settings import Settings, unknown_variables
-from holdfast.task import Pool
-from holdfast.tasks import JobHandle, JobOptions, Task, TaskClient
-from holdfast.tasks.definition import TaskDecorator, job_options
+from holdfast.tasks import JobHandle, TaskClient
+from holdfast.tasks.registering import Registering
 from holdfast.workflow import LAUNCHERS, Launcher, Run, Workflow, enter_launcher, launcher, leave_launcher
 
 P = ParamSpec("P")
@@ -44,7 +42,7 @@ START_BATCH = 500
 """Instances started in one statement, at most."""
 
 
-class App:
+class App(Registering):
     """Settings, a store for workflows, a broker for tasks, and what works on them.
 
         app = App("shop", url="postgresql://localhost/shop")
@@ -69,6 +67,7 @@ class App:
         clock: Clock | None = None,
         **options: Any,
     ) -> None:
+        super().__init__()
         if not name:
             raise ConfigurationError("an App needs a name")
         self.name = name
@@ -82,6 +81,8 @@ class App:
         """For tests: functions that run in place of actions, by the actions' names."""
         self.ticker: Ticker | None = None
         """What fires schedules in this process, once a worker was made."""
+        self.clockwork: Timers | None = None
+        """What sends the jobs of timers in this process, once a worker was made and there are any."""
         self.forgetful = False
         """For tests: take every instance from the store again after each step."""
         self._launcher = _AppLauncher(self)
@@ -311,73 +312,6 @@ class App:
 
     # --- tasks
 
-    @overload
-    def task(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
-    @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    @overload
-    def task(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        backoff: BackoffPolicy | None = None,
-        timeout: Duration | None = None,
-        queue: str | None = None,
-        pool: Pool = "thread",
-        priority: int | None = None,
-        expires: Duration | None = None,
-        unique: bool | None = None,
-        result_ttl: Duration | None = None,
-        dead_letter: bool | None = None,
-    ) -> TaskDecorator: ...
-    def task(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        backoff: BackoffPolicy | None = None,
-        timeout: Duration | None = None,
-        queue: str | None = None,
-        pool: Pool = "thread",
-        priority: int | None = None,
-        expires: Duration | None = None,
-        unique: bool | None = None,
-        result_ttl: Duration | None = None,
-        dead_letter: bool | None = None,
-    ) -> Any:
-        """Make a function, sync or async, a task: `await task.delay(…)` has a worker call it.
-
-        It is retried ten times by default, after growing pauses (see `task_retry`), and then among the dead letters.
-        `retries` counts the attempts after the first; `retry` is a whole policy, `backoff` only its pauses. Results
-        are kept for `result_ttl` seconds (an hour by default; 0: not at all). A job that nobody has begun `expires`
-        seconds after its moment becomes a dead letter. `unique=True` admits one job with the same arguments at a time.
-        Raises ConfigurationError for a definition that cannot work.
-
-            @app.task(retries=3)
-            async def send_receipt(order: int) -> None: ...
-        """
-        jobs = job_options(
-            JobOptions(),
-            retries=retries,
-            retry=retry,
-            backoff=backoff,
-            priority=priority,
-            expires=expires,
-            unique=unique,
-            result_ttl=result_ttl,
-            dead_letter=dead_letter,
-        )
-        # The policy stays with the definition, so that jobs under way follow it when it changes.
-        definition = {"name": name, "retry": jobs.retry, "timeout": timeout, "queue": queue, "pool": pool}
-        decorator = TaskDecorator(self, replace(jobs, retry=None), definition)
-        return decorator if function is None else decorator(function)
-
     def now(self) -> float:
         """The present moment in Unix seconds."""
         return self.clock.now()
@@ -494,6 +428,9 @@ class App:
     def make_worker(self) -> Worker:
         """A worker on this App's store and broker, not yet running."""
         services = [JobSweeper(broker=self.broker, clock=self.clock).run]
+        if self.timers:
+            self.clockwork = Timers(self.timers, clock=self.clock)
+            services = [self.clockwork.run, *services]
         if self._store is not None:
             self.ticker = Ticker(store=self._store, registry=self.registry, clock=self.clock)
             sweeper = Sweeper(store=self._store, clock=self.clock, settings=self.settings)
@@ -510,6 +447,7 @@ class App:
             stub=self.stubs.get if self.stubs else None,
             forgetful=self.forgetful,
             services=services,
+            hooks=self.hooks,
         )
 
     def import_user_modules(self) -> None:

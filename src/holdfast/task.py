@@ -93,7 +93,8 @@ class Action(Generic[P, R]):
         tree = self.defaults.retry
         self.policy = None if tree is None else policy_from_tree(tree)
         """How it is retried; None: as the default of where it runs."""
-        self._check = _checker(function, self.plan)
+        self.check = _checker(function, self.plan)
+        """Raises TypeError, as the function would, for arguments that do not fit; does nothing else."""
         self.__holdfast_action__ = self.name
         self.__name__ = getattr(function, "__name__", self.name)
         self.__qualname__ = getattr(function, "__qualname__", self.name)
@@ -103,7 +104,7 @@ class Action(Generic[P, R]):
         ACTIONS[self.name] = self
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ActionCall[R]:
-        self._check(*args, **kwargs)
+        self.check(*args, **kwargs)
         call: ActionCall[R] = ActionCall(self.name, args, kwargs, self.defaults)
         return call.outside() if CURRENT.get(None) is None else call
 

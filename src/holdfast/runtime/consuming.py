@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from holdfast.clock import Clock
@@ -34,8 +35,10 @@ from holdfast.runtime import messages
 from holdfast.runtime.announcing import news_of_endings, notify
 from holdfast.runtime.background import Background
 from holdfast.runtime.concluding import LOSSES, cancelled, conclude, refused
+from holdfast.runtime.current import CurrentJob
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
 from holdfast.runtime.following import following
+from holdfast.runtime.hooks import Hooks
 from holdfast.runtime.messages import Message
 from holdfast.runtime.patience import patiently
 from holdfast.task import ACTIONS
@@ -88,6 +91,7 @@ class Consumer:
         queues: Sequence[str],
         poll: float,
         policy: RetryPolicy,
+        hooks: Hooks | None = None,
     ) -> None:
         self.finished = 0
         """How many attempts have come to an end here."""
@@ -99,6 +103,7 @@ class Consumer:
         self._poll = poll
         self._policy = policy
         """Of tasks that were defined without one."""
+        self._hooks = hooks or Hooks()
         self._held: dict[JobId, _Held] = {}
         self._settled: list[Settlement] = []
         self._look = asyncio.Event()
@@ -244,7 +249,16 @@ class Consumer:
             self._conclude(job, message, refused(message, Reason.UNREADABLE, unreadable, now))
             return
         timeout = message.timeout if message.timeout is not None else _timeout_of(job.name)
-        attempt = Attempt(job.name, None, arguments, timeout, lambda ended: self._ended(job, message, ended))
+        current = CurrentJob(job.id, job.name, job.attempt, job.queue)
+        attempt = Attempt(
+            job.name,
+            None,
+            arguments,
+            timeout,
+            partial(self._ended, job, message),
+            job=current,
+            before=partial(self._hooks.begin, current) if self._hooks.before else None,
+        )
         self._held[job.id] = _Held(job, message, attempt)
         self._executor.submit(attempt)
 
@@ -272,6 +286,8 @@ class Consumer:
                 outcome = refused(message, Reason.FAILED, said, now)
         self._settled.append(Settlement(job.id, job.claim, outcome, follow))
         self._wake.set()
+        if self._hooks.tells:
+            self._hooks.ended(CurrentJob(job.id, job.name, job.attempt, job.queue), outcome, self._background)
 
     # --- settling
 
@@ -379,7 +395,7 @@ class Consumer:
 
     async def settled_down(self) -> None:
         """Return once nothing runs and everything is written."""
-        while self.busy:
+        while self.busy or self._background.busy:
             await self._executor.drained()
             await asyncio.sleep(0.005)
 

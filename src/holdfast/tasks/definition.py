@@ -157,6 +157,11 @@ class Task(Action[P, R]):
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         return Asked(self, job_options(self._jobs, **given))
 
+    @property
+    def result_ttl(self) -> float:
+        """For how many seconds its results are kept."""
+        return self.sender.results_ttl if self._jobs.result_ttl is None else self._jobs.result_ttl
+
     def job(
         self,
         args: tuple[Any, ...],
@@ -221,7 +226,7 @@ class Task(Action[P, R]):
         then: tuple[Chain, ...],
         otherwise: tuple[Chain, ...],
     ) -> Message:
-        self._check(*args, **kwargs)
+        self.check(*args, **kwargs)
         keep = self.sender.results_ttl if options.result_ttl is None else options.result_ttl
         return Message(
             encode([list(args), kwargs]),
