@@ -321,8 +321,11 @@ class App(Registering):
         """For how many seconds results of tasks are kept, where a task does not say."""
         return self.settings.results_ttl
 
-    async def send(self, jobs: list[Job]) -> list[JobHandle[Any]]:
-        """Send jobs."""
+    async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
+        """Send jobs; in the transaction of the connection `through`, if one is given."""
+        if through is not None:
+            # That needs nothing of this App's but its words; whoever commits may never open it.
+            return await self.tasks.send_through(through, jobs)
         await self.open()
         handles = await self.tasks.send(jobs)
         await self.embed(self.broker.home)

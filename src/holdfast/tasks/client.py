@@ -69,6 +69,16 @@ class TaskClient:
                 rest = [job for job in rest if job.id not in accepted]
         return [JobHandle(self, accepted[job.id]) for job in jobs]
 
+    async def send_through(self, connection: Any, jobs: Sequence[Job]) -> list[JobHandle[Any]]:
+        """Send jobs in the transaction of the caller's own connection."""
+        if any(job.unique is not None for job in jobs):
+            raise ConfigurationError(
+                "unique= cannot be told before the transaction commits; give id=, under which two jobs are one"
+            )
+        for batch in _batches(jobs):
+            await self.broker.send_through(connection, batch)
+        return [JobHandle(self, job.id) for job in jobs]
+
     async def _look(self, ids: Sequence[JobId], waiter: str | None) -> Mapping[JobId, JobView]:
         return {view.id: view for view in await self.broker.look(ids, waiter=waiter)}
 

@@ -38,8 +38,8 @@ class Sender(Protocol):
         """For how many seconds results are kept where a task does not say."""
         ...
 
-    async def send(self, jobs: list[Job]) -> list[JobHandle[Any]]:
-        """Send jobs."""
+    async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
+        """Send jobs; in the transaction of the connection `through`, if one is given."""
         ...
 
 
@@ -135,6 +135,18 @@ class Task(Action[P, R]):
     def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A call to be sent later that takes nothing from the one before it."""
         return Asked(self, self._jobs).si(*args, **kwargs)
+
+    def in_transaction(self, connection: Any) -> Asked[P, R]:
+        """The same task, sent in the transaction of a connection of yours: the job commits or vanishes with it.
+
+        `connection` is one of asyncpg, psycopg, sqlite3 or aiosqlite, a connection or session of SQLAlchemy, or Django's, to the
+        database in which the jobs lie. Nothing is committed here.
+
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute("INSERT INTO orders …")
+                await send_receipt.in_transaction(connection).delay(7)
+        """
+        return Asked(self, self._jobs, through=connection)
 
     def options(
         self,
@@ -238,9 +250,9 @@ class Task(Action[P, R]):
             otherwise=otherwise,
         )
 
-    async def send(self, jobs: list[Job]) -> list[JobHandle[R]]:
+    async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[R]]:
         """Send jobs of this task."""
-        return cast("list[JobHandle[R]]", await self.sender.send(jobs))
+        return cast("list[JobHandle[R]]", await self.sender.send(jobs, through=through))
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -249,13 +261,19 @@ class Task(Action[P, R]):
 class Asked(Generic[P, R]):
     """A task with the options of one call."""
 
-    def __init__(self, task: Task[P, R], options: JobOptions) -> None:
+    def __init__(self, task: Task[P, R], options: JobOptions, *, through: Any = None) -> None:
         self.task = task
         self.chosen = options
+        self._through = through
+        """The caller's own connection, if jobs are to be sent in its transaction."""
+
+    def in_transaction(self, connection: Any) -> Asked[P, R]:
+        """See `Task.in_transaction`."""
+        return Asked(self.task, self.chosen, through=connection)
 
     async def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Ask for a call. Raises TypeError where the arguments don't fit."""
-        [handle] = await self.task.send([self.task.job(args, kwargs, self.chosen)])
+        [handle] = await self.task.send([self.task.job(args, kwargs, self.chosen)], through=self._through)
         return handle
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
@@ -277,7 +295,7 @@ class Asked(Generic[P, R]):
             self.task.job(cast("tuple[Any, ...]", each) if isinstance(each, tuple) else (each,), {}, self.chosen)
             for each in calls
         ]
-        return await self.task.send(jobs)
+        return await self.task.send(jobs, through=self._through)
 
 
 def _short(unique: str) -> str:
