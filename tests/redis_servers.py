@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 VARIABLE = "HOLDFAST_TEST_REDIS_URL"
 BINARY = "HOLDFAST_TEST_REDIS_SERVER"
@@ -50,6 +52,8 @@ class Server:
             try:
                 if self.client().ping():
                     return
+            except redis.AuthenticationError:
+                return
             except redis.RedisError:
                 if time.monotonic() > until or self.process.poll() is not None:
                     raise
@@ -63,7 +67,7 @@ class Server:
 
     def client(self) -> Any:
         """A plain client, for what a test does beside the broker."""
-        return redis.Redis(port=self.port, socket_timeout=10)
+        return redis.Redis(port=self.port, socket_timeout=10, retry=Retry(NoBackoff(), 0))
 
     @property
     def url(self) -> str:

@@ -132,3 +132,35 @@ def test_commands_for_workflows_say_that_there_are_none():
         result = CliRunner().invoke(main, [*command, "--url", "redis://127.0.0.1:1"])
         assert result.exit_code == 1
         assert "Error" in result.output
+
+
+def test_commands_serve_jobs_in_redis(redis_url: str, monkeypatch: pytest.MonkeyPatch):
+    app = App("test", url=redis_url)
+
+    @app.task(retries=0)
+    async def fail(n: int) -> int:
+        raise ValueError(f"no {n}")
+
+    async def work() -> list[str]:
+        async with app:
+            await app.start_worker().ready.wait()
+            handles = await fail.delay_many([1, 2])
+            await gather(handles, return_exceptions=True)
+            waiting = await fail.options(delay=1000).delay(3)
+            return [*[handle.id for handle in handles], waiting.id]
+
+    one, two, waiting = asyncio.run(work())
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def said(*command: str, code: int = 0) -> str:
+        result = CliRunner().invoke(main, [*command, "--url", redis_url])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    assert waiting in said("tasks", "list", "--status", "queued")
+    assert "no 1" in said("dlq", "show", one)
+    assert "1 replayed" in said("dlq", "replay", one)
+    assert "1 purged" in said("dlq", "purge", two, "--yes")
+    assert "cancelled" in said("tasks", "cancel", waiting)
+    assert "none is alive, and 1 jobs wait" in said("doctor", code=1)
+    assert one not in said("workers")

@@ -18,8 +18,9 @@ from holdfast.cli.beside import workers_beside
 from holdfast.cli.tables import show, show_json
 from holdfast.errors import HoldfastError
 from holdfast.model.instance import InstanceFilter, Status
-from holdfast.model.job import JobFilter
+from holdfast.model.job import JobFilter, JobStatus
 from holdfast.runtime.client import Handle
+from holdfast.tasks import gather
 
 CONCURRENCY = 200
 JOBS = 10_000
@@ -29,18 +30,31 @@ WAKES = 2000
 
 @click.command()
 @click.option("--url", help="The database; by default a SQLite file of its own.")
+@click.option("--tasks-url", help="Where jobs lie, if not in that database.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
 @click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each measurement.")
 @click.option("--instances", type=click.IntRange(min=1), default=2000, show_default=True)
 @click.option("--only", multiple=True, help="Measure only this: sequence, loop, gather, latency, jobs, idle, asleep.")
 @click.option("--asleep", type=click.IntRange(min=1), default=100_000, show_default=True, help="Sleepers in `asleep`.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def bench(url: str | None, runs: int, instances: int, only: tuple[str, ...], asleep: int, as_json: bool) -> None:
-    """Measure Holdfast with one worker process beside this one; medians over several runs."""
+def bench(
+    url: str | None,
+    tasks_url: str | None,
+    workers: int,
+    runs: int,
+    instances: int,
+    only: tuple[str, ...],
+    asleep: int,
+    as_json: bool,
+) -> None:
+    """Measure Holdfast with a worker process beside this one; medians over several runs."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
         os.environ["HOLDFAST_DATABASE_URL"] = url or f"sqlite:///{folder}/bench.db"
+        if tasks_url is not None:
+            os.environ["HOLDFAST_TASKS_URL"] = tasks_url
         os.environ["HOLDFAST_CONCURRENT_PER_WORKER"] = str(CONCURRENCY)
         os.environ["HOLDFAST_EMBEDDED_WORKER"] = "false"
-        report = asyncio.run(_bench(runs, instances, asleep, set(only)))
+        report = asyncio.run(_bench(runs, instances, asleep, set(only), workers))
     if as_json:
         show_json(report)
     else:
@@ -49,7 +63,7 @@ def bench(url: str | None, runs: int, instances: int, only: tuple[str, ...], asl
         click.echo(f"\n{settings}")
 
 
-async def _bench(runs: int, instances: int, asleep: int, only: set[str]) -> dict[str, Any]:
+async def _bench(runs: int, instances: int, asleep: int, only: set[str], workers: int) -> dict[str, Any]:
     from holdfast.cli.bench_app import app
 
     figures: list[dict[str, Any]] = []
@@ -62,14 +76,20 @@ async def _bench(runs: int, instances: int, asleep: int, only: set[str]) -> dict
         ("gather", "10000 wide", "ms", lambda a: _gather(a, 10_000, runs)),
         ("latency", "one action, idle system", "ms", lambda a: _latency(a, 50 * runs)),
         ("jobs", f"{JOBS} jobs without results, sending included", "jobs/s", lambda a: _jobs(a, runs)),
+        ("jobs", f"{JOBS} jobs sent at once", "jobs/s", lambda a: _sending(a, runs)),
+        ("jobs", f"{JOBS} waiting jobs drained, without results", "jobs/s", lambda a: _drain(a, runs, keep=False)),
+        ("jobs", f"{JOBS} waiting jobs drained, results kept", "jobs/s", lambda a: _drain(a, runs, keep=True)),
         ("jobs", "one job, idle system", "ms", lambda a: _job_latency(a, 50 * runs)),
         ("idle", "statements of an idle worker and its lease", "statements/s", _idle),
         ("asleep", f"{asleep} instances asleep, {WAKES} due a second", "s late", lambda a: _asleep(a, asleep)),
     ]
-    async with app, workers_beside(app, "holdfast.cli.bench_app:app", env={"HOLDFAST_LOG_LEVEL": "warning"}):
+    quiet = {"HOLDFAST_LOG_LEVEL": "warning"}
+    async with app, workers_beside(app, "holdfast.cli.bench_app:app", count=workers, env=quiet):
         await _warm(app)
         for name, what, unit, measure in measures:
             if (only and name not in only) or (name in ("idle", "asleep") and name not in only):
+                continue
+            if name not in ("jobs", "idle") and not app.has_workflows:
                 continue
             values = await measure(app)
             figures.append(
@@ -85,7 +105,8 @@ async def _bench(runs: int, instances: int, asleep: int, only: set[str]) -> dict
     return {
         "figures": figures,
         "settings": {
-            "store": app.store.traits.name,
+            "backends": "+".join(backend.traits.name for backend in app.backends),
+            "workers": workers,
             "runs": runs,
             "concurrency": CONCURRENCY,
             "python": platform.python_version(),
@@ -95,9 +116,13 @@ async def _bench(runs: int, instances: int, asleep: int, only: set[str]) -> dict
 
 
 async def _warm(app: App) -> None:
-    from holdfast.cli.bench_app import Sequence
+    from holdfast.cli.bench_app import Sequence, same
 
-    await asyncio.gather(*[handle.result() for handle in await app.start_many(Sequence().start(n) for n in range(50))])
+    await gather(await same.delay_many(range(100)))
+    if app.has_workflows:
+        await asyncio.gather(
+            *[handle.result() for handle in await app.start_many(Sequence().start(n) for n in range(50))]
+        )
 
 
 async def _throughput(app: App, instances: int, runs: int) -> list[float]:
@@ -165,9 +190,47 @@ async def _jobs(app: App, runs: int) -> list[float]:
     for _ in range(runs):
         begin = time.perf_counter()
         await noop.delay_many(range(JOBS))
-        while await app.tasks.broker.count(JobFilter()):
-            await asyncio.sleep(0.005)
+        await _all_settled(app)
         values.append(JOBS / (time.perf_counter() - begin))
+    return values
+
+
+async def _all_settled(app: App) -> None:
+    """Wait until no job is due or running: by counts, which disturb less than a wait for each."""
+    for status in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.QUEUED):
+        while await app.broker.count(JobFilter(status=status)):
+            await asyncio.sleep(0.005)
+
+
+async def _sending(app: App, runs: int) -> list[float]:
+    """Jobs a second that are sent, by one call each time; nobody works on them meanwhile."""
+    from holdfast.cli.bench_app import noop
+
+    values: list[float] = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        handles = await noop.options(delay=3600).delay_many(range(JOBS))
+        values.append(JOBS / (time.perf_counter() - begin))
+        for at in range(0, JOBS, 500):
+            ids = [handle.id for handle in handles[at : at + 500]]
+            await app.broker.cancel(ids, now=app.now(), keep_until=app.now())
+        while await app.broker.sweep_jobs(now=app.now() + 1, batch=500):
+            pass
+    return values
+
+
+async def _drain(app: App, runs: int, *, keep: bool) -> list[float]:
+    """Jobs a second, from the moment at which all of them are due until the last has ended."""
+    from holdfast.cli.bench_app import noop
+
+    values: list[float] = []
+    for _ in range(runs):
+        due = time.time() + 2 + JOBS / 10_000
+        handles = await noop.options(eta=due, result_ttl=3600 if keep else 0).delay_many(range(JOBS))
+        await asyncio.sleep(due - time.time())
+        await _all_settled(app)
+        values.append(JOBS / (time.time() - due))
+        await app.tasks.purge([handle.id for handle in handles])
     return values
 
 
@@ -192,12 +255,16 @@ async def _idle(app: App) -> list[float]:
     task = asyncio.create_task(worker.run())
     await worker.ready.wait()
     await asyncio.sleep(3)
-    before, begin = getattr(app.store, "statements", 0), time.perf_counter()
+    before, begin = _sent_by(app), time.perf_counter()
     await asyncio.sleep(10)
-    rate = (getattr(app.store, "statements", 0) - before) / (time.perf_counter() - begin)
+    rate = (_sent_by(app) - before) / (time.perf_counter() - begin)
     worker.stop(at_once=True)
     await task
     return [rate]
+
+
+def _sent_by(app: App) -> int:
+    return sum(getattr(backend, "statements", 0) for backend in app.backends)
 
 
 async def _asleep(app: App, count: int) -> list[float]:

@@ -6,6 +6,8 @@ Knows no command but those that begin a connection. What it cannot do it says as
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -16,6 +18,7 @@ from holdfast.backends.redis.address import Address, Node
 
 Argument = str | int | float | bytes
 _MORE = object()
+_IN_SCRIPT = re.compile(r"ERR Error running script .*?: -([A-Z]+) ")
 
 
 class Cut(Exception):
@@ -27,8 +30,9 @@ class Refused(Exception):
 
     @property
     def code(self) -> str:
-        """The first word."""
-        return str(self).partition(" ")[0]
+        """The first word; of an error within a script, which Redis 6 tells in its own words, that of the command."""
+        within = _IN_SCRIPT.match(str(self))
+        return within[1] if within else str(self).partition(" ")[0]
 
 
 class Connection(asyncio.Protocol):
@@ -127,6 +131,8 @@ async def connect(address: Address, node: Node | None) -> Connection:
             except BaseException:
                 made.close()
                 raise
+    except ssl.SSLCertVerificationError as error:
+        raise Refused(f"TLS {error}") from error
     except (OSError, TimeoutError) as error:
         raise Cut(str(error) or "no answer in time") from error
     return made

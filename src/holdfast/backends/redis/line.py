@@ -26,7 +26,7 @@ PASSING = (
     "UNBLOCKED",
 )
 """Errors of a server that starts, is full, fails over, or is being moved."""
-UNWANTED = ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED")
+UNWANTED = ("NOAUTH", "WRONGPASS", "NOPERM", "DENIED", "TLS")
 ELSEWHERE = ("READONLY", "MASTERDOWN", "CLUSTERDOWN")
 """Errors after which another server may have to be looked for."""
 MOVES = 5
