@@ -80,7 +80,7 @@ class Client:
                     id=InstanceId(run.id or uuid7()),
                     name=run.workflow,
                     program=definition.hash,
-                    input=start_payload(cast("dict[str, Any]", vars(run.instance)), run.bound),
+                    input=start_payload(cast("dict[str, Any]", vars(run.instance)), run.bound, run.workflow),
                     created_at=now,
                     due_at=now + float(options.get("delay", 0.0)),
                     queue=options.get("queue", "default"),

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from holdfast.clock import as_seconds
-from holdfast.codec import encode
+from holdfast.codec import encode_call
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
 from holdfast.model.job import Job
@@ -156,7 +156,7 @@ class Task(Action[P, R]):
         if options.eta is not None:
             due = options.eta
         keep = self._sender.results_ttl if options.result_ttl is None else options.result_ttl
-        arguments = encode([list(args), kwargs])
+        arguments = encode_call(args, kwargs, "task", self.name)
         message = Message(
             arguments,
             retry=None if options.retry is None else policy_to_tree(options.retry),
