@@ -161,6 +161,72 @@ async def test_only_variables_are_listed_and_changed_by_a_fork(app):
             assert set(known) <= {"rest", "parts", "seconds", "word", "none"}
 
 
+@workflow
+class Tidy(Workflow):
+    async def run(self) -> list[Any]:
+        try:
+            first = await self.receive("first")
+        except asyncio.CancelledError:
+            await self.receive("tidied")
+            raise
+        return [first]
+
+
+@workflow
+class Stubborn(Workflow):
+    async def run(self) -> str:
+        try:
+            await self.receive("first")
+        except asyncio.CancelledError:
+            async with asyncio.timeout(None):
+                await self.receive("second")
+        return await self.receive("third")
+
+
+@workflow
+class Family(Workflow):
+    async def run(self) -> list[Any]:
+        return await Tidy().run()
+
+
+async def test_a_fork_of_a_cancelled_instance_goes_on_from_before_the_cancel(app):
+    tidy = await Tidy().start(id="one")
+    await steps(tidy, 2)
+    await tidy.cancel()
+    await steps(tidy, 3)
+    await tidy.send("tidied")
+    assert await tidy.wait(timeout=20) is Status.CANCELLED
+    for at in (None, 0, 1):
+        fork = app.handle(await app.fork("one", at=at))
+        await fork.send("first", "x")
+        assert await fork.result(timeout=20) == ["x"]
+
+
+async def test_a_fork_from_after_a_cancel_can_be_cancelled_anew(app):
+    stubborn = await Stubborn().start(id="one")
+    await steps(stubborn, 2)
+    await stubborn.cancel()
+    await steps(stubborn, 3)
+    fork = app.handle(await app.fork("one", at=2))
+    assert await fork.cancel()
+    assert await fork.wait(timeout=20) is Status.CANCELLED
+    other = app.handle(await app.fork("one", at=2))
+    await other.send("second")
+    await other.send("third", "x")
+    assert await other.result(timeout=20) == "x"
+
+
+async def test_a_fork_from_after_a_cancel_waits_again_for_the_child_that_was_given_up(app):
+    family = await Family().start(id="one")
+    await steps(family, 2)
+    await family.cancel()
+    await steps(family, 3)
+    fork = app.handle(await app.fork("one", at=2, new_id="two"))
+    (child,) = await children_of(app, "two")
+    await app.handle(child).send("first", "x")
+    assert await fork.result(timeout=20) == ["x"]
+
+
 async def children_of(app: Any, parent: str) -> list[str]:
     async with asyncio.timeout(20):
         while not (found := await app.store.find(InstanceFilter(parent=parent))):

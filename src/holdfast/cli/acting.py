@@ -213,7 +213,7 @@ def retry(ids: tuple[str, ...], target: str | None, url: str | None, as_json: bo
     "--at",
     "seq",
     type=click.IntRange(min=0),
-    help="The step to go on from; by default the last one before its end.",
+    help="The step to go on from; by default the last one before its end or cancel.",
 )
 @click.option("--set", "sets", multiple=True, metavar="NAME=JSON", help="Give a variable another value.")
 @click.option("--id", "new_id", help="The new instance's id.")

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from holdfast.clock import Clock, as_seconds
 from holdfast.codec import Decoder, dumps, encode, loads, show_remote_tracebacks, traceback_of
-from holdfast.engine import Entries, begin_calls_anew
+from holdfast.engine import Entries, begin_calls_anew, forget_cancel
 from holdfast.errors import (
     ConfigurationError,
     HoldfastError,
@@ -31,7 +31,7 @@ from holdfast.ports import Store
 from holdfast.registry import Registry
 from holdfast.runtime import dismissing
 from holdfast.runtime.dismissing import Deletion
-from holdfast.runtime.resident import entries_of, start_payload
+from holdfast.runtime.resident import entries_of, row_of, start_payload
 from holdfast.runtime.watching import Watch
 from holdfast.workflow import Run, Workflow, definition_of
 
@@ -117,7 +117,7 @@ class Client:
             raise InstanceNotFound(f"there is no instance {id!r}")
         steps = await self.history(id)
         last = steps[-1].seq
-        seq = at if at is not None else (last - 1 if views[0].status.ended and last > 0 else last)
+        seq = at if at is not None else _step_to_fork(steps, views[0].status)
         if not steps[0].seq <= seq <= last:
             raise HoldfastError(f"there is no step {seq}; the history holds {steps[0].seq} to {last}")
         entries = entries_of(steps, upto=seq)
@@ -126,6 +126,7 @@ class Client:
         now = self.clock.now()
         made = InstanceId(new_id or uuid7())
         begin_calls_anew(entries, old=id, new=made)
+        forget_cancel(entries)
         payload = dumps(
             entries if "start" in entries else {"full": entries, "notes": [["forked", {"from": id, "at": seq}]]}
         )
@@ -294,6 +295,16 @@ def _first_argument(tree: Any) -> str | None:
             return text
         case _:
             return None
+
+
+def _step_to_fork(steps: Sequence[Step], status: Status) -> int:
+    """Where a fork goes on from unless told: before the end, or before the cancel that led to it."""
+    last = steps[-1].seq
+    if status is Status.CANCELLED:
+        for step in steps[1:]:
+            if any(note[0] == "cancel" for note in row_of(step).get("notes", ())):
+                return step.seq - 1
+    return last - 1 if status.ended and last > 0 else last
 
 
 def _change(entries: Entries, name: str, tree: Any) -> None:
