@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from holdfast import App, Status, Workflow, action, workflow
-from holdfast.errors import HoldfastError, InstanceNotFound
+from holdfast.errors import HoldfastError, InstanceNotFound, ValidationError
 from holdfast.model.instance import InstanceFilter
 from holdfast.observe.history import variables_at
 
@@ -225,6 +226,48 @@ async def test_a_fork_from_after_a_cancel_waits_again_for_the_child_that_was_giv
     (child,) = await children_of(app, "two")
     await app.handle(child).send("first", "x")
     assert await fork.result(timeout=20) == ["x"]
+
+
+@dataclass
+class Size:
+    width: int
+
+
+@workflow
+class Sized(Workflow):
+    async def run(self, size: Size, count: int, first: Any, again: Any, *more: int) -> list[Any]:
+        word = await self.receive("word")
+        again.append(9)
+        return [word, size, count, first, again, more]
+
+
+async def test_values_of_a_fork_fit_the_annotations_of_the_parameters(app):
+    same = [1]
+    sized = await Sized().start(Size(3), 2, same, same, 5, id="one")
+    await steps(sized, 2)
+    for at in (0, 1):
+        fork = app.handle(await app.fork("one", at=at, changes={"size": {"width": "4"}, "more": ["7"], "count": 3}))
+        await fork.send("word", "x")
+        assert await fork.result(timeout=20) == ["x", Size(4), 3, [1, 9], [1, 9], (7,)]
+        told = r"^Sized cannot go on with these arguments:\n  size\['width'\]: Input should be"
+        with pytest.raises(ValidationError, match=told) as wrong:
+            await app.fork("one", at=at, changes={"size": {"width": "wide"}, "count": "x", "first": [1]})
+        assert "\n  count: Input should be a valid integer" in str(wrong.value)
+        with pytest.raises(
+            HoldfastError, match="^there is no (argument|variable) 'sizes'.*; there are: again, count, "
+        ):
+            await app.fork("one", at=at, changes={"sizes": 3})
+
+
+async def test_values_of_a_fork_share_nothing_with_those_beside_them(app):
+    same = [1]
+    sized = await Sized().start(Size(3), 2, same, same, id="one")
+    await steps(sized, 2)
+    for at in (0, 1):
+        changes = {"size": Size(5), "first": [8]}
+        fork = app.handle(await app.fork("one", at=at, changes=changes))
+        await fork.send("word", "x")
+        assert await fork.result(timeout=20) == ["x", Size(5), 2, [8], [1, 9], ()]
 
 
 async def children_of(app: Any, parent: str) -> list[str]:

@@ -232,7 +232,9 @@ def fork(
     async def forked(app: App) -> InstanceId:
         return await app.fork(id, at=seq, changes=changes, new_id=new_id)
 
-    made = run(find_app(target, url), forked)
+    app = find_app(target, url)
+    app.import_user_modules()
+    made = run(app, forked)
     if as_json:
         show_json({"id": made, "from": id})
     else:
