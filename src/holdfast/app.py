@@ -301,8 +301,9 @@ class App(Registering):
         changes: Mapping[str, Any] | None = None,
         new_id: str | None = None,
     ) -> InstanceId:
-        """Go on from step `at` of an instance's history (by default the last one before its end) as a new instance.
+        """Go on from step `at` of an instance's history as a new instance, as if nobody had asked it to end.
 
+        By default from the last step before its end, or before the cancel that led to that.
         `changes` gives variables of the running function other values. Raises HoldfastError where the step or a
         variable does not exist.
         """

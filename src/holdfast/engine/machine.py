@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
-from holdfast.codec import encode, encode_exception
+from holdfast.codec import encode_exception, encode_result
 from holdfast.engine.branch import Branch, Frame, OnFuture, OnMessage
 from holdfast.engine.calling import Calling
 from holdfast.engine.events import Command, Ended, Note, PendingCall, Send
@@ -336,7 +336,8 @@ class Machine(Calling, Timing, Waiting):
             self.ended = Ended("failed", encode_exception(root.error), asked)
         else:
             try:
-                self.ended = Ended("done", encode(root.result_value), asked)
+                name = self.code.program.name
+                self.ended = Ended("done", encode_result(root.result_value, "workflow", name), asked)
             except Exception as error:  # noqa: BLE001 - a result that can't be saved is the workflow's failure
                 self.ended = Ended("failed", encode_exception(error), asked)
 

@@ -18,8 +18,8 @@ from holdfast.codec import (
     PRIMITIVES,
     Tree,
     decode,
-    encode,
     encode_exception,
+    encode_result,
     forget_last_raise,
     remember_raise,
 )
@@ -274,7 +274,7 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - this is where user code runs
             return _raised(error)
         try:
-            tree = encode(value)
+            tree = encode_result(value, "action", attempt.name)
             return Gave(value if type(value) in PRIMITIVES else decode(tree), tree)
         except CodecError as error:
             error.add_note(f"it was returned by action {attempt.name}")

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from holdfast.codec import PRIMITIVES, Tree, decode, dumps, encode, loads
+from holdfast.codec import PRIMITIVES, Tree, decode, dumps, encode_start, loads
 from holdfast.engine import Change, Entries, LinkedProgram, Machine, Note, Saver, fold, load, read
 from holdfast.errors import DecodeError
 from holdfast.model.instance import Claimed, Step
@@ -159,9 +159,9 @@ def begin_values(start: Any, program: LinkedProgram) -> tuple[Any, dict[str, Any
     return made, {program.receiver: made, **arguments}
 
 
-def start_payload(attributes: dict[str, Any], arguments: dict[str, Any]) -> bytes:
+def start_payload(attributes: dict[str, Any], arguments: dict[str, Any], name: str) -> bytes:
     """Row 0 of a journal: the workflow object's attributes and the arguments of `run`."""
-    return start_row(encode([attributes, arguments]))
+    return start_row(encode_start(attributes, arguments, "workflow", name))
 
 
 def start_row(start: Tree) -> bytes:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from holdfast.clock import as_seconds
-from holdfast.codec import encode
+from holdfast.codec import encode_call
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
 from holdfast.model.job import Job
@@ -241,7 +241,7 @@ class Task(Action[P, R]):
         self.check(*args, **kwargs)
         keep = self.sender.results_ttl if options.result_ttl is None else options.result_ttl
         return Message(
-            encode([list(args), kwargs]),
+            encode_call(args, kwargs, "task", self.name),
             retry=None if options.retry is None else policy_to_tree(options.retry),
             timeout=options.timeout,
             keep=keep if keep > 0 else None,
