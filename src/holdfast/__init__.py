@@ -38,6 +38,7 @@ from holdfast.runtime.client import Handle
 from holdfast.runtime.current import CurrentJob, current_job
 from holdfast.schedules import CatchUp, Overlap
 from holdfast.settings import Settings
+from holdfast.sync import App as BlockingApp
 from holdfast.task import Action, action
 from holdfast.tasks import JobHandle, Task
 from holdfast.workflow import Workflow, workflow
@@ -50,6 +51,7 @@ __all__ = [
     "Again",
     "App",
     "BackoffPolicy",
+    "BlockingApp",
     "CatchUp",
     "CompileError",
     "CurrentJob",

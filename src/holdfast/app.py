@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 from holdfast.backends import keeps_workflows, no_workflows, open_broker, open_store
 from holdfast.clock import Clock, SystemClock
@@ -30,8 +30,8 @@ from holdfast.tasks import JobHandle, TaskClient
 from holdfast.tasks.registering import Registering
 from holdfast.workflow import LAUNCHERS, Launcher, Run, Workflow, enter_launcher, launcher, leave_launcher
 
-P = ParamSpec("P")
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from holdfast.sync import App as BlockingApp
 
 log = get_logger("holdfast")
 
@@ -40,6 +40,10 @@ FIRST_BATCH = 50
 """Of many instances, so many are started in the first statement, so that a worker soon has work; then twice as many."""
 START_BATCH = 500
 """Instances started in one statement, at most."""
+
+
+INTERFACES: dict[str, type[App]] = {}
+"""The classes of Apps, by how their clients are spoken to."""
 
 
 class App(Registering):
@@ -57,10 +61,24 @@ class App(Registering):
     Tasks lie beside the workflows, unless `tasks_url` says otherwise. With `url="redis://…"` the App is for tasks alone.
     """
 
-    def __init__(
+    if TYPE_CHECKING:
+
+        @overload
+        def __new__(cls, name: str = "holdfast", *, interface: Literal["sync"], **options: Any) -> BlockingApp: ...
+        @overload
+        def __new__(cls, name: str = "holdfast", *, interface: Literal["async"] = "async", **options: Any) -> App: ...
+
+    def __new__(cls, name: str = "holdfast", *, interface: str = "async", **options: Any) -> App:
+        if interface not in INTERFACES:
+            raise ConfigurationError(f"interface= is {' or '.join(map(repr, sorted(INTERFACES)))}, not {interface!r}")
+        made: type[Any] = INTERFACES[interface] if cls is App else cls
+        return super().__new__(made)
+
+    def __init__(  # pyright: ignore[reportInconsistentConstructor] - __new__ names what it looks at
         self,
         name: str = "holdfast",
         *,
+        interface: Literal["async", "sync"] = "async",
         url: str | None = None,
         tasks_url: str | None = None,
         settings: Settings | None = None,
@@ -176,6 +194,18 @@ class App(Registering):
                     await opened.close()
                 raise
 
+    @property
+    def home_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which it is open."""
+        return self._home if self._opened else None
+
+    def forget_opened(self) -> None:
+        """Take new backends: those that were opened belong to a process from which this one was forked."""
+        self._opened = False
+        self._working = self._watching = self.worker = None
+        self._opening = asyncio.Lock()
+        self._choose()
+
     def is_open_in(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it was opened in this event loop, and not closed."""
         return self._opened and self._home is loop
@@ -217,6 +247,15 @@ class App(Registering):
         """Let go of what was opened in an event loop that has ended without closing this App."""
         for backend in self.backends:
             backend.abandon()
+
+    @contextmanager
+    def used(self) -> Generator[None]:
+        """Inside, this is the App in use; it is opened when it is needed."""
+        enter_launcher(self._launcher)
+        try:
+            yield
+        finally:
+            leave_launcher(self._launcher)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -465,6 +504,9 @@ class App(Registering):
                 except Exception as error:
                     told = told_with_place(error)
                     raise ConfigurationError(f"the user module {name.strip()!r} cannot be imported: {told}") from error
+
+
+INTERFACES["async"] = App
 
 
 class _AppLauncher(Launcher):

@@ -118,23 +118,24 @@ class Task(Action[P, R]):
     def __init__(self, function: Callable[..., Any], *, sender: Sender, jobs: JobOptions, **definition: Any) -> None:
         super().__init__(function, **definition)
         self.sender = sender
-        self._jobs = jobs
+        self.jobs = jobs
+        """How its jobs are sent, unless a call says otherwise."""
 
     async def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Ask for a call, to be made by whichever worker has room. Raises TypeError where the arguments don't fit."""
-        return await Asked(self, self._jobs).delay(*args, **kwargs)
+        return await Asked(self, self.jobs).delay(*args, **kwargs)
 
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
-        return await Asked(self, self._jobs).delay_many(calls)
+        return await Asked(self, self.jobs).delay_many(calls)
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A call to be sent later, alone or after another one: see `Signature`. RESULT and ERROR may stand in it."""
-        return Asked(self, self._jobs).s(*args, **kwargs)
+        return Asked(self, self.jobs).s(*args, **kwargs)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A call to be sent later that takes nothing from the one before it."""
-        return Asked(self, self._jobs).si(*args, **kwargs)
+        return Asked(self, self.jobs).si(*args, **kwargs)
 
     def in_transaction(self, connection: Any) -> Asked[P, R]:
         """The same task, sent in the transaction of a connection of yours: the job commits or vanishes with it.
@@ -146,7 +147,7 @@ class Task(Action[P, R]):
                 await connection.execute("INSERT INTO orders …")
                 await send_receipt.in_transaction(connection).delay(7)
         """
-        return Asked(self, self._jobs, through=connection)
+        return Asked(self, self.jobs, through=connection)
 
     def options(
         self,
@@ -167,12 +168,12 @@ class Task(Action[P, R]):
     ) -> Asked[P, R]:
         """The same task with other options for one call: `await task.options(delay=60).delay(…)`."""
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        return Asked(self, job_options(self._jobs, **given))
+        return Asked(self, job_options(self.jobs, **given))
 
     @property
     def result_ttl(self) -> float:
         """For how many seconds its results are kept."""
-        return self.sender.results_ttl if self._jobs.result_ttl is None else self._jobs.result_ttl
+        return self.sender.results_ttl if self.jobs.result_ttl is None else self.jobs.result_ttl
 
     def job(
         self,
@@ -308,7 +309,10 @@ def _short(unique: str) -> str:
 class TaskDecorator:
     """What `@app.task(…)` gives: makes a function a task."""
 
-    def __init__(self, sender: Sender, jobs: JobOptions, definition: dict[str, Any]) -> None:
+    def __init__(
+        self, sender: Sender, jobs: JobOptions, definition: dict[str, Any], *, made: type[Task[..., Any]]
+    ) -> None:
+        self._made = made
         self._sender = sender
         self._jobs = jobs
         self._definition = definition
@@ -318,4 +322,4 @@ class TaskDecorator:
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
-        return cast("Task[..., Any]", Task(function, sender=self._sender, jobs=self._jobs, **self._definition))
+        return self._made(function, sender=self._sender, jobs=self._jobs, **self._definition)

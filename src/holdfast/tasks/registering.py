@@ -22,6 +22,9 @@ F = TypeVar("F", bound=Hook)
 class Registering:
     """The part of an App that keeps what was registered with it."""
 
+    task_class: type[Task[..., Any]] = Task
+    """What functions become."""
+
     def __init__(self) -> None:
         self.hooks = Hooks()
         self.timers: list[Timer] = []
@@ -95,7 +98,7 @@ class Registering:
         )
         # The policy stays with the definition, so that jobs under way follow it when it changes.
         definition = {"name": name, "retry": jobs.retry, "timeout": timeout, "queue": queue, "pool": pool}
-        decorator = TaskDecorator(self._sender(), replace(jobs, retry=None), definition)
+        decorator = TaskDecorator(self._sender(), replace(jobs, retry=None), definition, made=self.task_class)
         return decorator if function is None else decorator(function)
 
     # --- timers
@@ -136,9 +139,11 @@ class Registering:
             raise ConfigurationError(f"a timer calls {task.name} without arguments: {error}") from error
         kept = max(KEPT, task.result_ttl)
         unique = f"timer:{task.name}" if overlap == Overlap.SKIP else None
-        self.timers.append(
-            Timer(spec=spec, send=lambda id: task.options(id=id, result_ttl=kept, unique=unique).delay())
-        )
+
+        def options(id: str) -> JobOptions:
+            return replace(task.jobs, id=id, result_ttl=kept, unique=unique or task.jobs.unique)
+
+        self.timers.append(Timer(spec=spec, send=lambda id: self._sender().send([task.job((), {}, options(id))])))
         return task
 
     # --- hooks
