@@ -18,8 +18,9 @@ from holdfast.cli.beside import workers_beside
 from holdfast.cli.tables import show, show_json
 from holdfast.errors import HoldfastError
 from holdfast.model.instance import InstanceFilter, Status
-from holdfast.model.job import JobFilter
+from holdfast.model.job import JobFilter, JobStatus
 from holdfast.runtime.client import Handle
+from holdfast.workflow import Workflow
 
 CONCURRENCY = 200
 JOBS = 10_000
@@ -108,17 +109,17 @@ async def _throughput(app: App, instances: int, runs: int) -> list[float]:
     for _ in range(runs):
         begin = time.perf_counter()
         handles = await app.start_many(Sequence().start(n) for n in range(instances))
-        await _all_ended(app, handles[-1].id)
+        await _all_ended(app, Sequence, handles[-1].id)
         values.append(3 * instances / (time.perf_counter() - begin))
         if await handles[-1].result() != instances + 2:
             raise HoldfastError("a workflow gave a wrong result; the figures mean nothing")
     return values
 
 
-async def _all_ended(app: App, last: str) -> None:
-    """Wait until nothing is pending: for the last that was started, then by a count, which disturbs less than a wait for each."""
+async def _all_ended(app: App, cls: type[Workflow], last: str) -> None:
+    """Wait until none is pending: for the last that was started, then by a count, which disturbs less than a wait for each."""
     await app.handle(last).wait()
-    while await app.store.count(InstanceFilter(status=Status.PENDING)):
+    while await app.store.count(InstanceFilter(name=cls.__holdfast_workflow__, status=Status.PENDING)):
         await asyncio.sleep(0.002)
 
 
@@ -165,10 +166,17 @@ async def _jobs(app: App, runs: int) -> list[float]:
     for _ in range(runs):
         begin = time.perf_counter()
         await noop.delay_many(range(JOBS))
-        while await app.tasks.broker.count(JobFilter()):
+        while await _under_way(app, noop.name):
             await asyncio.sleep(0.005)
         values.append(JOBS / (time.perf_counter() - begin))
     return values
+
+
+async def _under_way(app: App, name: str) -> int:
+    """How many jobs of a task have not ended: what has ended may be kept, also from an earlier run."""
+    broker = app.tasks.broker
+    queued = await broker.count(JobFilter(name=name, status=JobStatus.QUEUED))
+    return queued or await broker.count(JobFilter(name=name, status=JobStatus.RUNNING))
 
 
 async def _job_latency(app: App, count: int) -> list[float]:
@@ -210,7 +218,7 @@ async def _asleep(app: App, count: int) -> list[float]:
     for start in range(0, count, 2000):
         wave = range(start, min(start + 2000, count))
         handles += await app.start_many(Sleeper().start(first + n / WAKES) for n in wave)
-    await _all_ended(app, handles[-1].id)
+    await _all_ended(app, Sleeper, handles[-1].id)
     step = max(1, count // 200)
     views = {view.id: view for view in await app.store.view([handle.id for handle in handles[::step]])}
     due = {handle.id: first + n / WAKES for n, handle in enumerate(handles)}
