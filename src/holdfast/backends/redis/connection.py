@@ -54,14 +54,19 @@ class Connection(asyncio.Protocol):
         if self.closed:
             future.set_exception(Cut("it is closed"))
             return future
+        # While nobody else asks, the next turn of the loop need not be waited for.
+        at_once = not (self._waiting or self._leaving)
         self._waiting.append(future)
-        self.send(*command)
+        self.send(*command, at_once=at_once)
         return future
 
-    def send(self, *command: Argument) -> None:
-        """Send a command whose answer nobody waits for."""
+    def send(self, *command: Argument, at_once: bool = True) -> None:
+        """Send a command whose answer nobody waits for here."""
+        if at_once and self._transport is not None:
+            self._transport.write(_pack(command))
+            return
         if not self._leaving:
-            # All that is asked in one turn of the loop leaves in one piece.
+            # What is asked in one turn of the loop leaves in one piece.
             self._loop.call_soon(self._flush)
         self._leaving.append(_pack(command))
 
