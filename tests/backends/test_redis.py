@@ -279,6 +279,27 @@ async def test_passwords_are_asked_for_and_not_shown():
             assert await broker.send([job("a")]) == ["a"]
 
 
+async def test_a_user_with_few_rights_is_enough(own_server: Server):
+    rights = "~{holdfast}* &{holdfast}* +@hash +@set +@sortedset +@string +@keyspace +@scripting +@pubsub"
+    rights += " +info +ping +client|setname"
+    own_server.client().execute_command("ACL", "SETUSER", "jobs", "on", ">secret", "-@all", *rights.split())
+    async with opened(own_server.url.replace("//", "//jobs:secret@")) as broker:
+        await enlist(broker, "w")
+        await broker.listen("mine", lambda *_: None)
+        await broker.wait_for_jobs(W, True)
+        await broker.send([job("a", unique="u", waiter="me")])
+        [held] = await claim(broker)
+        await broker.cancel([held.id], now=NOW, keep_until=NOW)
+        await broker.settle(W, [Settlement(held.id, held.claim, Again(NOW, b"e"))])
+        await broker.heartbeat(W, lease=10, now=NOW)
+        await broker.find(JobFilter())
+        await broker.notify({"mine": "x"})
+        await broker.retire(W, now=NOW)
+        await broker.purge([held.id])
+    async with opened(own_server.url) as other:
+        assert await other.count(JobFilter()) == 0
+
+
 async def test_who_needs_no_password_may_not_be_given_one(redis_server: str):
     if "@" in redis_server:
         pytest.skip("this server has one")
