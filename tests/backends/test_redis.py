@@ -147,6 +147,9 @@ async def test_what_cannot_be_kept_is_refused_in_words(broker: Any, monkeypatch:
         await broker.send([job("a", queue="\ud800")])
     with pytest.raises(StoreError, match="no text"):
         await broker.send([job("a")._replace(id=JobId("\ud800"))])
+    for ask in (broker.look, broker.purge, lambda ids: broker.unwanted(W, ids)):
+        with pytest.raises(StoreError, match="no text"):
+            await ask([JobId("\ud800")])
     await broker.send([job("a")])
     [held] = await claim(broker)
     for outcome in (Done(b"x" * 1001, NOW, NOW), Again(NOW, b"x" * 1001), Failed(Reason.FAILED, b"x" * 1001, NOW)):
@@ -280,7 +283,7 @@ async def test_passwords_are_asked_for_and_not_shown():
 
 
 async def test_a_user_with_few_rights_is_enough(own_server: Server):
-    rights = "~{holdfast}* &{holdfast}* +@hash +@set +@sortedset +@string +@keyspace +@scripting +@pubsub"
+    rights = "~{holdfast}* resetchannels &{holdfast}* +@hash +@set +@sortedset +@string +@keyspace +@scripting +@pubsub"
     rights += " +info +ping +client|setname"
     own_server.client().execute_command("ACL", "SETUSER", "jobs", "on", ">secret", "-@all", *rights.split())
     async with opened(own_server.url.replace("//", "//jobs:secret@")) as broker:
