@@ -147,6 +147,9 @@ async def test_what_cannot_be_kept_is_refused_in_words(broker: Any, monkeypatch:
         await broker.send([job("a", queue="\ud800")])
     with pytest.raises(StoreError, match="no text"):
         await broker.send([job("a")._replace(id=JobId("\ud800"))])
+    for ask in (broker.look, broker.purge, lambda ids: broker.unwanted(W, ids)):
+        with pytest.raises(StoreError, match="no text"):
+            await ask([JobId("\ud800")])
     await broker.send([job("a")])
     [held] = await claim(broker)
     for outcome in (Done(b"x" * 1001, NOW, NOW), Again(NOW, b"x" * 1001), Failed(Reason.FAILED, b"x" * 1001, NOW)):
@@ -277,6 +280,27 @@ async def test_passwords_are_asked_for_and_not_shown():
         assert "mistaken" not in str(caught.value)
         async with opened(made.url.replace("//", "//default:secret%20word@")) as broker:
             assert await broker.send([job("a")]) == ["a"]
+
+
+async def test_a_user_with_few_rights_is_enough(own_server: Server):
+    rights = "~{holdfast}* resetchannels &{holdfast}* +@hash +@set +@sortedset +@string +@keyspace +@scripting +@pubsub"
+    rights += " +info +ping +client|setname"
+    own_server.client().execute_command("ACL", "SETUSER", "jobs", "on", ">secret", "-@all", *rights.split())
+    async with opened(own_server.url.replace("//", "//jobs:secret@")) as broker:
+        await enlist(broker, "w")
+        await broker.listen("mine", lambda *_: None)
+        await broker.wait_for_jobs(W, True)
+        await broker.send([job("a", unique="u", waiter="me")])
+        [held] = await claim(broker)
+        await broker.cancel([held.id], now=NOW, keep_until=NOW)
+        await broker.settle(W, [Settlement(held.id, held.claim, Again(NOW, b"e"))])
+        await broker.heartbeat(W, lease=10, now=NOW)
+        await broker.find(JobFilter())
+        await broker.notify({"mine": "x"})
+        await broker.retire(W, now=NOW)
+        await broker.purge([held.id])
+    async with opened(own_server.url) as other:
+        assert await other.count(JobFilter()) == 0
 
 
 async def test_who_needs_no_password_may_not_be_given_one(redis_server: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
@@ -34,6 +35,9 @@ from holdfast.model.job import (
 )
 from holdfast.ports import JOB_CHANNEL, Beat, Enlistment, Traits, WakeUp, inbox_channel
 
+DOUBT = 60.0
+"""Seconds for which a claim is asked after whose answer did not arrive."""
+
 
 class RedisBroker:
     """Jobs in a Redis, Valkey or Redis Cluster, shared by any number of processes of any number of machines.
@@ -48,8 +52,8 @@ class RedisBroker:
         self._beside: dict[asyncio.AbstractEventLoop, Line] = {}
         self._line = Line(self._nodes)
         self._listener = Listener(self._nodes)
-        self._doubtful: dict[WorkerId, list[str]] = defaultdict(list)
-        """Tickets of claims whose answers may have got lost."""
+        self._doubtful: dict[WorkerId, dict[str, float]] = defaultdict(dict)
+        """Tickets of claims whose answers may have got lost, and until when, by the monotonic clock."""
         self._jobs = self._address.channel(JOB_CHANNEL)
 
     @property
@@ -130,24 +134,33 @@ class RedisBroker:
     # --- workers
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
-        if worker in self._doubtful:
-            found = await self._line.run("recall", worker, *self._doubtful[worker])
-            del self._doubtful[worker]
-            if found[0]:
-                # What else is due was not looked at.
-                return _claimed(found, next_due=now)
+        if self._doubtful[worker] and (found := await self._recall(worker)):
+            # What else is due was not looked at.
+            return _claimed(found, next_due=now)
         ticket = f"{random.getrandbits(62):x}"
         try:
             answer = await self._line.run("claim", worker, ticket, repr(now), room, *queues, once=True)
         except BaseException as error:
             if isinstance(error, StoreUnavailable) or not isinstance(error, Exception):
                 # It may have happened: the next claim asks.
-                self._doubtful[worker].append(ticket)
+                self._doubtful[worker][ticket] = time.monotonic() + DOUBT
             raise
         if answer is None:
+            del self._doubtful[worker]
             raise _lost(worker)
         next_due, *rows = answer
         return _claimed(rows, next_due=None if next_due is None else float(next_due))
+
+    async def _recall(self, worker: WorkerId) -> Sequence[Any] | None:
+        """What earlier claims took although their answers did not arrive; None if they took nothing."""
+        doubtful, now = self._doubtful[worker], time.monotonic()
+        *rows, tickets = await self._line.run("recall", worker, *doubtful)
+        for ticket in {each.decode() for each in tickets}:
+            doubtful.pop(ticket, None)
+        # One that took nothing may still be on its way to the server.
+        for ticket in [each for each, until in doubtful.items() if until < now]:
+            del doubtful[ticket]
+        return rows if tickets else None
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
         wanted = {each.id: each for each in settlements}

@@ -49,21 +49,28 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
 
     def ask(self, *command: Argument) -> asyncio.Future[Any]:
-        """Send a command; the answer, which is a `Refused` where it is an error."""
+        """Send a command; the answer, which is a `Refused` where it is an error. Raises UnicodeEncodeError, and sends nothing."""
+        packed = _pack(command)
         future: asyncio.Future[Any] = self._loop.create_future()
         if self.closed:
             future.set_exception(Cut("it is closed"))
             return future
+        # While nobody else asks, the next turn of the loop need not be waited for.
+        at_once = not (self._waiting or self._leaving)
         self._waiting.append(future)
-        self.send(*command)
+        if at_once and self._transport is not None:
+            self._transport.write(packed)
+            return future
+        if not self._leaving:
+            # What is asked in one turn of the loop leaves in one piece.
+            self._loop.call_soon(self._flush)
+        self._leaving.append(packed)
         return future
 
     def send(self, *command: Argument) -> None:
-        """Send a command whose answer nobody waits for."""
-        if not self._leaving:
-            # All that is asked in one turn of the loop leaves in one piece.
-            self._loop.call_soon(self._flush)
-        self._leaving.append(_pack(command))
+        """Send a command whose answer is pushed, as are all where `hear` was called."""
+        if self._transport is not None:
+            self._transport.write(_pack(command))
 
     def hear(self, told: Callable[[Any], None], lost: Callable[[], None]) -> None:
         """From now on nothing is asked here: what comes in was pushed by the server. `lost` is called at the end."""

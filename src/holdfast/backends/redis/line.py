@@ -82,6 +82,8 @@ class Line:
                 continue
             except Refused as error:
                 return error
+            except UnicodeEncodeError as error:
+                raise StoreError(f"an id or a name is no text: {error}") from error
             if (
                 isinstance(answer, Refused)
                 and answer.code == "MOVED"
