@@ -32,11 +32,13 @@ from holdfast.errors import (
 )
 from holdfast.inject import Depend
 from holdfast.model.instance import Status
-from holdfast.model.job import JobStatus, JobView
+from holdfast.model.job import Again, Done, Failed, JobStatus, JobView
 from holdfast.retry import BackoffPolicy, NoRetry, Retry, RetryMode, RetryPolicy
 from holdfast.runtime.client import Handle
+from holdfast.runtime.current import CurrentJob, current_job
 from holdfast.schedules import CatchUp, Overlap
 from holdfast.settings import Settings
+from holdfast.sync import App as BlockingApp
 from holdfast.task import Action, action
 from holdfast.tasks import JobHandle, Task
 from holdfast.workflow import Workflow, workflow
@@ -46,11 +48,16 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Action",
     "ActionTimeout",
+    "Again",
     "App",
     "BackoffPolicy",
+    "BlockingApp",
     "CatchUp",
     "CompileError",
+    "CurrentJob",
     "Depend",
+    "Done",
+    "Failed",
     "Handle",
     "HoldfastError",
     "InstanceNotFound",
@@ -76,6 +83,7 @@ __all__ = [
     "WorkflowParked",
     "action",
     "current_app",
+    "current_job",
     "register_type",
     "schedule",
     "start_many",

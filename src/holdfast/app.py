@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 from holdfast.backends import keeps_workflows, no_workflows, open_broker, open_store
 from holdfast.clock import Clock, SystemClock
@@ -21,28 +21,32 @@ from holdfast.model.instance import WorkerView
 from holdfast.model.job import Job
 from holdfast.ports import Backend, Broker, Store
 from holdfast.registry import Registry
-from holdfast.retry import BackoffPolicy, Duration, RetryPolicy
 from holdfast.runtime.client import Client, Handle
 from holdfast.runtime.sweeper import JobSweeper, Sweeper
 from holdfast.runtime.worker import Worker
-from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, make_schedule
+from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, Timers, make_schedule
 from holdfast.settings import Settings, unknown_variables
-from holdfast.task import Pool
-from holdfast.tasks import JobHandle, JobOptions, Task, TaskClient
-from holdfast.tasks.definition import TaskDecorator, job_options
+from holdfast.tasks import JobHandle, TaskClient
+from holdfast.tasks.registering import Registering
 from holdfast.workflow import LAUNCHERS, Launcher, Run, Workflow, enter_launcher, launcher, leave_launcher
 
-P = ParamSpec("P")
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from holdfast.sync import App as BlockingApp
 
 log = get_logger("holdfast")
 
 
+FIRST_BATCH = 50
+"""Of many instances, so many are started in the first statement, so that a worker soon has work; then twice as many."""
 START_BATCH = 500
-"""Instances started in one statement."""
+"""Instances started in one statement, at most."""
 
 
-class App:
+INTERFACES: dict[str, type[App]] = {}
+"""The classes of Apps, by how their clients are spoken to."""
+
+
+class App(Registering):
     """Settings, a store for workflows, a broker for tasks, and what works on them.
 
         app = App("shop", url="postgresql://localhost/shop")
@@ -57,16 +61,31 @@ class App:
     Tasks lie beside the workflows, unless `tasks_url` says otherwise. With `url="redis://…"` the App is for tasks alone.
     """
 
-    def __init__(
+    if TYPE_CHECKING:
+
+        @overload
+        def __new__(cls, name: str = "holdfast", *, interface: Literal["sync"], **options: Any) -> BlockingApp: ...
+        @overload
+        def __new__(cls, name: str = "holdfast", *, interface: Literal["async"] = "async", **options: Any) -> App: ...
+
+    def __new__(cls, name: str = "holdfast", *, interface: str = "async", **options: Any) -> App:
+        if interface not in INTERFACES:
+            raise ConfigurationError(f"interface= is {' or '.join(map(repr, sorted(INTERFACES)))}, not {interface!r}")
+        made: type[Any] = INTERFACES[interface] if cls is App else cls
+        return super().__new__(made)
+
+    def __init__(  # pyright: ignore[reportInconsistentConstructor] - __new__ names what it looks at
         self,
         name: str = "holdfast",
         *,
+        interface: Literal["async", "sync"] = "async",
         url: str | None = None,
         tasks_url: str | None = None,
         settings: Settings | None = None,
         clock: Clock | None = None,
         **options: Any,
     ) -> None:
+        super().__init__()
         if not name:
             raise ConfigurationError("an App needs a name")
         self.name = name
@@ -80,6 +99,8 @@ class App:
         """For tests: functions that run in place of actions, by the actions' names."""
         self.ticker: Ticker | None = None
         """What fires schedules in this process, once a worker was made."""
+        self.clockwork: Timers | None = None
+        """What sends the jobs of timers in this process, once a worker was made and there are any."""
         self.forgetful = False
         """For tests: take every instance from the store again after each step."""
         self._launcher = _AppLauncher(self)
@@ -173,6 +194,18 @@ class App:
                     await opened.close()
                 raise
 
+    @property
+    def home_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which it is open."""
+        return self._home if self._opened else None
+
+    def forget_opened(self) -> None:
+        """Take new backends: those that were opened belong to a process from which this one was forked."""
+        self._opened = False
+        self._working = self._watching = self.worker = None
+        self._opening = asyncio.Lock()
+        self._choose()
+
     def is_open_in(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether it was opened in this event loop, and not closed."""
         return self._opened and self._home is loop
@@ -214,6 +247,15 @@ class App:
         """Let go of what was opened in an event loop that has ended without closing this App."""
         for backend in self.backends:
             backend.abandon()
+
+    @contextmanager
+    def used(self) -> Generator[None]:
+        """Inside, this is the App in use; it is opened when it is needed."""
+        enter_launcher(self._launcher)
+        try:
+            yield
+        finally:
+            leave_launcher(self._launcher)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -272,15 +314,16 @@ class App:
         await self.open()
         handles: list[Handle[Any]] = []
         batch: list[Run[Any]] = []
+        size = FIRST_BATCH
         for run in runs:
             if not isinstance(cast(object, run), Run):
                 raise ConfigurationError(f"start_many() takes runs, such as Report().start(3), not {run!r}")
             run.unused = False
             batch.append(run)
-            if len(batch) == START_BATCH:
+            if len(batch) == size:
                 # The first of them are under way while the last are still being asked for.
                 handles += await client.start(batch)
-                batch = []
+                batch, size = [], min(2 * size, START_BATCH)
         handles += await client.start(batch)
         await self.embed(self.store)
         return handles
@@ -297,8 +340,9 @@ class App:
         changes: Mapping[str, Any] | None = None,
         new_id: str | None = None,
     ) -> InstanceId:
-        """Go on from step `at` of an instance's history (by default the last one before its end) as a new instance.
+        """Go on from step `at` of an instance's history as a new instance, as if nobody had asked it to end.
 
+        By default from the last step before its end, or before the cancel that led to that.
         `changes` gives variables of the running function other values. Raises HoldfastError where the step or a
         variable does not exist.
         """
@@ -307,73 +351,6 @@ class App:
         return await client.fork(InstanceId(id), at=at, changes=changes or {}, new_id=new_id)
 
     # --- tasks
-
-    @overload
-    def task(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
-    @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    @overload
-    def task(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        backoff: BackoffPolicy | None = None,
-        timeout: Duration | None = None,
-        queue: str | None = None,
-        pool: Pool = "thread",
-        priority: int | None = None,
-        expires: Duration | None = None,
-        unique: bool | None = None,
-        result_ttl: Duration | None = None,
-        dead_letter: bool | None = None,
-    ) -> TaskDecorator: ...
-    def task(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        backoff: BackoffPolicy | None = None,
-        timeout: Duration | None = None,
-        queue: str | None = None,
-        pool: Pool = "thread",
-        priority: int | None = None,
-        expires: Duration | None = None,
-        unique: bool | None = None,
-        result_ttl: Duration | None = None,
-        dead_letter: bool | None = None,
-    ) -> Any:
-        """Make a function, sync or async, a task: `await task.delay(…)` has a worker call it.
-
-        It is retried ten times by default, after growing pauses (see `task_retry`), and then among the dead letters.
-        `retries` counts the attempts after the first; `retry` is a whole policy, `backoff` only its pauses. Results
-        are kept for `result_ttl` seconds (an hour by default; 0: not at all). A job that nobody has begun `expires`
-        seconds after its moment becomes a dead letter. `unique=True` admits one job with the same arguments at a time.
-        Raises ConfigurationError for a definition that cannot work.
-
-            @app.task(retries=3)
-            async def send_receipt(order: int) -> None: ...
-        """
-        jobs = job_options(
-            JobOptions(),
-            retries=retries,
-            retry=retry,
-            backoff=backoff,
-            priority=priority,
-            expires=expires,
-            unique=unique,
-            result_ttl=result_ttl,
-            dead_letter=dead_letter,
-        )
-        # The policy stays with the definition, so that jobs under way follow it when it changes.
-        definition = {"name": name, "retry": jobs.retry, "timeout": timeout, "queue": queue, "pool": pool}
-        decorator = TaskDecorator(self, replace(jobs, retry=None), definition)
-        return decorator if function is None else decorator(function)
 
     def now(self) -> float:
         """The present moment in Unix seconds."""
@@ -384,8 +361,11 @@ class App:
         """For how many seconds results of tasks are kept, where a task does not say."""
         return self.settings.results_ttl
 
-    async def send(self, jobs: list[Job]) -> list[JobHandle[Any]]:
-        """Send jobs."""
+    async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
+        """Send jobs; in the transaction of the connection `through`, if one is given."""
+        if through is not None:
+            # That needs nothing of this App's but its words; whoever commits may never open it.
+            return await self.tasks.send_through(through, jobs)
         await self.open()
         handles = await self.tasks.send(jobs)
         await self.embed(self.broker.home)
@@ -491,6 +471,9 @@ class App:
     def make_worker(self) -> Worker:
         """A worker on this App's store and broker, not yet running."""
         services = [JobSweeper(broker=self.broker, clock=self.clock).run]
+        if self.timers:
+            self.clockwork = Timers(self.timers, clock=self.clock)
+            services = [self.clockwork.run, *services]
         if self._store is not None:
             self.ticker = Ticker(store=self._store, registry=self.registry, clock=self.clock)
             sweeper = Sweeper(store=self._store, clock=self.clock, settings=self.settings)
@@ -507,6 +490,7 @@ class App:
             stub=self.stubs.get if self.stubs else None,
             forgetful=self.forgetful,
             services=services,
+            hooks=self.hooks,
         )
 
     def import_user_modules(self) -> None:
@@ -520,6 +504,9 @@ class App:
                 except Exception as error:
                     told = told_with_place(error)
                     raise ConfigurationError(f"the user module {name.strip()!r} cannot be imported: {told}") from error
+
+
+INTERFACES["async"] = App
 
 
 class _AppLauncher(Launcher):

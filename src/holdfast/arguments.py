@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pydantic
@@ -15,6 +15,11 @@ from holdfast.errors import ValidationError
 from holdfast.inject import Depend
 
 _ARBITRARY = ConfigDict(arbitrary_types_allowed=True)
+
+_VARIADIC: Mapping[Any, TypeAdapter[Any]] = {
+    inspect.Parameter.VAR_POSITIONAL: TypeAdapter(tuple[Any, ...]),
+    inspect.Parameter.VAR_KEYWORD: TypeAdapter(dict[str, Any]),
+}
 
 
 class Binder:
@@ -26,9 +31,7 @@ class Binder:
         parameters = list(signature.parameters.values())[1:]
         self._signature = signature.replace(parameters=parameters)
         self._adapters = _adapters(function, parameters)
-        self._variadic = {
-            p.name for p in parameters if p.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        }
+        self._variadic = {p.name: _VARIADIC[p.kind] for p in parameters if p.kind in _VARIADIC}
 
         by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
@@ -48,16 +51,23 @@ class Binder:
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
         bound.apply_defaults()
-        arguments = dict(bound.arguments)
+        return self._fit(bound.arguments, "be started")
+
+    def fit(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values for some parameters, as their annotations want them. Raises ValidationError for what does not fit."""
+        return self._fit(values, "go on")
+
+    def _fit(self, values: Mapping[str, Any], to: str) -> dict[str, Any]:
+        fitting = dict(values)
         problems: list[str] = []
-        for name, adapter in self._adapters.items():
+        for name in [name for name in self._adapters if name in values]:
             try:
-                arguments[name] = self._validated(name, adapter, arguments[name])
+                fitting[name] = self._validated(name, self._adapters[name], values[name])
             except pydantic.ValidationError as error:
                 problems += _problems(error, name)
         if problems:
-            raise ValidationError(f"{self.name} cannot be started with these arguments:\n  " + "\n  ".join(problems))
-        return arguments
+            raise ValidationError(f"{self.name} cannot {to} with these arguments:\n  " + "\n  ".join(problems))
+        return fitting
 
     def _missed(self, name: str, known: Iterable[str], others: Iterable[str]) -> str:
         """What to say of an argument that was given by a name that there is not."""
@@ -71,6 +81,7 @@ class Binder:
     def _validated(self, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
         if name not in self._variadic:
             return adapter.validate_python(value)
+        value = self._variadic[name].validate_python(value)
         if isinstance(value, tuple):
             return tuple(adapter.validate_python(one) for one in typing.cast("tuple[Any, ...]", value))
         return {key: adapter.validate_python(one) for key, one in value.items()}

@@ -153,6 +153,10 @@ class NotInWorkflow(HoldfastError, RuntimeError):
     """Something that has a meaning only inside a workflow was awaited outside of one."""
 
 
+class NotInJob(HoldfastError, RuntimeError):
+    """Something that has a meaning only inside a running task was asked for outside of one."""
+
+
 class CompileError(ConfigurationError, SyntaxError):
     """A workflow uses something that cannot be kept. Shows every problem with its code, place, reason and rewrite.
 

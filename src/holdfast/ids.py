@@ -8,6 +8,9 @@ import time
 import uuid
 from typing import NewType
 
+_DERIVED = uuid.UUID("5f6c9a4e-2f0b-4c57-9d1a-8a2f3d6c7b10")
+"""The namespace of ids that follow from others (RFC 9562, version 5)."""
+
 InstanceId = NewType("InstanceId", str)
 WorkerId = NewType("WorkerId", str)
 JobId = NewType("JobId", str)
@@ -36,3 +39,8 @@ def uuid7() -> str:
     with _lock:
         value = _last = max(value, _last + 1)
     return str(uuid.UUID(int=value))
+
+
+def derived(source: str, what: str) -> str:
+    """The id of something that follows from `source`: the same whenever, and by whomever, it is made."""
+    return str(uuid.uuid5(_DERIVED, f"{source}/{what}"))

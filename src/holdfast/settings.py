@@ -84,6 +84,13 @@ class Settings(BaseSettings):
             raise ValueError("one of debug, info, warning, error, critical")
         return value.lower()
 
+    @field_validator("queues")
+    @classmethod
+    def _some_queue(cls, value: str) -> str:
+        if not value.replace(",", "").strip():
+            raise ValueError(f"{value!r} names no queue; give names separated by commas, or * for all")
+        return value
+
     @classmethod
     def load(cls, **given: Any) -> Settings:
         """The settings, with those given here going first. Raises ConfigurationError that names what is wrong."""

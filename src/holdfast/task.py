@@ -27,17 +27,38 @@ ACTIONS: dict[str, Action[Any, Any]] = {}
 class ActionCall(Call, Awaitable[R]):
     """One call of an action. In a workflow it is durable; awaited anywhere else it just runs, here and once."""
 
-    __slots__ = ("unused",)
+    __slots__ = ("_guard",)
 
-    unused: bool
-    """Made outside of a workflow, and neither awaited nor passed on since; without a value inside of one."""
+    _guard: _Unawaited
+    """Of one that was made outside of a workflow; without a value inside of one."""
 
     def __await__(self) -> Generator[Any, Any, R]:
-        self.unused = False
+        self.used()
         return ACTIONS[self.name].run(*self.args, **self.kwargs).__await__()
 
+    def outside(self) -> ActionCall[R]:
+        """The call, from now on warned of if it is neither awaited nor passed on."""
+        self._guard = _Unawaited(self.name)
+        return self
+
+    def used(self) -> None:
+        """It is awaited, or passed on."""
+        guard = getattr(self, "_guard", None)
+        if guard is not None:
+            guard.unused = False
+
+
+class _Unawaited:
+    """Goes with its call. Apart from it, so that the calls of workflows have no finalizer to run."""
+
+    __slots__ = ("name", "unused")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.unused = True
+
     def __del__(self) -> None:
-        if getattr(self, "unused", False):
+        if self.unused:
             warn_unawaited(f"{self.name.rpartition(':')[2]}(…)", self)
 
 
@@ -72,7 +93,8 @@ class Action(Generic[P, R]):
         tree = self.defaults.retry
         self.policy = None if tree is None else policy_from_tree(tree)
         """How it is retried; None: as the default of where it runs."""
-        self._check = _checker(function, self.plan)
+        self.check = _checker(function, self.plan)
+        """Raises TypeError, as the function would, for arguments that do not fit; does nothing else."""
         self.__holdfast_action__ = self.name
         self.__name__ = getattr(function, "__name__", self.name)
         self.__qualname__ = getattr(function, "__qualname__", self.name)
@@ -82,11 +104,9 @@ class Action(Generic[P, R]):
         ACTIONS[self.name] = self
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ActionCall[R]:
-        self._check(*args, **kwargs)
+        self.check(*args, **kwargs)
         call: ActionCall[R] = ActionCall(self.name, args, kwargs, self.defaults)
-        if CURRENT.get(None) is None:
-            call.unused = True
-        return call
+        return call.outside() if CURRENT.get(None) is None else call
 
     async def run(self, *args: Any, **kwargs: Any) -> R:
         """Run the function here and now, with its dependencies, once."""
@@ -225,7 +245,7 @@ def _checker(function: Callable[..., Any], plan: Plan) -> Callable[..., None]:
 
 
 def _encode_call(call: ActionCall[Any]) -> list[Any]:
-    call.unused = False
+    call.used()
     options = call.options
     return [call.name, list(call.args), call.kwargs, [options.retry, options.timeout, options.queue]]
 

@@ -208,7 +208,7 @@ class Workflow:
             raise TypeError(f"run_action() takes the call of an action, such as fetch(1), not {call!r}")
         options = call_options(retry=retry, backoff=backoff, timeout=timeout, queue=queue, base=call.options)
         if isinstance(call, ActionCall):
-            call.unused = False
+            call.used()
         return cast("Awaitable[R]", ActionCall(call.name, call.args, call.kwargs, options))
 
     @overload
@@ -321,6 +321,11 @@ def bind_arguments(
 
     `others` are names that may be given beside them.
     """
+    return binder_of(cls).bind(args, kwargs, others=others)
+
+
+def binder_of(cls: type[Workflow]) -> Binder:
+    """What binds and validates arguments of `run`. Raises ConfigurationError where a class has none."""
     binder: Binder | None = cls.__dict__.get("__holdfast_binder__")
     if binder is None:
         method = inspect.getattr_static(cls, "run", None)
@@ -328,7 +333,7 @@ def bind_arguments(
         if function is None:
             raise ConfigurationError(f"{cls.__qualname__} has no `async def run(self, …)`")
         binder = cls.__holdfast_binder__ = Binder(function, name=cls.__qualname__)
-    return binder.bind(args, kwargs, others=others)
+    return binder
 
 
 def durable_class(cls: type[Workflow], methods: dict[str, Callable[..., Any]]) -> type[Workflow]:

@@ -22,7 +22,9 @@ from holdfast.model.instance import Ending, Park, Release, Status, Step
 MODULE = """
 from dataclasses import dataclass
 
-from holdfast import Workflow, action, workflow
+from holdfast import App, Workflow, action, workflow
+
+app = App("acting-shop")
 
 @dataclass
 class Approval:
@@ -183,6 +185,15 @@ def test_waiting_and_forking_as_json(some: Cli):
     ]
     assert some.json("workflows", "fork", "done", "--at", "0", "--id", "fork-1") == {"id": "fork-1", "from": "done"}
     assert "--set takes NAME=JSON" in some("workflows", "fork", "done", "--set", "x", status=1)
+
+
+def test_values_of_a_fork_are_checked_where_the_workflow_is_known(cli: Cli):
+    cli("workflows", "start", "acting_shop:Doubles", "n=4", "--id", "a", "--wait")
+    fork = ("workflows", "fork", "a", "--at", "0", "--app", "acting_shop:app", "--set")
+    assert "n: Input should be a valid integer" in cli(*fork, 'n="four"', status=1)
+    assert "there is no argument 'm'; there are: n" in cli(*fork, "m=4", status=1)
+    assert "n: 'four' is not JSON (a text needs quotes)" in cli(*fork, "n=four", status=1)
+    assert cli(*fork, 'n="5"', "--id", "b") == "b\n"
 
 
 def test_starting_as_json(cli: Cli):

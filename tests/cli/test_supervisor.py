@@ -60,3 +60,47 @@ async def test_a_post_is_filled_again_after_a_process_could_not_be_made(monkeypa
     made._stop()
     assert await asyncio.wait_for(running, 20) == 0
     assert tries == 4
+
+
+async def test_a_supervisor_ends_with_the_error_of_workers_that_can_never_start(tmp_path: Path):
+    shell = Shell(tmp_path)
+    shell.env["HOLDFAST_DATABASE_URL"] = f"sqlite:///{tmp_path}/nowhere/shop.db"
+    said = await asyncio.wait_for(shell("worker", "shop:app", "--processes", "2", status=1), 60)
+    assert said.count("there can be no database at") == 1, said
+
+
+CHILD = """
+import os, pathlib, sys, time
+tries = pathlib.Path("tries")
+said = tries.read_text() if tries.exists() else ""
+tries.write_text(said + "x")
+pipe = int(os.environ["HOLDFAST_SUPERVISOR_FD"])
+"""
+
+
+async def test_a_worker_that_only_crashes_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
+    text = CHILD + "if len(said) < 3: sys.exit(1)\nos.write(pipe, b'never \"a wrong setting\"\\n')\nsys.exit(78)"
+    made = Supervisor([sys.executable, "-c", text], processes=1, drain=0.1)
+    with pytest.raises(ConfigurationError, match="^a wrong setting$"):
+        await asyncio.wait_for(made.run(), 20)
+    assert (tmp_path / "tries").read_text() == "xxxx"
+
+
+async def test_a_worker_that_works_is_not_ended_by_one_that_cannot_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
+    text = CHILD + "if said: os.write(pipe, b'never \"x\"\\n'); sys.exit(78)\n"
+    text += "os.write(pipe, b'ready\\nrecycle\\n')\ntime.sleep(60)"
+    made = Supervisor([sys.executable, "-c", text], processes=1, drain=0.1)
+    running = asyncio.create_task(made.run())
+    async with asyncio.timeout(20):
+        while not (tmp_path / "tries").exists() or len((tmp_path / "tries").read_text()) < 3:
+            await asyncio.sleep(0.01)
+    assert not running.done()
+    assert any(child.ready.is_set() for child in made.children)
+    made._stop()
+    assert await asyncio.wait_for(running, 20) == 0

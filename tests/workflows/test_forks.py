@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from holdfast import App, Status, Workflow, action, workflow
-from holdfast.errors import HoldfastError, InstanceNotFound
+from holdfast.errors import HoldfastError, InstanceNotFound, ValidationError
 from holdfast.model.instance import InstanceFilter
 from holdfast.observe.history import variables_at
 
@@ -159,6 +160,114 @@ async def test_only_variables_are_listed_and_changed_by_a_fork(app):
                 await app.fork("one", at=step.seq, changes={name: 5})
             known = str(caught.value).partition("there are: ")[2].split(", ")
             assert set(known) <= {"rest", "parts", "seconds", "word", "none"}
+
+
+@workflow
+class Tidy(Workflow):
+    async def run(self) -> list[Any]:
+        try:
+            first = await self.receive("first")
+        except asyncio.CancelledError:
+            await self.receive("tidied")
+            raise
+        return [first]
+
+
+@workflow
+class Stubborn(Workflow):
+    async def run(self) -> str:
+        try:
+            await self.receive("first")
+        except asyncio.CancelledError:
+            async with asyncio.timeout(None):
+                await self.receive("second")
+        return await self.receive("third")
+
+
+@workflow
+class Family(Workflow):
+    async def run(self) -> list[Any]:
+        return await Tidy().run()
+
+
+async def test_a_fork_of_a_cancelled_instance_goes_on_from_before_the_cancel(app):
+    tidy = await Tidy().start(id="one")
+    await steps(tidy, 2)
+    await tidy.cancel()
+    await steps(tidy, 3)
+    await tidy.send("tidied")
+    assert await tidy.wait(timeout=20) is Status.CANCELLED
+    for at in (None, 0, 1):
+        fork = app.handle(await app.fork("one", at=at))
+        await fork.send("first", "x")
+        assert await fork.result(timeout=20) == ["x"]
+
+
+async def test_a_fork_from_after_a_cancel_can_be_cancelled_anew(app):
+    stubborn = await Stubborn().start(id="one")
+    await steps(stubborn, 2)
+    await stubborn.cancel()
+    await steps(stubborn, 3)
+    fork = app.handle(await app.fork("one", at=2))
+    assert await fork.cancel()
+    assert await fork.wait(timeout=20) is Status.CANCELLED
+    other = app.handle(await app.fork("one", at=2))
+    await other.send("second")
+    await other.send("third", "x")
+    assert await other.result(timeout=20) == "x"
+
+
+async def test_a_fork_from_after_a_cancel_waits_again_for_the_child_that_was_given_up(app):
+    family = await Family().start(id="one")
+    await steps(family, 2)
+    await family.cancel()
+    await steps(family, 3)
+    fork = app.handle(await app.fork("one", at=2, new_id="two"))
+    (child,) = await children_of(app, "two")
+    await app.handle(child).send("first", "x")
+    assert await fork.result(timeout=20) == ["x"]
+
+
+@dataclass
+class Size:
+    width: int
+
+
+@workflow
+class Sized(Workflow):
+    async def run(self, size: Size, count: int, first: Any, again: Any, *more: int) -> list[Any]:
+        word = await self.receive("word")
+        again.append(9)
+        return [word, size, count, first, again, more]
+
+
+async def test_values_of_a_fork_fit_the_annotations_of_the_parameters(app):
+    same = [1]
+    sized = await Sized().start(Size(3), 2, same, same, 5, id="one")
+    await steps(sized, 2)
+    for at in (0, 1):
+        fork = app.handle(await app.fork("one", at=at, changes={"size": {"width": "4"}, "more": ["7"], "count": 3}))
+        await fork.send("word", "x")
+        assert await fork.result(timeout=20) == ["x", Size(4), 3, [1, 9], [1, 9], (7,)]
+        told = r"^Sized cannot go on with these arguments:\n  size\['width'\]: Input should be"
+        with pytest.raises(ValidationError, match=told) as wrong:
+            await app.fork("one", at=at, changes={"size": {"width": "wide"}, "count": "x", "first": [1]})
+        assert "\n  count: Input should be a valid integer" in str(wrong.value)
+        with pytest.raises(
+            HoldfastError, match="^there is no (argument|variable) 'sizes'.*; there are: again, count, "
+        ):
+            await app.fork("one", at=at, changes={"sizes": 3})
+
+
+async def test_values_of_a_fork_share_nothing_with_those_beside_them(app):
+    same = [1]
+    sized = await Sized().start(Size(3), 2, same, same, id="one")
+    await steps(sized, 2)
+    for at in (0, 1):
+        changes = {"size": Size(5), "first": [8]}
+        fork = app.handle(await app.fork("one", at=at, changes=changes))
+        await fork.send("word", "x")
+        assert await fork.result(timeout=20) == ["x", Size(5), 2, [8], [1, 9], ()]
 
 
 async def children_of(app: Any, parent: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from holdfast import App, Settings, app
+from holdfast.errors import ConfigurationError
 from holdfast.settings import unknown_variables
 
 
@@ -43,3 +44,11 @@ def test_settings_and_what_tests_and_commands_use_are_not_told(monkeypatch: pyte
     for name in ("HOLDFAST_LOG_LEVEL", "holdfast_queues", "HOLDFAST_TEST_X", "HOLDFAST_SUPERVISOR_FD", "HOLD_ON"):
         monkeypatch.setenv(name, "1")
     assert unknown_variables() == {}
+
+
+@pytest.mark.parametrize("queues", ["", " ", ",", " , "])
+def test_queues_that_name_none_are_refused(queues: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"HOLDFAST_QUEUES: .* names no queue; give names separated by commas"):
+        Settings.load(queues=queues)
+    with pytest.raises(ConfigurationError, match="names no queue"):
+        App(url="sqlite://:memory:").reconfigure(queues=queues)

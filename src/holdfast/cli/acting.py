@@ -213,7 +213,7 @@ def retry(ids: tuple[str, ...], target: str | None, url: str | None, as_json: bo
     "--at",
     "seq",
     type=click.IntRange(min=0),
-    help="The step to go on from; by default the last one before its end.",
+    help="The step to go on from; by default the last one before its end or cancel.",
 )
 @click.option("--set", "sets", multiple=True, metavar="NAME=JSON", help="Give a variable another value.")
 @click.option("--id", "new_id", help="The new instance's id.")
@@ -232,7 +232,9 @@ def fork(
     async def forked(app: App) -> InstanceId:
         return await app.fork(id, at=seq, changes=changes, new_id=new_id)
 
-    made = run(find_app(target, url), forked)
+    app = find_app(target, url)
+    app.import_user_modules()
+    made = run(app, forked)
     if as_json:
         show_json({"id": made, "from": id})
     else:

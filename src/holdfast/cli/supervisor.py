@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
+import json
 import os
 import signal
 import sys
@@ -22,6 +24,8 @@ STABLE_AFTER = 10.0
 """A process that lived so many seconds is started anew at once; others with a growing pause."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
+NEVER = 78
+"""The exit status of a worker that cannot start, and cannot when it is started anew (`EX_CONFIG` of sysexits.h)."""
 
 
 @dataclass(eq=False)
@@ -31,6 +35,10 @@ class Child:
     process: asyncio.subprocess.Process
     born: float
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has said all it will."""
+    reason: str = "it told nothing"
+    """Why it cannot start."""
     retiring: bool = False
 
 
@@ -49,7 +57,10 @@ class Supervisor:
         self._broken: ConfigurationError | None = None
 
     async def run(self) -> int:
-        """Supervise until stopped; returns the exit status. Raises ConfigurationError where files cannot be watched."""
+        """Supervise until stopped; returns the exit status.
+
+        Raises ConfigurationError where files cannot be watched, or where workers cannot start and none works.
+        """
         watchfiles = _watchfiles() if self.reload else None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -94,6 +105,8 @@ class Supervisor:
             await self._watch(child)
             if child.retiring or self._stopping.is_set():
                 return
+            if child.process.returncode == NEVER and await self._never(child):
+                return
             lived = time.monotonic() - child.born
             log.warning("worker died", pid=child.process.pid, status=child.process.returncode, lived=round(lived, 1))
             if lived >= STABLE_AFTER:
@@ -121,12 +134,27 @@ class Supervisor:
         self._background.begin(self._listen(child, read))
         return child
 
+    async def _never(self, child: Child) -> bool:
+        """Whether to end because of a worker that cannot start: none works, and no change of a file may mend it."""
+        if self.reload or any(other.ready.is_set() for other in self.children):
+            return False
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(child.heard.wait(), STABLE_AFTER)
+        self._break(child.reason)
+        return True
+
+    def _break(self, reason: str, cause: BaseException | None = None) -> None:
+        if self._broken is None:
+            self._broken = ConfigurationError(reason)
+            self._broken.__cause__ = cause
+        self._stopping.set()
+
     async def _watch(self, child: Child) -> None:
         await child.process.wait()
         self.children.discard(child)
 
     async def _listen(self, child: Child, read: int) -> None:
-        """Hear what a worker says: that it is ready, or that it wants to be replaced."""
+        """Hear what a worker says: that it is ready, that it wants to be replaced, or why it can never start."""
         reader = asyncio.StreamReader()
         pipe = os.fdopen(read, "rb")
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -138,7 +166,10 @@ class Supervisor:
                     child.ready.set()
                 elif line == b"recycle\n":
                     await self._replace(child)
+                elif line.startswith(b"never "):
+                    child.reason = json.loads(line.removeprefix(b"never "))
         finally:
+            child.heard.set()
             transport.close()
 
     async def _replace(self, child: Child) -> None:
@@ -164,9 +195,7 @@ class Supervisor:
                 for child in list(self.children):
                     self._background.begin(self._replace(child))
         except OSError as error:
-            self._broken = ConfigurationError(f"--reload cannot watch this folder: {error}")
-            self._broken.__cause__ = error
-            self._stopping.set()
+            self._break(f"--reload cannot watch this folder: {error}", error)
 
 
 def _watchfiles() -> Any:

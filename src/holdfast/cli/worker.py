@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import click
 
 from holdfast.app import App
 from holdfast.cli.common import find_app
-from holdfast.cli.supervisor import Supervisor
+from holdfast.cli.supervisor import NEVER, Supervisor
+from holdfast.errors import CompileError, ConfigurationError, SchemaError
 from holdfast.logs import configure_logging, get_logger
 from holdfast.runtime.worker import Worker
 
@@ -25,6 +27,9 @@ log = get_logger("holdfast.worker")
 
 LEAVE_WITHIN = 2.0
 """Seconds that user code's own threads and tasks have to end, once the worker has handed over and closed everything."""
+
+LONGEST_REASON = 10_000
+"""Characters of an error that a supervisor is told: more might not pass at once."""
 
 
 @click.command()
@@ -50,20 +55,37 @@ def worker(
 
     SIGTERM and Ctrl-C let running actions end first; a second one stops at once.
     """
-    changes = {"worker_count": processes, "concurrent_per_worker": concurrency, "queues": queues}
-    app = find_app(target, url, tasks_url=tasks_url, **changes)
+    given = {"tasks_url": tasks_url, "worker_count": processes, "concurrent_per_worker": concurrency, "queues": queues}
+    if child:
+        raise SystemExit(_serve_supervised(target, url, given))
+    app = _prepared(target, url, given)
     settings = app.settings
-    configure_logging(settings.log_format, settings.log_level)
-    app.import_user_modules()
-    if child or (settings.worker_count == 1 and settings.max_action_lifecycle is None and not reload):
-        raise SystemExit(run_loop(serve(app, supervised=child)))
+    if settings.worker_count == 1 and settings.max_action_lifecycle is None and not reload:
+        raise SystemExit(run_loop(serve(app)))
     command = [sys.executable, "-m", "holdfast", "worker", "--child"]
     command += [target] if target else []
-    given = {"--concurrency": concurrency, "--queues": queues, "--url": url, "--tasks-url": tasks_url}
-    for flag, value in given.items():
+    flags = {"--concurrency": concurrency, "--queues": queues, "--url": url, "--tasks-url": tasks_url}
+    for flag, value in flags.items():
         command += [flag, str(value)] if value is not None else []
     supervisor = Supervisor(command, processes=settings.worker_count, drain=settings.drain_seconds, reload=reload)
     raise SystemExit(asyncio.run(supervisor.run()))
+
+
+def _prepared(target: str | None, url: str | None, given: Mapping[str, Any]) -> App:
+    app = find_app(target, url, **given)
+    configure_logging(app.settings.log_format, app.settings.log_level)
+    app.import_user_modules()
+    return app
+
+
+def _serve_supervised(target: str | None, url: str | None, given: Mapping[str, Any]) -> int:
+    """Run one worker for a supervisor, who is told what makes it impossible."""
+    try:
+        return run_loop(serve(_prepared(target, url, given), supervised=True))
+    except (ConfigurationError, CompileError, SchemaError) as error:
+        if not _say(f"never {json.dumps(str(error)[:LONGEST_REASON])}"):
+            raise
+        return NEVER
 
 
 def run_loop(work: Coroutine[Any, Any, int]) -> int:
@@ -81,10 +103,11 @@ def run_loop(work: Coroutine[Any, Any, int]) -> int:
 async def serve(app: App, *, supervised: bool = False) -> int:
     """Run one worker in this process until a signal stops it. Returns the exit status."""
     await app.open()
-    # What is loaded by now stays: the collector need not look at it again, nor at short-lived steps all the time.
+    # What is loaded by now stays: the collector need not look at it again, nor at short-lived steps all the time. None of
+    # what runs instances is made of circles, so that only what users make is left to find.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(100_000, 10, 20)
     made = app.make_worker()
     loop = asyncio.get_running_loop()
     asked = 0
@@ -134,7 +157,10 @@ async def _tell(made: Worker, limit: int | None) -> None:
             _say("recycle")
 
 
-def _say(word: str) -> None:
+def _say(words: str) -> bool:
+    """Tell the supervisor; False where there is none."""
     channel: Any = os.environ.get("HOLDFAST_SUPERVISOR_FD")
-    if channel is not None:
-        os.write(int(channel), f"{word}\n".encode())
+    if channel is None:
+        return False
+    os.write(int(channel), f"{words}\n".encode())
+    return True

@@ -22,6 +22,7 @@ from holdfast.codec.describe import (
     to_json,
 )
 from holdfast.codec.encoder import Encoder, encode, encode_exception
+from holdfast.codec.named import encode_call, encode_result, encode_start
 from holdfast.codec.registry import register_type
 from holdfast.codec.tracebacks import (
     TRACEBACK,
@@ -47,7 +48,10 @@ __all__ = [
     "describe_type",
     "dumps",
     "encode",
+    "encode_call",
     "encode_exception",
+    "encode_result",
+    "encode_start",
     "forget_last_raise",
     "lineage",
     "loads",

@@ -80,7 +80,7 @@ class Decoder(DecodingGraph):
 
 def decode(tree: Tree) -> Any:
     """The value of a tree that `encode` made. Raises DecodeError for whatever it can't read."""
-    return Decoder().decode(tree)
+    return tree if type(tree) in PRIMITIVES else Decoder().decode(tree)
 
 
 def _instance(graph: DecodingGraph, tag: str, tree: dict[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from holdfast.codec.names import can_be_found, name_of
 from holdfast.codec.refusals import refusal_of, refusal_of_local
 from holdfast.codec.registry import BUILT_IN, BY_TYPE, LEARNED
 from holdfast.codec.tracebacks import traceback_of
-from holdfast.codec.tree import Tree
+from holdfast.codec.tree import Tree, is_plain
 
 _ENCODERS: dict[type, EncodeFunction] = {
     **scalars.ENCODERS,
@@ -57,7 +57,7 @@ class Encoder(EncodingGraph):
 
 def encode(value: object) -> Tree:
     """The tree of one value on its own. Raises EncodeError, whose `path` leads to what can't be saved."""
-    return Encoder().encode(value)
+    return value if is_plain(value) else Encoder().encode(value)
 
 
 def encode_exception(error: BaseException) -> Tree:

@@ -7,7 +7,7 @@ Knows no Python type beyond JSON's own.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import orjson
 
@@ -26,7 +26,19 @@ MAX_DEPTH = 150
 
 PRIMITIVES: frozenset[type] = frozenset({type(None), bool, int, float, str})
 
+_SAFE = 2**53
+
 _WRITER_DEPTH = 100  # orjson writes at most 254 levels at once; deeper trees are written in pieces
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is seen at a glance to be its own tree; of others that may be so as well."""
+    kind = type(value)
+    if kind is int:
+        return -_SAFE < cast(int, value) < _SAFE
+    if kind is str:
+        return cast(str, value).isascii()
+    return value is None or kind is bool
 
 
 def dumps(tree: Tree) -> bytes:

@@ -5,7 +5,7 @@ from holdfast.engine.events import Command, DropCall, Ended, GiveUpChild, Note, 
 from holdfast.engine.kit import KIT, DurableAsyncio, durable_asyncio
 from holdfast.engine.link import LinkedProgram, link
 from holdfast.engine.machine import Machine
-from holdfast.engine.record import begin_calls_anew
+from holdfast.engine.record import begin_calls_anew, forget_cancel
 from holdfast.engine.state import Change, Entries, Saver, fold, load, read
 from holdfast.engine.timing import FAR
 
@@ -29,6 +29,7 @@ __all__ = [
     "begin_calls_anew",
     "durable_asyncio",
     "fold",
+    "forget_cancel",
     "link",
     "load",
     "read",

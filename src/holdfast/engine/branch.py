@@ -13,7 +13,7 @@ from holdfast.engine.values import Completed, Future, Task, TaskGroup
 class Frame:
     """A running function: where it is and its variables."""
 
-    __slots__ = ("block", "code", "dirty", "id", "vars")
+    __slots__ = ("block", "code", "dirty", "id", "saved", "vars")
 
     def __init__(self, id: int, code: LinkedFunction, bound: dict[str, Any]) -> None:
         self.id = id
@@ -22,15 +22,19 @@ class Frame:
         self.block = 0
         self.dirty: set[str] = set(bound)
         """Variables that may have changed since they were last saved."""
+        self.saved: dict[str, str] = {}
+        """For each variable that may be saved, the key of its entry."""
 
 
 class Branch:
     """One line of control. Its id is that of its task."""
 
-    __slots__ = ("floor", "frames", "item", "must_cancel", "task", "wait")
+    __slots__ = ("floor", "frames", "item", "key", "must_cancel", "task", "wait")
 
     def __init__(self, task: Task, item: Any) -> None:
         self.task = task
+        self.key = f"b{task.id}"
+        """Under which its record is saved."""
         self.item = item
         """What it was made to wait for, until it has started."""
         self.frames: list[Frame] = []

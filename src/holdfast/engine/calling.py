@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from holdfast.codec import encode, lineage
+from holdfast.codec import encode_call, encode_start, lineage
 from holdfast.engine.branch import Branch, OnCall
 from holdfast.engine.core import Core
 from holdfast.engine.events import DropCall, GiveUpChild, PendingCall, StartCall
@@ -73,7 +73,7 @@ class Calling(Core):
         call = PendingCall(
             self.fresh(),
             item.name,
-            _payload(item.args, item.kwargs),
+            _payload(item.name, item.args, item.kwargs),
             item.options,
             branch=branch.task.id,
             arguments=(item.args, item.kwargs),
@@ -90,7 +90,7 @@ class Calling(Core):
         call = PendingCall(
             id,
             item.workflow,
-            encode([cast("dict[str, Any]", item.instance.__dict__), item.bound]),
+            encode_start(cast("dict[str, Any]", item.instance.__dict__), item.bound, "workflow", item.workflow),
             # The id follows from the parent and the call, so that asking twice starts one.
             child={**item.options, "id": item.id or f"{self.instance}.{id}"},
         )
@@ -119,7 +119,7 @@ class Calling(Core):
             self._complete(handle, value, error)
 
 
-def _payload(args: tuple[object, ...], kwargs: dict[str, Any]) -> Any:
+def _payload(name: str, args: tuple[object, ...], kwargs: dict[str, Any]) -> Any:
     """Arguments, encoded; the plainest ones are their own encoding, and need no encoder."""
     if not kwargs:
         for arg in args:
@@ -129,7 +129,7 @@ def _payload(args: tuple[object, ...], kwargs: dict[str, Any]) -> Any:
                 break
         else:
             return [list(args), {}]
-    return encode([list(args), kwargs])
+    return encode_call(args, kwargs, "action", name)
 
 
 _SAFE = 2**53

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
-from holdfast.codec import encode, encode_exception
+from holdfast.codec import encode_exception, encode_result
 from holdfast.engine.branch import Branch, Frame, OnFuture, OnMessage
 from holdfast.engine.calling import Calling
 from holdfast.engine.events import Command, Ended, Note, PendingCall, Send
@@ -69,8 +69,8 @@ class Machine(Calling, Timing, Waiting):
         self.notes: list[Note] = []
         self.touched: dict[int, Tracked] = {}
         self.touched_branches: dict[int, Branch] = {}
-        self.popped: list[int] = []
-        """Ids of frames that ended since the last save."""
+        self.popped: list[Frame] = []
+        """Frames that ended since the last save."""
         self.hops = 0
 
     # --- beginning and turning
@@ -83,14 +83,15 @@ class Machine(Calling, Timing, Waiting):
 
     def turn(self, now: float) -> None:
         """Let time come to `now` and run until every branch waits for something outside."""
-        self.now = max(self.now, now)
+        if now > self.now:
+            self.now = now
         self.hops = 0
-        root, ready, turns = self.root, self.ready, self._turns
+        root, ready, turns, timers = self.root, self.ready, self._turns, self.timers
         assert root is not None
         token = CURRENT.set(self)
         try:
             while self.ended is None:
-                if self.timers:
+                if timers:
                     self._fire()
                 # As in asyncio, what gets ready in this round has its turn in the next one, before timers due by then.
                 for _ in range(len(ready)):
@@ -100,7 +101,7 @@ class Machine(Calling, Timing, Waiting):
                     continue
                 if root.state != "pending":
                     self._settle(root)
-                if not ready and (not self.timers or (at := self.next_timer) is None or at > self.now):
+                if not ready and (not timers or (at := self.next_timer) is None or at > self.now):
                     break
         finally:
             CURRENT.reset(token)
@@ -294,14 +295,13 @@ class Machine(Calling, Timing, Waiting):
                 return
 
     def _pop(self, branch: Branch) -> None:
-        self.popped.append(branch.frames.pop().id)
+        self.popped.append(branch.frames.pop())
         branch.floor = min(branch.floor, len(branch.frames) - 1)
 
     def _finish(self, branch: Branch, value: Any, error: BaseException | None) -> None:
         """The branch has ended."""
         task = branch.task
-        for frame in branch.frames:
-            self.popped.append(frame.id)
+        self.popped += branch.frames
         branch.frames.clear()
         branch.wait = None
         del self.branches[task.id]
@@ -336,7 +336,8 @@ class Machine(Calling, Timing, Waiting):
             self.ended = Ended("failed", encode_exception(root.error), asked)
         else:
             try:
-                self.ended = Ended("done", encode(root.result_value), asked)
+                name = self.code.program.name
+                self.ended = Ended("done", encode_result(root.result_value, "workflow", name), asked)
             except Exception as error:  # noqa: BLE001 - a result that can't be saved is the workflow's failure
                 self.ended = Ended("failed", encode_exception(error), asked)
 

@@ -108,6 +108,31 @@ def begin_calls_anew(entries: dict[str, Any], *, old: str, new: str) -> None:
         entries[key] = {**anew, "anew": True}
 
 
+def forget_cancel(entries: dict[str, Any]) -> None:
+    """In a state that a fork takes over, take back that somebody asked to end it; what code has done since stays done.
+
+    Children that were given up with it are waited for again, and another cancel is heard as the first.
+    """
+    meta = entries.get("m")
+    if meta is None or not meta["cancel"]:
+        return
+    entries["m"] = {**meta, "cancel": False}
+    root = meta["root"]
+    for key, record in entries.items():
+        kind, number = key[0], key[1:]
+        if not number.isdigit():
+            continue
+        if kind == "c" and record.get("given_up"):
+            entries[key] = {name: value for name, value in record.items() if name != "given_up"}
+        elif kind == "b" and int(number) == root:
+            entries[key] = {name: value for name, value in record.items() if name != "cancel"}
+        elif kind == "o" and int(number) == root:
+            entries[key] = {**record, "cancels": max(0, record.get("cancels", 0) - 1)}
+        elif kind == "o" and record["kind"] == "timeout" and record["branch"] == root:
+            # What was entered since then counts the cancel among those that were asked for before it.
+            entries[key] = {**record, "cancelling": max(0, record["cancelling"] - 1)}
+
+
 def ask_anew(machine: Machine, entries: Mapping[str, Any]) -> Iterator[PendingCall]:
     """The calls of a state that have yet to be asked for."""
     for call in machine.calls.values():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from holdfast.codec import Decoder, Encoder, dumps, loads, raw
-from holdfast.engine.branch import OnTime
+from holdfast.engine.branch import Frame, OnTime
 from holdfast.engine.cut import cut, paste
 from holdfast.engine.events import GiveUpChild, StartCall
 from holdfast.engine.machine import Machine
@@ -88,11 +88,11 @@ class Saver:
         """For each mutable object the group it is saved in."""
         self.others: dict[str, Any] = {}
         """The records of all further entries, as saved. They are never changed, only replaced."""
-        self.by_frame: dict[int, set[str]] = {}
-        """The names of a frame's variables that are saved."""
-        self.owed = Change()
+        self.owed: Change | None = None
         """What the next change has to put right in the state this saver was loaded from."""
         self.mail: set[int] = set()
+        self.slept: set[str] = set()
+        """The branches of which it is saved what their sleep gives."""
 
     def change(self) -> Change:
         """What has changed since the last call; from now on it counts as saved.
@@ -100,43 +100,42 @@ class Saver:
         Raises EncodeError, naming the variable and its line, if a variable that is still needed cannot be saved.
         """
         machine = self.machine
-        out, self.owed = self.owed, Change()
+        out, self.owed = self.owed or Change(), None
         token = CURRENT.set(machine)
-        # Objects are held while their entries are compared: none may be collected halfway.
-        held = machine.objects.values()
+        # Objects are held while their entries are compared: none may be collected halfway. The root is held anyway.
+        held = machine.objects.values() if len(machine.objects) > 1 else []
         try:
             if ended := self._ended(out):
                 self._forget(ended, out)
             dirty: dict[str, Any] = {}
-            places: dict[str, tuple[str, str, int]] = {}
             for branch in machine.touched_branches.values():
-                key = f"b{branch.task.id}"
+                key, wait = branch.key, branch.wait
                 if branch.task.branch is None:
                     self._drop(key, out)
-                    self._forget((f"{key}.value",), out)
+                    self._awake(key, out)
                     continue
                 self._put(key, branch_record(branch), out)
-                slept = f"{key}.value"
-                if type(branch.wait) is OnTime and branch.wait.result is not None:
-                    dirty[slept] = branch.wait.result
-                elif slept in self.simple or slept in self.groups:
-                    self._forget((slept,), out)
+                if type(wait) is OnTime and wait.result is not None:
+                    self.slept.add(key)
+                    dirty[f"{key}.value"] = wait.result
+                elif key in self.slept:
+                    self._awake(key, out)
                 for frame in branch.frames:
                     if not frame.dirty:
                         continue
                     point = frame.code.awaits[frame.block]
                     assert point is not None
+                    saved, bound, head = frame.saved, frame.vars, frame.id
                     for name in frame.dirty & point.keep:
-                        cell = f"{frame.id}.{name}"
-                        value = frame.vars.get(name, _MISSING)
+                        saved[name] = cell = f"{head}.{name}"
+                        value = bound.get(name, _MISSING)
                         if value is _MISSING:
                             self._forget((cell,), out)
                             # An older value may be in the state although this saver never wrote it.
                             out.drop(cell)
                         else:
                             dirty[cell] = value
-                            places[cell] = (name, frame.code.file, point.line)
-                    frame.dirty = set()
+                    frame.dirty.clear()
             for thing in machine.touched.values():
                 self._put(f"o{thing.id}", object_record(thing), out)
                 if isinstance(thing, Future) and thing.state == "done":
@@ -145,7 +144,7 @@ class Saver:
             if machine.self_object is not None and vars(machine.self_object):
                 dirty["self"] = vars(machine.self_object)
             if dirty:
-                self._save(dirty, places, out)
+                self._save(dirty, out)
             self._calls_and_messages(out)
             machine.touched.clear()
             machine.touched_branches.clear()
@@ -208,21 +207,27 @@ class Saver:
 
     # --- variables
 
+    def _awake(self, branch: str, out: Change) -> None:
+        """What this branch's sleep would have given is not needed any more."""
+        if branch in self.slept:
+            self.slept.discard(branch)
+            self._forget((f"{branch}.value",), out)
+
     def _ended(self, out: Change) -> list[str]:
         """The variables of frames that ended, those that their frames need no more, and the results of lost objects."""
         machine = self.machine
         cells = self._collected(out)
-        for id in machine.popped:
-            cells += [f"{id}.{name}" for name in self.by_frame.pop(id, ())]
-        machine.popped.clear()
+        if machine.popped:
+            for frame in machine.popped:
+                cells += frame.saved.values()
+            machine.popped.clear()
         for branch in machine.touched_branches.values():
             for frame in branch.frames:
-                saved = self.by_frame.get(frame.id)
-                point = frame.code.awaits[frame.block]
+                saved, point = frame.saved, frame.code.awaits[frame.block]
                 if saved and point is not None:
-                    cells += [
-                        f"{frame.id}.{name}" for name in saved if name not in point.keep or name not in frame.vars
-                    ]
+                    keep, bound = point.keep, frame.vars
+                    for name in [name for name in saved if name not in keep or name not in bound]:
+                        cells.append(saved.pop(name))
         return cells
 
     def _forget(self, cells: Iterable[str], out: Change) -> None:
@@ -232,34 +237,22 @@ class Saver:
         for cell in cells:
             if cell in self.simple:
                 del self.simple[cell]
-                self._by_frame(cell, present=False)
                 out.drop(cell)
             group = self.groups.pop(cell, None)
             if group is not None:
                 del group.cells[cell]
                 touched[id(group)] = group
-                self._by_frame(cell, present=False)
         for group in touched.values():
             left.update(dict.fromkeys(group.cells, _MISSING))
             self._dissolve(group, out)
         if left:
             # What shared objects with them is saved anew without them.
-            self._resave({cell: self._value(cell) for cell in left}, {}, out)
-
-    def _by_frame(self, cell: str, *, present: bool) -> None:
-        head, _, name = cell.partition(".")
-        if not head.isdigit():
-            return
-        if present:
-            self.by_frame.setdefault(int(head), set()).add(name)
-        elif (names := self.by_frame.get(int(head))) is not None:
-            names.discard(name)
+            self._resave({cell: self._value(cell) for cell in left}, out)
 
     def _dissolve(self, group: _Group, out: Change) -> None:
         self._disown(group)
         for cell in group.cells:
-            if self.groups.pop(cell, None) is not None:
-                self._by_frame(cell, present=False)
+            self.groups.pop(cell, None)
         out.drop(group.key)
 
     def _value(self, cell: str) -> Any:
@@ -281,7 +274,7 @@ class Saver:
                     return frame.vars[name]
         raise KeyError(cell)
 
-    def _save(self, dirty: Mapping[str, Any], places: Mapping[str, tuple[str, str, int]], out: Change) -> None:
+    def _save(self, dirty: Mapping[str, Any], out: Change) -> None:
         composed: dict[str, Any] = {}
         for cell, value in dirty.items():
             kind = cast("type[Any]", type(value))
@@ -298,14 +291,13 @@ class Saver:
                 if cell in self.groups:
                     self._forget((cell,), out)
                 self.simple[cell] = value
-                self._by_frame(cell, present=True)
                 out.write(cell, value)
             else:
                 composed[cell] = value
         if composed:
-            self._resave(composed, places, out)
+            self._resave(composed, out)
 
-    def _resave(self, cells: dict[str, Any], places: Mapping[str, tuple[str, str, int]], out: Change) -> None:
+    def _resave(self, cells: dict[str, Any], out: Change) -> None:
         """Encode these variables with all they share objects with, and write the groups that differ."""
         pending = dict(cells)
         while pending:
@@ -315,7 +307,7 @@ class Saver:
             if before is not None:
                 for other in before.cells:
                     members.setdefault(other, pending.get(other, _MISSING))
-            encoder, trees = self._encode(members, places)
+            encoder, trees = self._encode(members)
             # Whatever these objects are also part of joins the group, and may bring more.
             while True:
                 more: dict[str, Any] = {}
@@ -328,14 +320,12 @@ class Saver:
                 if not more:
                     break
                 members.update(more)
-                encoder, trees = self._encode(members, places)
+                encoder, trees = self._encode(members)
             self._write(members, encoder, trees, out)
             for done in members:
                 pending.pop(done, None)
 
-    def _encode(
-        self, members: dict[str, Any], places: Mapping[str, tuple[str, str, int]]
-    ) -> tuple[Encoder, list[tuple[str, Any]]]:
+    def _encode(self, members: dict[str, Any]) -> tuple[Encoder, list[tuple[str, Any]]]:
         encoder = Encoder()
         trees: list[tuple[str, Any]] = []
         for cell in sorted(members):
@@ -345,8 +335,17 @@ class Saver:
             try:
                 trees.append((cell, encoder.encode(value)))
             except EncodeError as error:
-                raise _unsavable(error, cell, value, places) from error
+                raise self._unsavable(error, cell, value) from error
         return encoder, trees
+
+    def _unsavable(self, error: EncodeError, cell: str, value: Any) -> EncodeError:
+        what = "an attribute of the workflow object cannot be saved" if cell == "self" else _UNSAVABLE_RESULT
+        head, _, name = cell.partition(".")
+        for branch in self.machine.branches.values():
+            for frame in branch.frames:
+                if str(frame.id) == head:
+                    what = _unsavable_variable(name, value, frame)
+        return EncodeError(f"{what}: {error}", path=error.path, kind=error.kind)
 
     def _write(self, members: dict[str, Any], encoder: Encoder, trees: list[tuple[str, Any]], out: Change) -> None:
         alone = len(trees) == 1
@@ -371,7 +370,6 @@ class Saver:
         group = _Group(key, dict.fromkeys(members), [], saved)
         for cell in members:
             self.groups[cell] = group
-            self._by_frame(cell, present=True)
         self._own(group, encoder)
         if piece is None:
             out.write(key, raw(saved))
@@ -395,19 +393,17 @@ class Saver:
         group.objects = []
 
 
-def _unsavable(error: EncodeError, cell: str, value: Any, places: Mapping[str, tuple[str, str, int]]) -> EncodeError:
-    if cell in places:
-        name, file, line = places[cell]
-        if not name.startswith("_hf"):
-            who = f"the variable {name!r}"
-        else:
-            who = "the iterator of a loop" if isinstance(value, Iterator) else "a part of an expression"
-        what = f'{who} is still needed after the await in line {line} of "{file}", and cannot be saved'
-    elif cell == "self":
-        what = "an attribute of the workflow object cannot be saved"
+_UNSAVABLE_RESULT = "the result of a task cannot be saved"
+
+
+def _unsavable_variable(name: str, value: Any, frame: Frame) -> str:
+    point = frame.code.awaits[frame.block]
+    assert point is not None
+    if not name.startswith("_hf"):
+        who = f"the variable {name!r}"
     else:
-        what = "the result of a task cannot be saved"
-    return EncodeError(f"{what}: {error}", path=error.path, kind=error.kind)
+        who = "the iterator of a loop" if isinstance(value, Iterator) else "a part of an expression"
+    return f'{who} is still needed after the await in line {point.line} of "{frame.code.file}", and cannot be saved'
 
 
 def fold(entries: Entries, put: Mapping[str, Any], gone: Iterable[str], cuts: Mapping[str, Any]) -> None:
@@ -449,12 +445,13 @@ def load(machine: Machine, entries: Entries) -> Saver:
         restore_objects(cells)
         saver = Saver(machine)
         _adopt(saver, machine)
-        _settle_keys(saver, entries)
+        saver.owed = owed = Change()
+        _settle_keys(saver, entries, owed)
         for call in ask_anew(machine, entries):
             machine.commands.append(StartCall(call))
             if call.given_up:
                 machine.commands.append(GiveUpChild(call))
-            saver.owed.write(f"c{call.id}", call_record(call))
+            owed.write(f"c{call.id}", call_record(call))
         return saver
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError) as error:
         if isinstance(error, DecodeError):
@@ -477,14 +474,14 @@ def _adopt(saver: Saver, machine: Machine) -> None:
     machine.notes.clear()
 
 
-def _settle_keys(saver: Saver, entries: Entries) -> None:
+def _settle_keys(saver: Saver, entries: Entries, owed: Change) -> None:
     """Objects that are not shared any more are saved apart from now on: the entries they shared must not come back."""
     whole = saver.whole()
     for key in entries.keys() - whole.keys():
-        saver.owed.drop(key)
+        owed.drop(key)
     for key, tree in whole.items():
         if key not in entries or (key[0] == "=" and entries[key] != loads(dumps(tree))):
-            saver.owed.write(key, tree)
+            owed.write(key, tree)
     for group in {id(g): g for g in saver.groups.values()}.values():
         # A set may come back in another order: then what is stored says the same in other words.
         group.known = group.key in entries and dumps(entries[group.key]) == group.saved

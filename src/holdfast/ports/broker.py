@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import CancelledJobs, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
@@ -30,6 +30,13 @@ class Broker(Protocol):
 
     async def send(self, jobs: Sequence[Job]) -> Sequence[JobId]:
         """Accept jobs; return the ids that are new. Wakes a worker that waits for jobs."""
+        ...
+
+    async def send_through(self, connection: Any, jobs: Sequence[Job]) -> None:
+        """Accept jobs in the transaction of a connection of the caller's own: with its commit they are there, or never.
+
+        Raises UnsupportedError where jobs do not lie in an SQL database, ConfigurationError for a connection elsewhere.
+        """
         ...
 
     async def holders(self, unique: Sequence[str]) -> Mapping[str, JobId]:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from holdfast.clock import Clock, as_seconds
 from holdfast.codec import Decoder, dumps, encode, loads, show_remote_tracebacks, traceback_of
-from holdfast.engine import Entries, begin_calls_anew
+from holdfast.engine import begin_calls_anew, forget_cancel
 from holdfast.errors import (
     ConfigurationError,
     HoldfastError,
@@ -31,6 +31,7 @@ from holdfast.ports import Store
 from holdfast.registry import Registry
 from holdfast.runtime import dismissing
 from holdfast.runtime.dismissing import Deletion
+from holdfast.runtime.forking import change, step_to_fork
 from holdfast.runtime.resident import entries_of, start_payload
 from holdfast.runtime.watching import Watch
 from holdfast.workflow import Run, Workflow, definition_of
@@ -80,7 +81,7 @@ class Client:
                     id=InstanceId(run.id or uuid7()),
                     name=run.workflow,
                     program=definition.hash,
-                    input=start_payload(cast("dict[str, Any]", vars(run.instance)), run.bound),
+                    input=start_payload(cast("dict[str, Any]", vars(run.instance)), run.bound, run.workflow),
                     created_at=now,
                     due_at=now + float(options.get("delay", 0.0)),
                     queue=options.get("queue", "default"),
@@ -116,16 +117,15 @@ class Client:
         if not views:
             raise InstanceNotFound(f"there is no instance {id!r}")
         steps = await self.history(id)
-        last = steps[-1].seq
-        seq = at if at is not None else (last - 1 if views[0].status.ended and last > 0 else last)
-        if not steps[0].seq <= seq <= last:
-            raise HoldfastError(f"there is no step {seq}; the history holds {steps[0].seq} to {last}")
+        seq = step_to_fork(steps, views[0].status) if at is None else at
+        if not steps[0].seq <= seq <= steps[-1].seq:
+            raise HoldfastError(f"there is no step {seq}; the history holds {steps[0].seq} to {steps[-1].seq}")
         entries = entries_of(steps, upto=seq)
-        for name, value in changes.items():
-            _change(entries, name, encode(value))
+        change(entries, changes, views[0])
         now = self.clock.now()
         made = InstanceId(new_id or uuid7())
         begin_calls_anew(entries, old=id, new=made)
+        forget_cancel(entries)
         payload = dumps(
             entries if "start" in entries else {"full": entries, "notes": [["forked", {"from": id, "at": seq}]]}
         )
@@ -296,32 +296,6 @@ def _first_argument(tree: Any) -> str | None:
             return None
 
 
-def _change(entries: Entries, name: str, tree: Any) -> None:
-    """Give a variable of the outermost function that has it another value."""
-    if "start" in entries:
-        arguments = entries["start"][1]
-        if name not in arguments:
-            known = ", ".join(sorted(arguments)) or "none"
-            raise HoldfastError(f"there is no argument {name!r}; there are: {known}")
-        arguments[name] = tree
-        return
-    # Results of objects and what sleeps give are cells as well, but no variables.
-    cells = {key: key for key in entries}
-    cells.update({cell: key for key, group in entries.items() if key[0] == "=" for cell, _ in group})
-    cells = {cell: key for cell, key in cells.items() if _is_variable(cell)}
-    found = sorted((cell for cell in cells if cell.partition(".")[2] == name), key=lambda c: int(c.partition(".")[0]))
-    if not found:
-        known = ", ".join(sorted({cell.partition(".")[2] for cell in cells})) or "none"
-        raise HoldfastError(f"there is no variable {name!r} at this step; there are: {known}")
-    key = cells[found[0]]
-    if key[0] != "=":
-        entries[found[0]] = tree
-    else:
-        # The others of the group are numbered together, so it leaves the group without its place being lost.
-        entries[key] = [[cell if cell != found[0] else "-1.replaced", inner] for cell, inner in entries[key]]
-        entries[found[0]] = tree
-
-
 def _ended_view(id: InstanceId, ending: Ending) -> InstanceView:
     """What this process knows of an instance that ended in it: enough to read its outcome."""
     return InstanceView(
@@ -340,8 +314,3 @@ def _ended_view(id: InstanceId, ending: Ending) -> InstanceView:
         tags="",
         outcome=ending.payload,
     )
-
-
-def _is_variable(cell: str) -> bool:
-    frame, _, name = cell.partition(".")
-    return frame.isdigit() and not name.startswith("_hf") and name != "self"

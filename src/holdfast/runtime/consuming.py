@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from holdfast.clock import Clock
@@ -21,6 +22,7 @@ from holdfast.model.job import (
     ClaimedJob,
     Done,
     Failed,
+    Job,
     Outcome,
     Reason,
     Returned,
@@ -33,7 +35,10 @@ from holdfast.runtime import messages
 from holdfast.runtime.announcing import news_of_endings, notify
 from holdfast.runtime.background import Background
 from holdfast.runtime.concluding import LOSSES, cancelled, conclude, refused
+from holdfast.runtime.current import CurrentJob
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
+from holdfast.runtime.following import following
+from holdfast.runtime.hooks import Hooks
 from holdfast.runtime.messages import Message
 from holdfast.runtime.patience import patiently
 from holdfast.task import ACTIONS
@@ -86,6 +91,7 @@ class Consumer:
         queues: Sequence[str],
         poll: float,
         policy: RetryPolicy,
+        hooks: Hooks | None = None,
     ) -> None:
         self.finished = 0
         """How many attempts have come to an end here."""
@@ -97,6 +103,7 @@ class Consumer:
         self._poll = poll
         self._policy = policy
         """Of tasks that were defined without one."""
+        self._hooks = hooks or Hooks()
         self._held: dict[JobId, _Held] = {}
         self._settled: list[Settlement] = []
         self._look = asyncio.Event()
@@ -211,37 +218,47 @@ class Consumer:
         try:
             message = messages.read(job.payload)
         except DecodeError as error:
-            self._conclude(job, refused(None, Reason.UNREADABLE, f"the message cannot be read: {error}", now))
+            self._conclude(job, None, refused(None, Reason.UNREADABLE, f"the message cannot be read: {error}", now))
             return
         # One that is tried again had begun in time.
         if job.expires_at is not None and job.expires_at < now and job.attempt == 1:
             late = f"nobody had begun it {now - job.expires_at:.1f} seconds after it expired"
-            self._conclude(job, refused(message, Reason.EXPIRED, late, now))
+            self._conclude(job, message, refused(message, Reason.EXPIRED, late, now))
             return
         if job.losses >= LOSSES:
             lost = f"{job.losses} workers in a row were lost while they ran it"
-            self._conclude(job, refused(message, Reason.LOST, lost, now))
+            self._conclude(job, message, refused(message, Reason.LOST, lost, now))
             return
         if job.losses == LOSSES - 1:
             if self._suspect in self._held:
                 # One of them may kill this worker, too; the others are not to be taken for it.
-                self._conclude(job, Returned(now + ALONE_PAUSE))
+                self._conclude(job, message, Returned(now + ALONE_PAUSE))
                 return
             self._suspect = job.id
         if job.name not in ACTIONS and not self._executor.stubbed(job.name):
             unknown = (
                 f"no task {job.name!r} is defined on the worker that took it; import its module there, then replay it"
             )
-            self._conclude(job, refused(message, Reason.UNKNOWN, unknown, now))
+            self._conclude(job, message, refused(message, Reason.UNKNOWN, unknown, now))
             return
         try:
             args, kwargs = decode(message.arguments)
             arguments = (tuple(args), dict(kwargs))
         except (CodecError, TypeError, ValueError) as error:
-            self._conclude(job, refused(message, Reason.UNREADABLE, f"its arguments cannot be read: {error}", now))
+            unreadable = f"its arguments cannot be read: {error}"
+            self._conclude(job, message, refused(message, Reason.UNREADABLE, unreadable, now))
             return
         timeout = message.timeout if message.timeout is not None else _timeout_of(job.name)
-        attempt = Attempt(job.name, None, arguments, timeout, lambda ended: self._ended(job, message, ended))
+        current = CurrentJob(job.id, job.name, job.attempt, job.queue)
+        attempt = Attempt(
+            job.name,
+            None,
+            arguments,
+            timeout,
+            partial(self._ended, job, message),
+            job=current,
+            before=partial(self._hooks.begin, current) if self._hooks.before else None,
+        )
         self._held[job.id] = _Held(job, message, attempt)
         self._executor.submit(attempt)
 
@@ -256,11 +273,21 @@ class Consumer:
         except Exception as error:  # noqa: BLE001 - what users raise may answer nothing that it is asked
             said = f"its end cannot be judged: {type(error).__name__}: {error}"
             outcome = refused(message, Reason.FAILED, said, now)
-        self._conclude(job, outcome)
+        self._conclude(job, message, outcome)
 
-    def _conclude(self, job: ClaimedJob, outcome: Outcome) -> None:
-        self._settled.append(Settlement(job.id, job.claim, outcome))
+    def _conclude(self, job: ClaimedJob, message: Message | None, outcome: Outcome) -> None:
+        follow: Sequence[Job] = ()
+        if message is not None and (message.then or message.otherwise):
+            now = self._clock.now()
+            try:
+                follow = following(job, message, outcome, now=now)
+            except CodecError as error:
+                said = f"what follows from its end ({type(outcome).__name__.lower()}) cannot be put together: {error}"
+                outcome = refused(message, Reason.FAILED, said, now)
+        self._settled.append(Settlement(job.id, job.claim, outcome, follow))
         self._wake.set()
+        if self._hooks.tells:
+            self._hooks.ended(CurrentJob(job.id, job.name, job.attempt, job.queue), outcome, self._background)
 
     # --- settling
 
@@ -284,7 +311,7 @@ class Consumer:
         """What is written next: as many as one statement takes."""
         number, size = 0, 0
         for settlement in self._settled[:SETTLE_LIMIT]:
-            size += _weight(settlement.outcome)
+            size += _weight(settlement.outcome) + sum(len(job.payload) for job in settlement.follow)
             if number and size > SETTLE_BYTES:
                 break
             number += 1
@@ -347,7 +374,7 @@ class Consumer:
             if self._held.get(id) is held:
                 del self._held[id]
                 self._executor.drop(held.attempt)
-                self._conclude(held.job, cancelled(held.message, self._clock.now()))
+                self._conclude(held.job, held.message, cancelled(held.message, self._clock.now()))
 
     def drain(self) -> None:
         """Claim nothing more, and hand back what has not begun."""
@@ -364,11 +391,11 @@ class Consumer:
     def _give_back(self, jobs: Sequence[ClaimedJob]) -> None:
         now = self._clock.now()
         for job in jobs:
-            self._conclude(job, Returned(now))
+            self._conclude(job, None, Returned(now))
 
     async def settled_down(self) -> None:
         """Return once nothing runs and everything is written."""
-        while self.busy:
+        while self.busy or self._background.busy:
             await self._executor.drained()
             await asyncio.sleep(0.005)
 

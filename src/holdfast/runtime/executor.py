@@ -18,8 +18,8 @@ from holdfast.codec import (
     PRIMITIVES,
     Tree,
     decode,
-    encode,
     encode_exception,
+    encode_result,
     forget_last_raise,
     remember_raise,
 )
@@ -28,6 +28,7 @@ from holdfast.inject import provided
 from holdfast.logs import get_logger
 from holdfast.retry import DEFAULT_TIMEOUT
 from holdfast.runtime import processes, threads
+from holdfast.runtime.current import CURRENT_JOB, CurrentJob
 from holdfast.runtime.deadlines import Deadlines
 from holdfast.runtime.processes import Processes, ProcessLost, RemoteCall
 from holdfast.runtime.threads import Threads
@@ -60,7 +61,7 @@ BREATH = 50
 class Attempt:
     """One attempt: what to call with what, for how long at most, and whom to tell."""
 
-    __slots__ = ("arguments", "dropped", "expired", "name", "payload", "report", "task", "timeout")
+    __slots__ = ("arguments", "before", "dropped", "expired", "job", "name", "payload", "report", "task", "timeout")
 
     def __init__(
         self,
@@ -69,12 +70,18 @@ class Attempt:
         arguments: tuple[tuple[Any, ...], dict[str, Any]] | None,
         timeout: float | None,
         report: Report,
+        job: CurrentJob | None = None,
+        before: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.name = name
         self.payload = payload
         self.arguments = arguments
         self.timeout = DEFAULT_TIMEOUT if timeout is None else timeout
         self.report = report
+        self.job = job
+        """The job it is an attempt of; None: it is a workflow's call."""
+        self.before = before
+        """What comes before the call; if that raises, the attempt has failed."""
         self.task: asyncio.Task[None] | None = None
         """What runs it; None before it has made its first step."""
         self.expired = False
@@ -184,6 +191,8 @@ class Executor:
                 attempt.task = task
                 begin = self._loop.time()
                 context, running = copy_context(), self._outcome(attempt)
+                if attempt.job is not None:
+                    context.run(CURRENT_JOB.set, attempt.job)
                 try:
                     awaited = context.run(running.send, None)
                 except StopIteration as end:
@@ -250,6 +259,8 @@ class Executor:
     async def _outcome(self, attempt: Attempt) -> Gave | Raised | None:
         """What became of it; None if it was cancelled from here."""
         try:
+            if attempt.before is not None:
+                await attempt.before()
             value = await self._call(attempt)
         except asyncio.CancelledError as error:
             if not attempt.expired:
@@ -263,7 +274,7 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - this is where user code runs
             return _raised(error)
         try:
-            tree = encode(value)
+            tree = encode_result(value, "action", attempt.name)
             return Gave(value if type(value) in PRIMITIVES else decode(tree), tree)
         except CodecError as error:
             error.add_note(f"it was returned by action {attempt.name}")
@@ -295,7 +306,9 @@ class Executor:
         self._processes = self._processes or Processes()
         # To start a process may take longer than the action may.
         self._deadlines.hold(attempt)
-        call = RemoteCall(action=action.name, module=action.function.__module__, args=args, kwargs=kwargs)
+        call = RemoteCall(
+            action=action.name, module=action.function.__module__, args=args, kwargs=kwargs, job=attempt.job
+        )
         return await self._processes.run(call, begins=lambda: self._deadlines.begin(attempt, attempt.timeout))
 
     def _too_long(self, attempt: Attempt) -> str:
@@ -311,7 +324,7 @@ def _arguments(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = attempt.arguments
         if attempt.payload is None:
             return args, kwargs
-        if PRIMITIVES.issuperset(map(type, args)) and PRIMITIVES.issuperset(map(type, kwargs.values())):
+        if PRIMITIVES.issuperset(map(type, args)) and (not kwargs or PRIMITIVES.issuperset(map(type, kwargs.values()))):
             return args, kwargs
     args, kwargs = decode(attempt.payload)
     return tuple(args), kwargs

@@ -4,9 +4,27 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, cast
 
-from holdfast.codec import Tree, dumps, loads
+from holdfast.codec import Tree, dumps, loads, register_type
 from holdfast.errors import ConfigurationError, DecodeError
 from holdfast.retry import policy_from_tree
+
+
+class Placeholder:
+    """Stands in the arguments of a call for what is not known before another call has ended."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name.upper()
+
+
+RESULT = Placeholder("result")
+"""What the call before has returned."""
+ERROR = Placeholder("error")
+"""The exception with which the call before failed for good."""
 
 
 class Message(NamedTuple):
@@ -22,10 +40,42 @@ class Message(NamedTuple):
     """For how many seconds the result is kept; None: it is not."""
     dead: bool = True
     """Whether it becomes a dead letter when it fails for good."""
+    then: tuple[Chain, ...] = ()
+    """What is sent when it has returned."""
+    otherwise: tuple[Chain, ...] = ()
+    """What is sent when it has failed for good."""
+
+
+class Link(NamedTuple):
+    """A call that is sent once another has ended."""
+
+    name: str
+    message: Message
+    queue: str
+    priority: int = 0
+    delay: float | None = None
+    """Seconds until it is due."""
+    expires: float | None = None
+    """Seconds after its moment by which it must have begun."""
+    filled: bool = False
+    """Whether placeholders stand in its arguments."""
+
+
+Chain = tuple[Link, ...]
+"""Calls of which each is sent when the one before it has returned."""
 
 
 def write(message: Message) -> bytes:
     """The payload of a job."""
+    return dumps(_tree(message))
+
+
+def read(payload: bytes) -> Message:
+    """The inverse of `write`. Raises DecodeError for what it has not written."""
+    return _message(loads(payload))
+
+
+def _tree(message: Message) -> dict[str, Tree]:
     tree: dict[str, Tree] = {"args": message.arguments}
     if message.retry is not None:
         tree["retry"] = message.retry
@@ -35,12 +85,18 @@ def write(message: Message) -> bytes:
         tree["keep"] = message.keep
     if not message.dead:
         tree["dead"] = False
-    return dumps(tree)
+    if message.then:
+        tree["then"] = [[_link_tree(link) for link in chain] for chain in message.then]
+    if message.otherwise:
+        tree["else"] = [[_link_tree(link) for link in chain] for chain in message.otherwise]
+    return tree
 
 
-def read(payload: bytes) -> Message:
-    """The inverse of `write`. Raises DecodeError for what it has not written."""
-    tree = loads(payload)
+def _link_tree(link: Link) -> list[Tree]:
+    return [link.name, _tree(link.message), link.queue, link.priority, link.delay, link.expires, link.filled]
+
+
+def _message(tree: Tree) -> Message:
     if not isinstance(tree, dict):
         raise DecodeError("the message is not an object")
     fields = cast("dict[str, Any]", tree)
@@ -56,4 +112,34 @@ def read(payload: bytes) -> Message:
             policy_from_tree(cast("dict[str, Any]", retry))
         except (ConfigurationError, KeyError, TypeError, ValueError) as error:
             raise DecodeError(f"the message's retry is no policy: {type(error).__name__}: {error}") from error
-    return Message(cast("Tree", arguments), retry, timeout, keep, dead is not False)
+    return Message(
+        cast("Tree", arguments),
+        retry,
+        timeout,
+        keep,
+        dead is not False,
+        _chains(fields.get("then")) if "then" in fields else (),
+        _chains(fields.get("else")) if "else" in fields else (),
+    )
+
+
+def _chains(tree: Tree) -> tuple[Chain, ...]:
+    try:
+        return tuple(tuple(_link(link) for link in chain) for chain in tree)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, DecodeError):
+            raise
+        raise DecodeError(f"what follows the message cannot be read: {error}") from error
+
+
+def _link(tree: Tree) -> Link:
+    name, message, queue, priority, delay, expires, filled = tree
+    for value, kinds in ((name, str), (queue, str), (priority, int), (delay, (int, float)), (expires, (int, float))):
+        if not isinstance(value, kinds) and not (value is None and kinds == (int, float)):
+            raise DecodeError(f"a call that follows the message has {type(value).__name__} where there can be none")
+    return Link(name, _message(message), queue, priority, delay, expires, filled is True)
+
+
+_PLACEHOLDERS = {each.name: each for each in (RESULT, ERROR)}
+
+register_type(Placeholder, encode=lambda each: each.name, decode=lambda name: _PLACEHOLDERS[name], name="placeholder")

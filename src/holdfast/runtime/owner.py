@@ -7,6 +7,7 @@ the commit that made it. For a first call that follows from the arguments alone,
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, assert_never
 
 from holdfast.clock import Clock
@@ -324,9 +325,10 @@ class Owner:
 
     def _begin(self, resident: Resident, commands: Sequence[Begun]) -> None:
         for command in commands:
+            if isinstance(command, StartCall):
+                self._run(resident, command.call)
+                continue
             match command:
-                case StartCall(call):
-                    self._run(resident, call)
                 case DropCall(call):
                     attempt = resident.attempts.pop(call.id, None)
                     if attempt is not None:
@@ -344,7 +346,7 @@ class Owner:
             call.payload,
             call.arguments,
             call.options.timeout,
-            lambda outcome: self._reported(resident.id, call.id, outcome),
+            partial(self._reported, resident.id, call.id),
         )
         resident.attempts[call.id] = attempt
         self.executor.submit(attempt)

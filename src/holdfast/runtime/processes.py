@@ -15,12 +15,14 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from holdfast.codec import TRACEBACK, decode, encode_exception
 from holdfast.runtime.background import Background
+from holdfast.runtime.current import CURRENT_JOB, CurrentJob
 from holdfast.runtime.threads import Threads
 from holdfast.task import ACTIONS
 
@@ -38,6 +40,8 @@ class RemoteCall:
     module: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    job: CurrentJob | None = None
+    """The job that it belongs to, if any."""
 
 
 class ProcessLost(Exception):
@@ -212,7 +216,10 @@ def _answered(asked: bytes) -> _Answer:
     try:
         match pickle.loads(asked):
             case RemoteCall() as call:
-                return _Returned(_function(call)(*call.args, **call.kwargs))
+                context = copy_context()
+                if call.job is not None:
+                    context.run(CURRENT_JOB.set, call.job)
+                return _Returned(context.run(_function(call), *call.args, **call.kwargs))
             case module:
                 if module != "__main__":
                     importlib.import_module(module)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from holdfast.codec import Tree, decode, dumps, encode, loads
+from holdfast.codec import PRIMITIVES, Tree, decode, dumps, encode_start, loads
 from holdfast.engine import Change, Entries, LinkedProgram, Machine, Note, Saver, fold, load, read
 from holdfast.errors import DecodeError
 from holdfast.model.instance import Claimed, Step
@@ -68,7 +68,7 @@ class Resident:
                 row["cut"] = change.cuts
             payload = dumps(row)
             self.since_full += len(payload)
-        return Step(seq=self.seq, at=now, payload=payload, full=full)
+        return Step(self.seq, now, payload, full)
 
     def trim_below(self, keep: int) -> int | None:
         """Below which row the journal may be cut, so that `keep` steps and a full row before them remain."""
@@ -81,7 +81,10 @@ class Resident:
 
 def _without_repeats(notes: Sequence[Note], entries: Entries) -> Sequence[Note]:
     """The notes, without the tracebacks of failures that the row's entries hold anyway."""
-    if all(what != "failed" for what, _ in notes):
+    for what, _ in notes:
+        if what == "failed":
+            break
+    else:
         return notes
     kept = dumps(entries)
     told: list[Note] = []
@@ -147,16 +150,18 @@ def awaken(claimed: Claimed, program: LinkedProgram, *, now: float) -> Resident:
 
 def begin_values(start: Any, program: LinkedProgram) -> tuple[Any, dict[str, Any]]:
     """The workflow object and the variables with which the entry function begins."""
-    attributes, arguments = decode(start)
+    attributes, arguments = start
+    if attributes or "$" in arguments or not PRIMITIVES.issuperset(map(type, arguments.values())):
+        attributes, arguments = decode(start)
     cls: Any = program.cls
     made: Any = object.__new__(cls)
     made.__dict__.update(attributes)
     return made, {program.receiver: made, **arguments}
 
 
-def start_payload(attributes: dict[str, Any], arguments: dict[str, Any]) -> bytes:
+def start_payload(attributes: dict[str, Any], arguments: dict[str, Any], name: str) -> bytes:
     """Row 0 of a journal: the workflow object's attributes and the arguments of `run`."""
-    return start_row(encode([attributes, arguments]))
+    return start_row(encode_start(attributes, arguments, "workflow", name))
 
 
 def start_row(start: Tree) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from holdfast.codec import describe_error, dumps, encode_exception
-from holdfast.engine import Change, DropCall, Ended, GiveUpChild, Note, PendingCall, Send, StartCall
+from holdfast.engine import Change, Command, DropCall, Ended, GiveUpChild, Note, PendingCall, Send, StartCall
 from holdfast.errors import EncodeError, HoldfastError
 from holdfast.ids import InstanceId, ProgramHash
 from holdfast.model.instance import (
@@ -95,14 +95,14 @@ def take_turn(resident: Resident, now: float, terms: Terms) -> tuple[Commit | No
     if not (steps or close or consumed):
         return None, ()
     commit = Commit(
-        instance=resident.id,
-        steps=steps,
-        close=close,
-        consumed=consumed,
-        starts=asked.starts,
-        deliveries=asked.deliveries,
-        spilled=asked.spilled,
-        recalled=asked.recalled,
+        resident.id,
+        steps,
+        close,
+        consumed,
+        asked.starts,
+        asked.deliveries,
+        asked.spilled,
+        asked.recalled,
         trim_below=trim,
         claim=resident.claimed.claim,
     )
@@ -113,14 +113,19 @@ def _collect(resident: Resident, asked: _Asked, now: float, terms: Terms) -> Non
     """What the machine asks for, also in the turns it takes because of what became of that."""
     machine = resident.machine
     while True:
-        commands, machine.commands = machine.commands, []
-        asked.notes += machine.notes
-        machine.notes = []
+        if machine.notes:
+            asked.notes += machine.notes
+            machine.notes = []
+        commands: Sequence[Command] = ()
+        if machine.commands:
+            commands, machine.commands = machine.commands, []
         for command in commands:
+            if isinstance(command, StartCall):
+                # Nearly all are; a match would look at each in turn.
+                if command.call.id in machine.calls:
+                    _start(resident, command, asked, now, terms)
+                continue
             match command:
-                case StartCall(call):
-                    if call.id in machine.calls:
-                        _start(resident, command, asked, now, terms)
                 case DropCall(call):
                     _drop(resident, command, asked, now)
                 case GiveUpChild(call):
@@ -132,8 +137,9 @@ def _collect(resident: Resident, asked: _Asked, now: float, terms: Terms) -> Non
                 case _:
                     assert_never(command)
         if not machine.ready:
-            asked.notes += machine.notes
-            machine.notes = []
+            if machine.notes:
+                asked.notes += machine.notes
+                machine.notes = []
             return
         # A child that could not be started has failed its call at once.
         machine.turn(now)

@@ -20,6 +20,7 @@ from holdfast.retry import task_retry
 from holdfast.runtime.consuming import Consumer
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.heartbeat import Heartbeat
+from holdfast.runtime.hooks import Hooks
 from holdfast.runtime.owner import Owner
 from holdfast.runtime.patience import patiently
 from holdfast.settings import Settings
@@ -46,6 +47,7 @@ class Worker:
         parked: Callable[[InstanceId], None] = lambda _id: None,
         forgetful: bool = False,
         services: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+        hooks: Hooks | None = None,
     ) -> None:
         self.store = store
         self.broker = broker
@@ -61,6 +63,7 @@ class Worker:
         self._stub = stub
         self._forgetful = forgetful
         self._services = services
+        self._hooks = hooks or Hooks()
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._finished_before = 0
@@ -85,11 +88,15 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` is called. A lost lease is left behind: it goes on under a new one."""
-        while not self._stopping.is_set():
-            try:
-                await self._tenure()
-            except LeaseLost as error:
-                log.warning("worker starts over", reason=str(error))
+        await self._hooks.started()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._tenure()
+                except LeaseLost as error:
+                    log.warning("worker starts over", reason=str(error))
+        finally:
+            await self._hooks.stopped()
 
     async def _tenure(self) -> None:
         """One term of office, under a lease with each backend, from enlisting to handing over."""
@@ -104,6 +111,7 @@ class Worker:
             queues=self.settings.queue_names,
             poll=self.settings.poll_interval_ms / 1000,
             policy=task_retry(self.settings.default_retries),
+            hooks=self._hooks,
         )
         parts: list[Owner | Consumer] = [consumer] if owner is None else [owner, consumer]
         if owner is not None and self.broker.home is self.store:

@@ -3,5 +3,6 @@
 from holdfast.schedules.client import ScheduleHandle, make_schedule
 from holdfast.schedules.spec import CatchUp, Overlap, Spec
 from holdfast.schedules.ticker import Ticker
+from holdfast.schedules.timers import KEPT, Timer, Timers
 
-__all__ = ["CatchUp", "Overlap", "ScheduleHandle", "Spec", "Ticker", "make_schedule"]
+__all__ = ["KEPT", "CatchUp", "Overlap", "ScheduleHandle", "Spec", "Ticker", "Timer", "Timers", "make_schedule"]

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from holdfast.clock import Clock, as_seconds
-from holdfast.codec import encode
+from holdfast.codec import encode_start
 from holdfast.errors import ConfigurationError, HoldfastError
 from holdfast.ids import InstanceId
 from holdfast.model.instance import ScheduleRow
@@ -96,7 +96,7 @@ async def make_schedule(
         every=None if every is None else as_seconds(every, "every="),
         timezone=timezone,
         jitter=as_seconds(jitter, "jitter="),
-        inputs=encode([cast("dict[str, Any]", vars(run.instance)), run.bound]),
+        inputs=encode_start(cast("dict[str, Any]", vars(run.instance)), run.bound, "workflow", run.workflow),
         overlap=Overlap(overlap),
         catch_up=CatchUp(catch_up),
         queue=run.options.get("queue", "default"),

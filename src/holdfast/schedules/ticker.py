@@ -23,6 +23,35 @@ REFRESH = 5.0
 """Seconds after which a schedule that another process has made or changed is noticed, or an end that a tick waits for."""
 
 
+class Rest:
+    """Waiting for a tick."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.asleep = False
+        """Whether somebody waits here, with nothing to do before."""
+        self._clock = clock
+
+    async def until(self, moment: float | None) -> None:
+        """Return at `moment` (Unix seconds), but look around now and then."""
+        woken = asyncio.Event()
+
+        def wake() -> None:
+            self.asleep = False
+            woken.set()
+
+        cancel = self._clock.call_at(moment, wake) if moment is not None else None
+        self.asleep = True
+        try:
+            async with asyncio.timeout(REFRESH):
+                await woken.wait()
+        except TimeoutError:
+            return
+        finally:
+            self.asleep = False
+            if cancel is not None:
+                cancel()
+
+
 class Ticker:
     """Watches the stored schedules, for as long as it runs."""
 
@@ -30,9 +59,13 @@ class Ticker:
         self.store = store
         self.registry = registry
         self.clock = clock
-        self.asleep = False
-        """Whether it waits for a tick, with nothing to do before."""
+        self._rest = Rest(clock)
         self._complained: set[str] = set()
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it waits for a tick, with nothing to do before."""
+        return self._rest.asleep
 
     async def run(self) -> None:
         """Fire what is due, and sleep until the next tick, but look around now and then."""
@@ -42,7 +75,7 @@ class Ticker:
                 next_at = await self.tick()
             except StoreUnavailable as error:
                 log.warning("schedules out of reach", error=str(error))
-            await self._sleep(next_at)
+            await self._rest.until(next_at)
 
     async def tick(self) -> float | None:
         """Fire everything that is due now; returns when the next tick comes (Unix seconds)."""
@@ -62,25 +95,6 @@ class Ticker:
             if after is not None and (soonest is None or after < soonest):
                 soonest = after
         return soonest
-
-    async def _sleep(self, next_at: float | None) -> None:
-        woken = asyncio.Event()
-
-        def wake() -> None:
-            self.asleep = False
-            woken.set()
-
-        cancel = self.clock.call_at(next_at, wake) if next_at is not None else None
-        self.asleep = True
-        try:
-            async with asyncio.timeout(REFRESH):
-                await woken.wait()
-        except TimeoutError:
-            return
-        finally:
-            self.asleep = False
-            if cancel is not None:
-                cancel()
 
     async def _fire(self, row: ScheduleRow) -> float | None:
         """Start what is due of one schedule; returns its next tick."""

@@ -1,16 +1,25 @@
 """Tasks: functions that are enqueued, run by whichever worker has room, and answered for by a handle."""
 
+from holdfast.runtime.messages import ERROR, RESULT
 from holdfast.tasks.client import JobHandle, TaskClient, as_completed, gather, wait
 from holdfast.tasks.dead import purge_dead, read_dead, replay_dead
 from holdfast.tasks.definition import JobOptions, Task
+from holdfast.tasks.signature import ChainHandle, Group, Signature, chain, group
 
 __all__ = [
+    "ERROR",
+    "RESULT",
+    "ChainHandle",
+    "Group",
     "JobHandle",
     "JobOptions",
+    "Signature",
     "Task",
     "TaskClient",
     "as_completed",
+    "chain",
     "gather",
+    "group",
     "purge_dead",
     "read_dead",
     "replay_dead",

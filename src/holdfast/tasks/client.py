@@ -69,6 +69,16 @@ class TaskClient:
                 rest = [job for job in rest if job.id not in accepted]
         return [JobHandle(self, accepted[job.id]) for job in jobs]
 
+    async def send_through(self, connection: Any, jobs: Sequence[Job]) -> list[JobHandle[Any]]:
+        """Send jobs in the transaction of the caller's own connection."""
+        if any(job.unique is not None for job in jobs):
+            raise ConfigurationError(
+                "unique= cannot be told before the transaction commits; give id=, under which two jobs are one"
+            )
+        for batch in _batches(jobs):
+            await self.broker.send_through(connection, batch)
+        return [JobHandle(self, job.id) for job in jobs]
+
     async def _look(self, ids: Sequence[JobId], waiter: str | None) -> Mapping[JobId, JobView]:
         return {view.id: view for view in await self.broker.look(ids, waiter=waiter)}
 
@@ -116,17 +126,17 @@ class JobHandle(Generic[R]):
     """A job, from outside."""
 
     def __init__(self, client: TaskClient, id: str) -> None:
-        self._client = client
+        self.client = client
         self.id = JobId(id)
 
     async def get(self, timeout: timedelta | float | None = None) -> R:
         """Its result, once it is there. Raises TaskFailed, TaskCancelled, WaitTimeout, JobNotFound."""
         seconds = None if timeout is None else as_seconds(timeout)
-        return cast(R, result_of(await self._client.watch.outcome(self.id, timeout=seconds)))
+        return cast(R, result_of(await self.client.watch.outcome(self.id, timeout=seconds)))
 
     async def view(self) -> JobView:
         """All that is known of it. Raises JobNotFound."""
-        for view in await self._client.broker.look([self.id]):
+        for view in await self.client.broker.look([self.id]):
             return view
         raise _missing(self.id)
 
@@ -136,13 +146,13 @@ class JobHandle(Generic[R]):
 
     async def cancel(self) -> bool:
         """Ask for its end: at once where it waits, by a CancelledError where it runs. False if it had ended before."""
-        now = self._client.clock.now()
-        answer = await self._client.broker.cancel([self.id], now=now, keep_until=now + CANCELLED_KEPT)
+        now = self.client.clock.now()
+        answer = await self.client.broker.cancel([self.id], now=now, keep_until=now + CANCELLED_KEPT)
         return bool(answer.ended or answer.asked)
 
     async def retry(self) -> bool:
         """Queue it again, if it has ended and is still there. Returns whether it is queued."""
-        return bool(await self._client.replay([self.id]))
+        return bool(await self.client.replay([self.id]))
 
     def __repr__(self) -> str:
         return f"<job {self.id}>"

@@ -9,14 +9,15 @@ from hashlib import sha256
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from holdfast.clock import as_seconds
-from holdfast.codec import encode
+from holdfast.codec import encode_call
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
 from holdfast.model.job import Job
 from holdfast.retry import BackoffPolicy, Duration, RetryPolicy, policy_to_tree, task_retry
-from holdfast.runtime.messages import Message, write
+from holdfast.runtime.messages import Chain, Link, Message, Placeholder, write
 from holdfast.task import Action
 from holdfast.tasks.client import JobHandle
+from holdfast.tasks.signature import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,8 +38,8 @@ class Sender(Protocol):
         """For how many seconds results are kept where a task does not say."""
         ...
 
-    async def send(self, jobs: list[Job]) -> list[JobHandle[Any]]:
-        """Send jobs."""
+    async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
+        """Send jobs; in the transaction of the connection `through`, if one is given."""
         ...
 
 
@@ -116,16 +117,37 @@ class Task(Action[P, R]):
 
     def __init__(self, function: Callable[..., Any], *, sender: Sender, jobs: JobOptions, **definition: Any) -> None:
         super().__init__(function, **definition)
-        self._sender = sender
-        self._jobs = jobs
+        self.sender = sender
+        self.jobs = jobs
+        """How its jobs are sent, unless a call says otherwise."""
 
     async def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Ask for a call, to be made by whichever worker has room. Raises TypeError where the arguments don't fit."""
-        return await Asked(self, self._jobs).delay(*args, **kwargs)
+        return await Asked(self, self.jobs).delay(*args, **kwargs)
 
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
-        return await Asked(self, self._jobs).delay_many(calls)
+        return await Asked(self, self.jobs).delay_many(calls)
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A call to be sent later, alone or after another one: see `Signature`. RESULT and ERROR may stand in it."""
+        return Asked(self, self.jobs).s(*args, **kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A call to be sent later that takes nothing from the one before it."""
+        return Asked(self, self.jobs).si(*args, **kwargs)
+
+    def in_transaction(self, connection: Any) -> Asked[P, R]:
+        """The same task, sent in the transaction of a connection of yours: the job commits or vanishes with it.
+
+        `connection` is one of asyncpg, psycopg, sqlite3 or aiosqlite, a connection or session of SQLAlchemy, or Django's, to the
+        database in which the jobs lie. Nothing is committed here.
+
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute("INSERT INTO orders …")
+                await send_receipt.in_transaction(connection).delay(7)
+        """
+        return Asked(self, self.jobs, through=connection)
 
     def options(
         self,
@@ -146,27 +168,34 @@ class Task(Action[P, R]):
     ) -> Asked[P, R]:
         """The same task with other options for one call: `await task.options(delay=60).delay(…)`."""
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        return Asked(self, job_options(self._jobs, **given))
+        return Asked(self, job_options(self.jobs, **given))
 
-    def job(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions) -> Job:
-        """One call as a job."""
-        self._check(*args, **kwargs)
-        now = self._sender.now()
+    @property
+    def result_ttl(self) -> float:
+        """For how many seconds its results are kept."""
+        return self.sender.results_ttl if self.jobs.result_ttl is None else self.jobs.result_ttl
+
+    def job(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: JobOptions,
+        *,
+        then: tuple[Chain, ...] = (),
+        otherwise: tuple[Chain, ...] = (),
+    ) -> Job:
+        """One call as a job, with what follows from it."""
+        for each in (*args, *kwargs.values()):
+            if isinstance(each, Placeholder):
+                raise ConfigurationError(f"{each!r} stands for what another call has given; {self.name} follows none")
+        message = self._message(args, kwargs, options, then, otherwise)
+        now = self.sender.now()
         due = now if options.delay is None else now + options.delay
         if options.eta is not None:
             due = options.eta
-        keep = self._sender.results_ttl if options.result_ttl is None else options.result_ttl
-        arguments = encode([list(args), kwargs])
-        message = Message(
-            arguments,
-            retry=None if options.retry is None else policy_to_tree(options.retry),
-            timeout=options.timeout,
-            keep=keep if keep > 0 else None,
-            dead=options.dead_letter,
-        )
         unique = options.unique
         if unique is True:
-            unique = f"{self.name}:{write(Message(arguments)).decode()}"
+            unique = f"{self.name}:{write(Message(message.arguments)).decode()}"
         return Job(
             id=JobId(options.id or uuid7()),
             name=self.name,
@@ -179,9 +208,52 @@ class Task(Action[P, R]):
             expires_at=None if options.expires is None else due + options.expires,
         )
 
-    async def send(self, jobs: list[Job]) -> list[JobHandle[R]]:
+    def link(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: JobOptions,
+        *,
+        filled: bool,
+        otherwise: tuple[Chain, ...],
+    ) -> Link:
+        """One call as what follows another. `filled` says that placeholders stand in its arguments."""
+        for name, value in (("id", options.id), ("eta", options.eta), ("unique", options.unique)):
+            if value:
+                raise ConfigurationError(f"{name}= cannot be given to a call that follows another ({self.name})")
+        return Link(
+            self.name,
+            self._message(args, kwargs, options, (), otherwise),
+            options.queue or self.defaults.queue or "default",
+            options.priority,
+            options.delay,
+            options.expires,
+            filled,
+        )
+
+    def _message(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: JobOptions,
+        then: tuple[Chain, ...],
+        otherwise: tuple[Chain, ...],
+    ) -> Message:
+        self.check(*args, **kwargs)
+        keep = self.sender.results_ttl if options.result_ttl is None else options.result_ttl
+        return Message(
+            encode_call(args, kwargs, "task", self.name),
+            retry=None if options.retry is None else policy_to_tree(options.retry),
+            timeout=options.timeout,
+            keep=keep if keep > 0 else None,
+            dead=options.dead_letter,
+            then=then,
+            otherwise=otherwise,
+        )
+
+    async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[R]]:
         """Send jobs of this task."""
-        return cast("list[JobHandle[R]]", await self._sender.send(jobs))
+        return cast("list[JobHandle[R]]", await self.sender.send(jobs, through=through))
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -190,14 +262,31 @@ class Task(Action[P, R]):
 class Asked(Generic[P, R]):
     """A task with the options of one call."""
 
-    def __init__(self, task: Task[P, R], options: JobOptions) -> None:
+    def __init__(self, task: Task[P, R], options: JobOptions, *, through: Any = None) -> None:
         self.task = task
         self.chosen = options
+        self._through = through
+        """The caller's own connection, if jobs are to be sent in its transaction."""
+
+    def in_transaction(self, connection: Any) -> Asked[P, R]:
+        """See `Task.in_transaction`."""
+        return Asked(self.task, self.chosen, through=connection)
 
     async def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Ask for a call. Raises TypeError where the arguments don't fit."""
-        [handle] = await self.task.send([self.task.job(args, kwargs, self.chosen)])
+        [handle] = await self.task.send([self.task.job(args, kwargs, self.chosen)], through=self._through)
         return handle
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A call to be sent later, alone or after another one. RESULT and ERROR may stand in it."""
+        return Signature(self, args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """A call to be sent later that takes nothing from the one before it."""
+        for each in (*args, *kwargs.values()):
+            if isinstance(each, Placeholder):
+                raise ConfigurationError(f"si() takes nothing from the call before it; write s({each!r})")
+        return Signature(self, args, kwargs)
 
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
@@ -207,7 +296,7 @@ class Asked(Generic[P, R]):
             self.task.job(cast("tuple[Any, ...]", each) if isinstance(each, tuple) else (each,), {}, self.chosen)
             for each in calls
         ]
-        return await self.task.send(jobs)
+        return await self.task.send(jobs, through=self._through)
 
 
 def _short(unique: str) -> str:
@@ -220,7 +309,10 @@ def _short(unique: str) -> str:
 class TaskDecorator:
     """What `@app.task(…)` gives: makes a function a task."""
 
-    def __init__(self, sender: Sender, jobs: JobOptions, definition: dict[str, Any]) -> None:
+    def __init__(
+        self, sender: Sender, jobs: JobOptions, definition: dict[str, Any], *, made: type[Task[..., Any]]
+    ) -> None:
+        self._made = made
         self._sender = sender
         self._jobs = jobs
         self._definition = definition
@@ -230,4 +322,4 @@ class TaskDecorator:
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
-        return cast("Task[..., Any]", Task(function, sender=self._sender, jobs=self._jobs, **self._definition))
+        return self._made(function, sender=self._sender, jobs=self._jobs, **self._definition)

@@ -65,8 +65,8 @@ async def _move(app: App, clock: ManualClock) -> None:
     quiet = 0
     while True:
         await asyncio.sleep(0.0005)
-        ticker = app.ticker
-        at_rest = app.worker is not None and app.worker.quiet and (ticker is None or ticker.asleep)
+        clocks = [each for each in (app.ticker, app.clockwork) if each is not None]
+        at_rest = app.worker is not None and app.worker.quiet and all(each.asleep for each in clocks)
         quiet = quiet + 1 if at_rest else 0
         moment = clock.next_alarm
         # Twice in a row: what has just been announced gets its turn first.

@@ -104,7 +104,10 @@ def _changes(commits: Sequence[Commit]) -> dict[InstanceId, Change]:
     """The rows that change; a commit that only appends steps touches none."""
     changes: dict[InstanceId, Change] = {}
     for each in commits:
-        base = next((step for step in reversed(each.steps) if step.full), None)
+        base: Step | None = None
+        for step in each.steps:
+            if step.full:
+                base = step
         if base is None and each.close is None:
             continue
         change = changes.setdefault(each.instance, Change(id=each.instance))

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from holdfast.backends.callers import POSTGRES, execute
 from holdfast.backends.jobs import Kept, as_cancelled, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
 from holdfast.backends.postgres.line import AlreadyThere, Line
 from holdfast.backends.postgres.statements import TEXTS, Statement, chosen, compiled
 from holdfast.backends.postgres.workers import lost
-from holdfast.backends.shared import split_waiters
+from holdfast.backends.shared import SHARD, split_waiters
 from holdfast.errors import StoreUnavailable
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import (
@@ -32,8 +33,11 @@ REPLAY_TRIES = 5
 class PostgresBroker:
     """Jobs in a PostgreSQL database. Opens and closes nothing: its connections are the store's."""
 
-    def __init__(self, store: Store, *, writer: Callable[[], Line], reader: Callable[[], Line]) -> None:
+    def __init__(
+        self, store: Store, *, writer: Callable[[], Line], reader: Callable[[], Line], schema: str | None = None
+    ) -> None:
         self._store = store
+        self._schema = schema
         self._writer = writer
         self._reader = reader
         self._doubtful: dict[WorkerId, list[int]] = defaultdict(list)
@@ -51,6 +55,13 @@ class PostgresBroker:
         [row] = await self._writer().fetch("send", channel=JOB_CHANNEL, **_columns(_in_order(jobs)))
         new = set[str](row["ids"] or ())
         return list(dict.fromkeys(job.id for job in jobs if job.id in new))
+
+    async def send_through(self, connection: Any, jobs: Sequence[Job]) -> None:
+        text = TEXTS["send"].replace(":shard", f"{SHARD}::int")
+        if self._schema is not None:
+            # The caller's search path is the caller's.
+            text = text.replace("holdfast_", f"{self._schema}.holdfast_")
+        await execute(connection, POSTGRES, text, {"channel": JOB_CHANNEL, **_columns(_in_order(jobs))})
 
     async def holders(self, unique: Sequence[str]) -> Mapping[str, JobId]:
         rows = await self._reader().fetch("job_holders", uniques=list(unique))

@@ -93,7 +93,9 @@ class PostgresStore:
 
     def broker(self) -> PostgresBroker:
         """The broker of jobs in the same database; it is open while this store is."""
-        return PostgresBroker(self, writer=lambda: self._writer, reader=lambda: self._reader)
+        return PostgresBroker(
+            self, writer=lambda: self._writer, reader=lambda: self._reader, schema=self._address.schema
+        )
 
     # --- programs
 

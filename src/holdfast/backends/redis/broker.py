@@ -19,7 +19,7 @@ from holdfast.backends.redis.listener import Listener
 from holdfast.backends.redis.nodes import Nodes
 from holdfast.backends.redis.opening import prepare
 from holdfast.backends.redis.rows import CANCELLED_KEPT, as_arguments, back_of, claimed, ended_of, fence
-from holdfast.errors import LeaseLost, StoreUnavailable
+from holdfast.errors import LeaseLost, StoreUnavailable, UnsupportedError
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.instance import WorkerView
 from holdfast.model.job import (
@@ -96,6 +96,12 @@ class RedisBroker:
         in_order = [wanted[id] for id in dict.fromkeys(job.id for job in jobs)]
         new = await self._line.run("send", self._jobs, *[each for job in in_order for each in as_arguments(job)])
         return [JobId(id.decode()) for id in new]
+
+    async def send_through(self, connection: Any, jobs: Sequence[Job]) -> None:
+        raise UnsupportedError(
+            "jobs lie in Redis, which takes no part in the transactions of a database: send them after the commit, or give "
+            "tasks the database's own URL"
+        )
 
     async def holders(self, unique: Sequence[str]) -> Mapping[str, JobId]:
         if not unique:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from holdfast.backends.callers import SQLITE, execute
 from holdfast.backends.jobs import as_cancelled
 from holdfast.backends.sqlite import jobs as on_session
+from holdfast.backends.sqlite.database import STATEMENTS
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import CancelledJobs, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
 from holdfast.ports import JOB_CHANNEL, Store
@@ -30,6 +32,10 @@ class SqliteBroker:
         if new:
             await self._store.notify({JOB_CHANNEL: ""})
         return new
+
+    async def send_through(self, connection: Any, jobs: Sequence[Job]) -> None:
+        for job in {job.id: job for job in jobs}.values():
+            await execute(connection, SQLITE, STATEMENTS["send_one"], job._asdict())
 
     async def holders(self, unique: Sequence[str]) -> Mapping[str, JobId]:
         return await self._do(on_session.holders, unique)

@@ -7,6 +7,14 @@ INSERT INTO holdfast_job
 VALUES (0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
+-- name: send_one
+-- index: as send
+-- On the caller's own connection, whose driver may know parameters by name alone.
+INSERT INTO holdfast_job
+    (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter)
+VALUES (0, :id, :name, :payload, :queue, :priority, :created_at, :due_at, :unique, :expires_at, :waiter)
+ON CONFLICT DO NOTHING
+
 -- name: known_jobs
 -- index: holdfast_job primary key
 SELECT id FROM holdfast_job WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids))

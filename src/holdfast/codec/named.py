@@ -1,0 +1,56 @@
+"""Arguments and results as trees, and refusals that name whose they are: `argument 2 of action shop:charge cannot be saved`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.codec.encoder import encode
+from holdfast.codec.tree import Tree
+from holdfast.errors import EncodeError
+
+
+def encode_result(value: object, kind: str, name: str) -> Tree:
+    """The tree of what a call or workflow gave. Raises EncodeError that says whose it is."""
+    try:
+        return encode(value)
+    except EncodeError as error:
+        raise _told(error, f"the result of {kind} {name}", error.path) from None
+
+
+def encode_call(args: Sequence[object], kwargs: dict[str, Any], kind: str, name: str) -> Tree:
+    """The tree of arguments: a list by place and a dict by name. Raises EncodeError that names the argument."""
+    try:
+        return encode([list(args), kwargs])
+    except EncodeError as error:
+        raise _argument(error, f"{kind} {name}", listed=True) from None
+
+
+def encode_start(attributes: dict[str, Any], arguments: dict[str, Any], kind: str, name: str) -> Tree:
+    """The tree of a workflow object's attributes and the arguments of `run`. Raises EncodeError, as `encode_call`."""
+    try:
+        return encode([attributes, arguments])
+    except EncodeError as error:
+        raise _argument(error, f"{kind} {name}", listed=False) from None
+
+
+_PLACE = re.compile(r"\[([01])\]\[(\d+|'\w+')\](.*)", re.DOTALL)
+
+
+def _argument(error: EncodeError, of: str, *, listed: bool) -> EncodeError:
+    found = _PLACE.fullmatch(error.path)
+    if found is None:
+        return _told(error, f"the arguments of {of}", error.path)
+    part, key, rest = found.groups()
+    if part == "1":
+        return _told(error, f"argument {key} of {of}", rest)
+    if listed:
+        return _told(error, f"argument {int(key) + 1} of {of}", rest)
+    return _told(error, f"attribute {key} of the object of {of}", rest)
+
+
+def _told(error: EncodeError, what: str, path: str) -> EncodeError:
+    reason = str(error).removeprefix(f"at {error.path}: ")
+    where = f"at {path}: " if path else ""
+    return EncodeError(f"{what} cannot be saved: {where}{reason}", path=path, kind=error.kind)

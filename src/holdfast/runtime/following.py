@@ -1,0 +1,72 @@
+"""Following: the jobs that are sent because of how another one ended. Decides, and sends nothing.
+
+Their ids follow from that job's, so that they are sent once, however often its end is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.codec import Decoder, Tree, decode, encode, loads
+from holdfast.ids import JobId, derived
+from holdfast.model.job import ClaimedJob, Done, Failed, Job, Outcome
+from holdfast.runtime.messages import ERROR, RESULT, Chain, Link, Message, Placeholder, write
+
+
+def following(job: ClaimedJob, message: Message | None, outcome: Outcome, *, now: float) -> Sequence[Job]:
+    """The jobs that follow from this outcome. Raises CodecError where the arguments of one cannot be put together."""
+    if message is None:
+        return ()
+    match outcome:
+        case Done(result) if message.then:
+            return _jobs(job.id, "then", message.then, RESULT, result, now)
+        case Failed(_, error) if message.otherwise:
+            return _jobs(job.id, "else", message.otherwise, ERROR, error, now)
+        case _:
+            return ()
+
+
+def link_id(job: JobId, number: int = 0, *, of: str = "then") -> JobId:
+    """The id of the first job of the chain `number` that follows from `job`."""
+    return JobId(derived(job, f"{of}/{number}"))
+
+
+def _jobs(source: JobId, of: str, chains: Sequence[Chain], place: Placeholder, outcome: bytes, now: float) -> list[Job]:
+    jobs: list[Job] = []
+    for number, (first, *rest) in enumerate(chains):
+        message = first.message
+        if first.filled:
+            message = message._replace(arguments=_fill(message.arguments, place, outcome))
+        if rest:
+            message = message._replace(then=(tuple(rest), *message.then))
+        jobs.append(_job(link_id(source, number, of=of), first, message, now))
+    return jobs
+
+
+def _job(id: JobId, link: Link, message: Message, now: float) -> Job:
+    due = now + (link.delay or 0.0)
+    return Job(
+        id=id,
+        name=link.name,
+        payload=write(message),
+        created_at=now,
+        due_at=due,
+        queue=link.queue,
+        priority=link.priority,
+        expires_at=None if link.expires is None else due + link.expires,
+    )
+
+
+def _fill(arguments: Tree, place: Placeholder, outcome: bytes) -> Tree:
+    """The arguments with what has become known. The other placeholder has no meaning here, and gives None."""
+    # An exception of a class that is not known here is told in words.
+    value = Decoder(lenient_exceptions=place is ERROR).decode(loads(outcome))
+    args, kwargs = decode(arguments)
+
+    def known(each: Any) -> Any:
+        if isinstance(each, Placeholder):
+            return value if each is place else None
+        return each
+
+    return encode([[known(each) for each in args], {name: known(each) for name, each in kwargs.items()}])

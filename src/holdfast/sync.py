@@ -1,0 +1,366 @@
+"""The blocking interface: tasks from code without an event loop. A bridge to the async one, and no second one.
+
+app = App("shop", interface="sync")
+
+@app.task
+def add(a: int, b: int) -> int: ...
+
+add.delay(1, 2).get()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import inspect
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
+
+from holdfast import app as asynchronous
+from holdfast import tasks
+from holdfast.app import INTERFACES
+from holdfast.errors import ConfigurationError
+from holdfast.ids import JobId
+from holdfast.model.job import JobStatus, JobView
+from holdfast.retry import BackoffPolicy, Duration, RetryPolicy
+from holdfast.task import Pool
+from holdfast.tasks import JobHandle, Task
+from holdfast.tasks.definition import Asked, job_options
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CLOSE_WITHIN = 5.0
+"""Seconds that an App has to close at the end of the process."""
+
+
+class Bridge:
+    """Runs coroutines for threads that have no event loop: in the loop where the App is open, else in one of its own."""
+
+    def __init__(self, app: asynchronous.App) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._process = os.getpid()
+
+    def run(self, awaitable: Awaitable[R]) -> R:
+        """What it gives or raises. Raises ConfigurationError where waiting would stop an event loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            if asyncio.iscoroutine(awaitable):
+                awaitable.close()
+            raise ConfigurationError(
+                'a blocking call would stop the event loop that runs here: make the App with interface="async" for this code, '
+                "or call it in a thread (await asyncio.to_thread(task.delay, …))"
+            )
+        future = asyncio.run_coroutine_threadsafe(_coroutine(awaitable), self._home())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Close the App that is open here, and end the loop."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None or self._process != os.getpid():
+            return
+        try:
+            asyncio.run_coroutine_threadsafe(self._app.close(), loop).result(CLOSE_WITHIN)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(CLOSE_WITHIN)
+            atexit.unregister(self.close)
+
+    def _home(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._process != os.getpid():
+                # A server has forked: its threads and connections are those of the other process.
+                self._process, self._loop, self._thread = os.getpid(), None, None
+                self._app.forget_opened()
+            opened = self._app.home_loop
+            if opened is not None and opened.is_running():
+                return opened
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name="holdfast-sync", daemon=True)
+                self._thread.start()
+                atexit.register(self.close)
+            return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+async def _coroutine(awaitable: Awaitable[R]) -> R:
+    return await awaitable
+
+
+def _drive(work: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine that waits for nothing, here and now: the caller's connection belongs to this thread."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    work.close()
+    raise ConfigurationError(_MUST_BE_AWAITED)
+
+
+_MUST_BE_AWAITED = "this connection must be awaited, and there is no event loop here: give a blocking one"
+
+
+class App(asynchronous.App):
+    """An App whose tasks are sent and waited for without `await`. In `with app:`, it is closed at the end of the block."""
+
+    def __init__(self, name: str = "holdfast", **options: Any) -> None:
+        options.pop("interface", None)
+        super().__init__(name, **options)
+        self.bridge = Bridge(self)
+
+    def run(self, awaitable: Awaitable[R]) -> R:
+        """What a coroutine of the async interface gives: `app.run(Greeting().run("Ada"))`, `app.run(calls.delay())`."""
+        return self.bridge.run(self._inside(awaitable))
+
+    async def _inside(self, awaitable: Awaitable[R]) -> R:
+        with self.used():
+            return await awaitable
+
+    def __enter__(self) -> Self:
+        self.bridge.run(self.open())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bridge.close()
+
+    @overload
+    def task(self, function: Callable[P, Awaitable[R]], /) -> BlockingTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> BlockingTask[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        backoff: BackoffPolicy | None = None,
+        timeout: Duration | None = None,
+        queue: str | None = None,
+        pool: Pool = "thread",
+        priority: int | None = None,
+        expires: Duration | None = None,
+        unique: bool | None = None,
+        result_ttl: Duration | None = None,
+        dead_letter: bool | None = None,
+    ) -> BlockingDecorator: ...
+    def task(  # pyright: ignore[reportIncompatibleMethodOverride] - what it gives is sent otherwise
+        self, function: Callable[..., Any] | None = None, /, **options: Any
+    ) -> Any:
+        """Make a function, sync or async, a task: `task.delay(…)` has a worker call it. Takes what the async one takes."""
+        made: Any = super().task
+        return made(function, **options) if function is not None else made(**options)
+
+    def handle_of(self, id: str) -> BlockingHandle[Any]:
+        """The handle of a job that exists."""
+        return BlockingHandle(self, self.job(id))
+
+
+class BlockingDecorator:
+    """What `@app.task(…)` gives, for types alone."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> BlockingTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> BlockingTask[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any: ...
+
+
+class BlockingTask(Task[P, R]):
+    """A task that is sent without `await`."""
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> BlockingHandle[R]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Ask for a call, to be made by whichever worker has room. Raises TypeError where the arguments don't fit."""
+        return self._asked().delay(*args, **kwargs)
+
+    def delay_many(self, calls: Iterable[Any]) -> list[BlockingHandle[R]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
+        return self._asked().delay_many(calls)
+
+    def in_transaction(self, connection: Any) -> BlockingAsked[P, R]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The same task, sent in the transaction of a blocking connection of yours, in this thread."""
+        return self._asked().in_transaction(connection)
+
+    def options(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        *,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        backoff: BackoffPolicy | None = None,
+        timeout: Duration | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: Duration | None = None,
+        eta: datetime | float | None = None,
+        expires: Duration | None = None,
+        unique: str | bool | None = None,
+        result_ttl: Duration | None = None,
+        dead_letter: bool | None = None,
+        id: str | None = None,
+    ) -> BlockingAsked[P, R]:
+        """The same task with other options for one call."""
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        return BlockingAsked(_app_of(self), Asked(self, job_options(self.jobs, **given)))
+
+    def _asked(self) -> BlockingAsked[P, R]:
+        return BlockingAsked(_app_of(self), Asked(self, self.jobs))
+
+
+App.task_class = BlockingTask
+INTERFACES["sync"] = App
+
+
+class BlockingAsked(Generic[P, R]):
+    """A task with the options of one call."""
+
+    def __init__(self, app: App, asked: Asked[P, R], *, within: bool = False) -> None:
+        self._app = app
+        self._asked = asked
+        self._run: Callable[[Coroutine[Any, Any, Any]], Any] = _drive if within else app.bridge.run
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> BlockingHandle[R]:
+        """Ask for a call. Raises TypeError where the arguments don't fit."""
+        return BlockingHandle(self._app, self._run(self._asked.delay(*args, **kwargs)))
+
+    def delay_many(self, calls: Iterable[Any]) -> list[BlockingHandle[R]]:
+        """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
+        return [BlockingHandle(self._app, handle) for handle in self._run(self._asked.delay_many(calls))]
+
+    def in_transaction(self, connection: Any) -> BlockingAsked[P, R]:
+        """See `BlockingTask.in_transaction`."""
+        if inspect.iscoroutinefunction(getattr(connection, "execute", None)):
+            raise ConfigurationError(_MUST_BE_AWAITED)
+        return BlockingAsked(self._app, self._asked.in_transaction(connection), within=True)
+
+
+class BlockingHandle(Generic[R]):
+    """A job, from outside."""
+
+    def __init__(self, app: App, handle: JobHandle[R]) -> None:
+        self.app = app
+        self.handle = handle
+        """The same, for code with an event loop."""
+
+    @property
+    def id(self) -> JobId:
+        """The job's id."""
+        return self.handle.id
+
+    def get(self, timeout: timedelta | float | None = None) -> R:
+        """Its result, once it is there. Raises TaskFailed, TaskCancelled, WaitTimeout, JobNotFound."""
+        return self.app.bridge.run(self._opened(self.handle.get(timeout)))
+
+    def status(self) -> JobStatus:
+        """Where it stands. Raises JobNotFound."""
+        return self.app.bridge.run(self._opened(self.handle.status()))
+
+    def view(self) -> JobView:
+        """All that is known of it. Raises JobNotFound."""
+        return self.app.bridge.run(self._opened(self.handle.view()))
+
+    def cancel(self) -> bool:
+        """Ask for its end. False if it had ended before."""
+        return self.app.bridge.run(self._opened(self.handle.cancel()))
+
+    def retry(self) -> bool:
+        """Queue it again, if it has ended and is still there. Returns whether it is queued."""
+        return self.app.bridge.run(self._opened(self.handle.retry()))
+
+    async def _opened(self, asked: Awaitable[Any]) -> Any:
+        await self.app.open()
+        return await asked
+
+    def __repr__(self) -> str:
+        return repr(self.handle)
+
+
+def gather(handles: Iterable[BlockingHandle[R]], *, return_exceptions: bool = False) -> list[Any]:
+    """The results of all, in order. Without `return_exceptions` the first failure is raised; the others go on."""
+    listed = list(handles)
+    if not listed:
+        return []
+    asked = tasks.gather([each.handle for each in listed], return_exceptions=return_exceptions)
+    return listed[0].app.bridge.run(asked)
+
+
+def wait(
+    handles: Iterable[BlockingHandle[R]],
+    *,
+    timeout: timedelta | float | None = None,
+    return_when: Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"] = "ALL_COMPLETED",
+) -> tuple[set[BlockingHandle[R]], set[BlockingHandle[R]]]:
+    """Those that have ended and those that have not, after `timeout` or when `return_when` says so."""
+    ours = {each.handle: each for each in handles}
+    if not ours:
+        return set(), set()
+    app = next(iter(ours.values())).app
+    done, pending = app.bridge.run(tasks.wait(ours, timeout=timeout, return_when=return_when))
+    return {ours[each] for each in done}, {ours[each] for each in pending}
+
+
+def as_completed(
+    handles: Iterable[BlockingHandle[R]], *, timeout: timedelta | float | None = None
+) -> Iterator[BlockingHandle[R]]:
+    """The handles, each as soon as its job has ended. Raises TimeoutError."""
+    ours = {each.handle: each for each in handles}
+    if not ours:
+        return
+    run = next(iter(ours.values())).app.bridge.run
+    found = tasks.as_completed(ours, timeout=timeout)
+    try:
+        while True:
+            try:
+                handle = run(anext(found))
+            except StopAsyncIteration:
+                return
+            yield ours[handle]
+    finally:
+        run(cast("Any", found).aclose())
+
+
+def read_dead(app: App, filter: Callable[[JobView], bool] | None = None) -> list[JobView]:
+    """The dead letters that `filter` wants, newest first."""
+    return app.bridge.run(tasks.read_dead(app, filter))
+
+
+def replay_dead(app: App, filter: Callable[[JobView], bool] | None = None) -> list[BlockingHandle[object]]:
+    """Queue the dead letters again that `filter` wants, as they were sent; returns those that are queued."""
+    return [BlockingHandle(app, each) for each in app.bridge.run(tasks.replay_dead(app, filter))]
+
+
+def purge_dead(app: App, filter: Callable[[JobView], bool] | None = None) -> int:
+    """Remove the dead letters for ever that `filter` wants; returns how many."""
+    return app.bridge.run(tasks.purge_dead(app, filter))
+
+
+def _app_of(task: Task[..., Any]) -> App:
+    app: object = task.sender
+    assert isinstance(app, App)
+    return app

@@ -1,0 +1,180 @@
+"""Registering: how users tell an App of their tasks, of timers, and of what runs beside them. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, ParamSpec, TypeVar, cast, overload
+
+from holdfast.clock import as_seconds
+from holdfast.errors import ConfigurationError
+from holdfast.retry import BackoffPolicy, Duration, RetryPolicy
+from holdfast.runtime.hooks import Hook, Hooks
+from holdfast.schedules import KEPT, Overlap, Spec, Timer
+from holdfast.task import Pool
+from holdfast.tasks.definition import JobOptions, Sender, Task, TaskDecorator, job_options
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Hook)
+
+
+class Registering:
+    """The part of an App that keeps what was registered with it."""
+
+    task_class: type[Task[..., Any]] = Task
+    """What functions become."""
+
+    def __init__(self) -> None:
+        self.hooks = Hooks()
+        self.timers: list[Timer] = []
+
+    def _sender(self) -> Sender:
+        return cast("Sender", self)
+
+    # --- tasks
+
+    @overload
+    def task(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        backoff: BackoffPolicy | None = None,
+        timeout: Duration | None = None,
+        queue: str | None = None,
+        pool: Pool = "thread",
+        priority: int | None = None,
+        expires: Duration | None = None,
+        unique: bool | None = None,
+        result_ttl: Duration | None = None,
+        dead_letter: bool | None = None,
+    ) -> TaskDecorator: ...
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        retries: int | None = None,
+        retry: RetryPolicy | None = None,
+        backoff: BackoffPolicy | None = None,
+        timeout: Duration | None = None,
+        queue: str | None = None,
+        pool: Pool = "thread",
+        priority: int | None = None,
+        expires: Duration | None = None,
+        unique: bool | None = None,
+        result_ttl: Duration | None = None,
+        dead_letter: bool | None = None,
+    ) -> Any:
+        """Make a function, sync or async, a task: `await task.delay(…)` has a worker call it.
+
+        It is retried ten times by default, after growing pauses (see `task_retry`), and then among the dead letters.
+        `retries` counts the attempts after the first; `retry` is a whole policy, `backoff` only its pauses. Results
+        are kept for `result_ttl` seconds (an hour by default; 0: not at all). A job that nobody has begun `expires`
+        seconds after its moment becomes a dead letter. `unique=True` admits one job with the same arguments at a time.
+        Raises ConfigurationError for a definition that cannot work.
+
+            @app.task(retries=3)
+            async def send_receipt(order: int) -> None: ...
+        """
+        jobs = job_options(
+            JobOptions(),
+            retries=retries,
+            retry=retry,
+            backoff=backoff,
+            priority=priority,
+            expires=expires,
+            unique=unique,
+            result_ttl=result_ttl,
+            dead_letter=dead_letter,
+        )
+        # The policy stays with the definition, so that jobs under way follow it when it changes.
+        definition = {"name": name, "retry": jobs.retry, "timeout": timeout, "queue": queue, "pool": pool}
+        decorator = TaskDecorator(self._sender(), replace(jobs, retry=None), definition, made=self.task_class)
+        return decorator if function is None else decorator(function)
+
+    # --- timers
+
+    def crontab(
+        self, cron: str, *, timezone: str = "UTC", overlap: Overlap | str = Overlap.ALLOW
+    ) -> Callable[[Callable[..., Any]], Task[[], Any]]:
+        """Have a function called at the times of a cron expression, once a tick however many workers there are.
+
+        It becomes a task, if it is none yet. With `overlap="skip"`, a tick is left out while the job of an earlier one has not
+        ended. A tick that comes while no worker is alive is left out. Raises ConfigurationError.
+
+            @app.crontab("0 3 * * *", timezone="Europe/Berlin")
+            async def tidy_up() -> None: ...
+        """
+        return lambda function: self._timed(function, overlap, cron=cron, timezone=timezone)
+
+    def timer(
+        self, every: Duration, *, overlap: Overlap | str = Overlap.ALLOW
+    ) -> Callable[[Callable[..., Any]], Task[[], Any]]:
+        """Have a function called every so often (a timedelta or seconds), as by `crontab`.
+
+        @app.timer(30)
+        async def look_around() -> None: ...
+        """
+        seconds = as_seconds(every, "timer()")
+        return lambda function: self._timed(function, overlap, every=seconds)
+
+    def _timed(self, function: Callable[..., Any], overlap: Overlap | str, **rhythm: Any) -> Task[[], Any]:
+        task = cast("Task[[], Any]", function if isinstance(function, Task) else self.task(function))
+        if overlap not in (Overlap.ALLOW, Overlap.SKIP):
+            raise ConfigurationError(f"overlap= of a timer is 'allow' or 'skip', not {overlap!r}")
+        spec = Spec(workflow=task.name, **rhythm)
+        spec.check()
+        try:
+            task.check()
+        except TypeError as error:
+            raise ConfigurationError(f"a timer calls {task.name} without arguments: {error}") from error
+        kept = max(KEPT, task.result_ttl)
+        unique = f"timer:{task.name}" if overlap == Overlap.SKIP else None
+
+        def options(id: str) -> JobOptions:
+            return replace(task.jobs, id=id, result_ttl=kept, unique=unique or task.jobs.unique)
+
+        self.timers.append(Timer(spec=spec, send=lambda id: self._sender().send([task.job((), {}, options(id))])))
+        return task
+
+    # --- hooks
+
+    def before_job(self, hook: F) -> F:
+        """Call this with the `CurrentJob` before each attempt, in its context. What it raises, the attempt has raised."""
+        return _added(self.hooks.before, hook)
+
+    def after_job(self, hook: F) -> F:
+        """Call this with the `CurrentJob` and its outcome (`Done`, `Again` or `Failed`) after each attempt."""
+        return _added(self.hooks.after, hook)
+
+    def on_retry(self, hook: F) -> F:
+        """Call this with the `CurrentJob` and the outcome `Again` when an attempt has failed and another one will follow."""
+        return _added(self.hooks.retry, hook)
+
+    def on_dead(self, hook: F) -> F:
+        """Call this with the `CurrentJob` and the outcome `Failed` when a job becomes a dead letter."""
+        return _added(self.hooks.dead, hook)
+
+    def on_start(self, hook: F) -> F:
+        """Call this before a worker process takes work. What it raises keeps the worker from that."""
+        return _added(self.hooks.start, hook)
+
+    def on_stop(self, hook: F) -> F:
+        """Call this after a worker process has done its last work."""
+        return _added(self.hooks.stop, hook)
+
+
+def _added(hooks: list[Hook], hook: F) -> F:
+    if not callable(hook):
+        raise ConfigurationError(f"a hook is a function, not {hook!r}")
+    hooks.append(hook)
+    return hook

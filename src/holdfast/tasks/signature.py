@@ -1,0 +1,263 @@
+"""Signatures: calls to be sent, with what follows when they have ended. Made by `task.s(…)`, sent by `delay`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, Self, TypeVar, cast, overload
+
+from holdfast.clock import as_seconds
+from holdfast.errors import ConfigurationError, JobNotFound, WaitTimeout
+from holdfast.ids import JobId
+from holdfast.model.job import Job, JobStatus, JobView
+from holdfast.runtime.following import link_id
+from holdfast.runtime.messages import Chain, Link, Message, Placeholder
+from holdfast.tasks.client import JobHandle, TaskClient
+
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+@dataclass(slots=True, eq=False)
+class Signature(Generic[R]):
+    """A call of a task that can be sent, alone or after another one.
+
+    `a.s(1) >> b.s(RESULT) >> c.si("done")` sends b with what a has returned, and c when b has. `on_failure` is sent when a
+    call has failed for good, with the exception where ERROR stands. What follows is part of the job: it is sent in one
+    transaction with the end of the job before it where the broker has transactions, and else before that end is written.
+    """
+
+    asked: Any
+    """The task with the options of this call."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    _then: list[Signature[Any]] | None = None
+    _otherwise: Signature[Any] | None = None
+
+    @property
+    def on_success(self) -> Signature[Any] | None:
+        """What is sent when it has returned; of several, the first."""
+        return self._then[0] if self._then else None
+
+    @on_success.setter
+    def on_success(self, following: Signature[Any] | Group | None) -> None:
+        members = [] if following is None else list(_members(following, "on_success"))
+        for each in members:
+            self._refuse_circle(each)
+        self._then = members
+
+    @property
+    def on_failure(self) -> Signature[Any] | None:
+        """What is sent when it has failed for good."""
+        return self._otherwise
+
+    @on_failure.setter
+    def on_failure(self, following: Signature[Any] | None) -> None:
+        if following is not None:
+            [following] = _members(following, "on_failure")
+            self._refuse_circle(following)
+        self._otherwise = following
+
+    @overload
+    def __rshift__(self, following: Signature[S]) -> Signature[S]: ...
+    @overload
+    def __rshift__(self, following: Group) -> Self: ...
+    def __rshift__(self, following: Any) -> Any:
+        """This one, with `following` after the last of those that follow it already."""
+        if not isinstance(following, Signature | Group):
+            return NotImplemented
+        self.append(cast("Signature[Any] | Group", following))
+        return self
+
+    def append(self, following: Signature[Any] | Group) -> None:
+        """Have `following` sent after the last of those that follow already."""
+        last = list(self._line())[-1]
+        if last._then:
+            raise ConfigurationError(f"{last!r} is followed by several calls; say after which of them this one comes")
+        last.on_success = following
+
+    async def delay(self) -> JobHandle[R]:
+        """Send it. The handle is that of the last call of its chain: `get` waits for each in turn."""
+        return cast("JobHandle[R]", (await send_all([self]))[0])
+
+    def copy(self) -> Signature[R]:
+        """The same call with the same calls after it, all of them new."""
+        made = Signature[R](self.asked, self.args, self.kwargs)
+        made._then = [each.copy() for each in self._then or ()]
+        made._otherwise = None if self._otherwise is None else self._otherwise.copy()
+        return made
+
+    def job(self) -> Job:
+        """The job of this call, with all that follows in its message."""
+        return self.asked.task.job(
+            self.args, self.kwargs, self.asked.chosen, then=self._chains(), otherwise=self._otherwise_chains()
+        )
+
+    def link(self) -> Link:
+        """This call as one that follows another, without those that come after it in its chain."""
+        return self.asked.task.link(
+            self.args, self.kwargs, self.asked.chosen, filled=self._filled, otherwise=self._otherwise_chains()
+        )
+
+    def links(self) -> int:
+        """How many calls its chain has."""
+        return len(list(self._line()))
+
+    @property
+    def _filled(self) -> bool:
+        return any(isinstance(each, Placeholder) for each in (*self.args, *self.kwargs.values()))
+
+    def _line(self) -> Iterator[Signature[Any]]:
+        """This call and those that follow one after another."""
+        each: Signature[Any] = self
+        yield each
+        while each._then and len(each._then) == 1:
+            each = each._then[0]
+            yield each
+
+    def _chain(self) -> Chain:
+        """This call and what follows it, as they are written."""
+        links = [each.link() for each in self._line()]
+        last = list(self._line())[-1]
+        if last._then:
+            message: Message = links[-1].message._replace(then=last._chains())
+            links[-1] = links[-1]._replace(message=message)
+        return tuple(links)
+
+    def _chains(self) -> tuple[Chain, ...]:
+        return tuple(each._chain() for each in self._then or ())
+
+    def _otherwise_chains(self) -> tuple[Chain, ...]:
+        return () if self._otherwise is None else (self._otherwise._chain(),)
+
+    def _refuse_circle(self, following: Signature[Any]) -> None:
+        if any(each is self for each in following._all()):
+            raise ConfigurationError(f"{self!r} would follow itself; take task.s(…) anew for each call")
+
+    def _all(self) -> Iterator[Signature[Any]]:
+        yield self
+        for each in self._then or ():
+            yield from each._all()
+        if self._otherwise is not None:
+            yield from self._otherwise._all()
+
+    def __repr__(self) -> str:
+        inner = [repr(each) for each in self.args] + [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        return f"<call {self.asked.task.name}({', '.join(inner)})>"
+
+
+class Group:
+    """Several calls, sent at once."""
+
+    def __init__(self, members: Sequence[Signature[Any]]) -> None:
+        self.members = members
+
+    async def delay(self) -> list[JobHandle[Any]]:
+        """Send all, in few statements."""
+        return await send_all(self.members)
+
+
+def group(*calls: Signature[Any] | Iterable[Signature[Any]]) -> Group:
+    """Calls that are sent at once, by `delay` or after another one: `a.s() >> group(b.s(RESULT), c.s(RESULT))`."""
+    return Group([call for each in calls for call in _members(each, "group()")])
+
+
+def chain(*calls: Signature[Any], on_failure: Signature[Any] | None = None) -> Signature[Any]:
+    """Calls that are sent one after another, each when the one before it has returned; `on_failure` when one has failed.
+
+    The calls are copied: those that were given stay as they are.
+
+        await chain(fetch.s(7), resize.s(RESULT, width=80), on_failure=tell.s(ERROR)).delay()
+    """
+    if not calls:
+        raise ConfigurationError("chain() takes at least one call, such as task.s(1)")
+    first, *rest = [call.copy() for each in calls for call in _members(each, "chain()")]
+    for each in rest:
+        first.append(each)
+    if on_failure is not None:
+        [given] = _members(on_failure, "on_failure=")
+        for each in first._line():  # pyright: ignore[reportPrivateUsage]
+            if each.on_failure is None:
+                each.on_failure = given.copy()
+    return first
+
+
+async def send_all(calls: Sequence[Signature[Any]]) -> list[JobHandle[Any]]:
+    """Send these calls, those of one App in few statements."""
+    if not calls:
+        return []
+    senders = {id(call.asked.task.sender): call.asked.task.sender for call in calls}
+    if len(senders) > 1:
+        raise ConfigurationError("calls of tasks of several Apps cannot be sent together")
+    [sender] = senders.values()
+    handles: list[JobHandle[Any]] = await sender.send([call.job() for call in calls])
+    return [_of_chain(handle, call.links()) for handle, call in zip(handles, calls, strict=True)]
+
+
+def _of_chain(handle: JobHandle[Any], links: int) -> JobHandle[Any]:
+    if links == 1:
+        return handle
+    ids = [handle.id]
+    for _ in range(links - 1):
+        ids.append(link_id(ids[-1]))
+    return ChainHandle(handle.client, ids)
+
+
+class ChainHandle(JobHandle[R]):
+    """The jobs of a chain, from outside. It stands where the last of them that was sent does."""
+
+    def __init__(self, client: TaskClient, ids: Sequence[JobId]) -> None:
+        super().__init__(client, ids[-1])
+        self.links = [JobHandle[Any](client, id) for id in ids]
+        """The handles of all, in order. Those whose turn has not come are not there yet."""
+
+    async def get(self, timeout: timedelta | float | None = None) -> R:
+        """The result of the last. Raises what the first that fails would raise: TaskFailed, TaskCancelled; WaitTimeout."""
+        clock = self.client.clock
+        until = None if timeout is None else clock.now() + as_seconds(timeout)
+        for link in self.links[:-1]:
+            left = None if until is None else until - clock.now()
+            if left is not None and left <= 0:
+                raise WaitTimeout(f"the chain of job {self.links[0].id} has not ended in time")
+            try:
+                await link.get(left)
+            except JobNotFound:
+                # It has returned, and its result was not kept; the next one was sent with that.
+                continue
+        return await super().get(None if until is None else max(0.0, until - clock.now()))
+
+    async def view(self) -> JobView:
+        """All that is known of the last of them that was sent. Raises JobNotFound."""
+        views = {view.id: view for view in await self.client.broker.look([link.id for link in self.links])}
+        for link in reversed(self.links):
+            if link.id in views:
+                return views[link.id]
+        return await super().view()
+
+    async def cancel(self) -> bool:
+        """Ask for the end of the one whose turn it is; none follows then. False if all had ended before."""
+        for link in self.links:
+            if await link.cancel():
+                return True
+        return False
+
+    async def retry(self) -> bool:
+        """Queue the one again that stopped the chain; the others follow. Returns whether it is queued."""
+        view = await self.view()
+        return view.status is not JobStatus.DONE and await JobHandle[Any](self.client, view.id).retry()
+
+    def __repr__(self) -> str:
+        return f"<chain of {len(self.links)} jobs from {self.links[0].id}>"
+
+
+def _members(given: object, where: str) -> Iterator[Signature[Any]]:
+    if isinstance(given, Signature):
+        yield cast("Signature[Any]", given)
+    elif isinstance(given, Group) and where != "on_failure":
+        yield from given.members
+    elif isinstance(given, Iterable) and where == "group()":
+        for each in cast("Iterable[object]", given):
+            yield from _members(each, where)
+    else:
+        raise ConfigurationError(f"{where} takes calls to be sent, such as task.s(1), not {given!r}")

@@ -1,0 +1,228 @@
+"""The blocking interface: tasks from code without an event loop, and beside code with one."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import psycopg
+import pytest
+
+from holdfast import App, BlockingApp, JobStatus, TaskFailed, WaitTimeout, Workflow, action, workflow
+from holdfast.errors import ConfigurationError
+from holdfast.sync import as_completed, gather, purge_dead, read_dead, replay_dead, wait
+from holdfast.tasks import RESULT
+
+
+@pytest.fixture
+def blocking(url: str) -> Iterator[BlockingApp]:
+    """A blocking App, with a worker in its own thread."""
+    app = App("test", interface="sync", url=url, concurrent_per_worker=20)
+    with app:
+
+        async def work() -> None:
+            await app.start_worker().ready.wait()
+
+        app.run(work())
+        yield app
+
+
+def test_a_task_is_sent_and_waited_for_without_await(blocking: BlockingApp):
+    @blocking.task
+    def add(a: int, b: int = 1) -> int:
+        return a + b
+
+    @blocking.task(retries=0)
+    async def fail() -> None:
+        raise ValueError("baz")
+
+    job = add.delay(2, b=3)
+    assert job.get(timeout=30) == 5
+    assert job.status() is JobStatus.DONE
+    assert job.view().id == job.id
+    assert not job.cancel()
+    assert gather(add.delay_many(range(5))) == [1, 2, 3, 4, 5]
+    assert gather([]) == []
+    with pytest.raises(TaskFailed) as caught:
+        fail.delay().get()
+    assert (caught.value.original_type, caught.value.original_args) == ("ValueError", ["baz"])
+    assert [view.task for view in read_dead(blocking)] == [fail.name]
+    assert len(replay_dead(blocking, filter=lambda view: view.task == fail.name)) == 1
+    assert purge_dead(blocking, filter=lambda view: False) == 0
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        add.delay(1, c=2)  # type: ignore[call-arg]
+
+
+def test_some_are_waited_for_and_others_taken_as_they_end(blocking: BlockingApp):
+    release = threading.Event()
+
+    @blocking.task
+    def quick(n: int) -> int:
+        return n
+
+    @blocking.task
+    def slow() -> None:
+        release.wait()
+
+    jobs = [quick.delay(1), quick.delay(2)]
+    last = slow.delay()
+    assert {job.get() for job in as_completed(jobs)} == {1, 2}
+    done, pending = wait([*jobs, last], timeout=0.1)
+    while len(done) < 2:
+        done, pending = wait([*jobs, last], timeout=0.1)
+    assert (done, pending) == (set(jobs), {last})
+    with pytest.raises(WaitTimeout):
+        last.get(timeout=0.01)
+    release.set()
+    assert last.get() is None
+    assert wait([]) == (set(), set())
+
+
+def test_options_and_chains(blocking: BlockingApp):
+    @blocking.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    later = double.options(delay=3600, queue="slow").delay(1)
+    assert later.view().queue == "slow"
+    assert later.cancel()
+    assert blocking.run(blocking.run((double.s(1) >> double.s(RESULT)).delay()).get()) == 4
+
+
+def test_workflows_are_run_through_it(tmp_path: Path):
+    with App("test", interface="sync", url=f"sqlite:///{tmp_path}/a.db") as app:
+        assert app.run(Twice().run(4)) == 16
+
+
+@action
+async def doubled(n: int) -> int:
+    return 2 * n
+
+
+@workflow
+class Twice(Workflow):
+    """Two actions, one after the other."""
+
+    async def run(self, n: int) -> int:
+        once = await doubled(n)
+        return await doubled(once)
+
+
+async def test_inside_a_running_event_loop_it_says_what_to_do(tmp_path: Path):
+    app = App("test", interface="sync", url=f"sqlite:///{tmp_path}/a.db")
+
+    @app.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    with pytest.raises(ConfigurationError, match=r"interface=\"async\".*asyncio\.to_thread"):
+        double.delay(1)
+    job = await asyncio.to_thread(double.delay, 4)
+    assert await asyncio.to_thread(job.get, 30) == 8
+    await asyncio.to_thread(app.bridge.close)
+
+
+async def test_a_task_sends_others_from_its_thread_on_the_worker(url: str):
+    app = App("test", interface="sync", url=url)
+
+    @app.task
+    def double(n: int) -> int:
+        return 2 * n
+
+    @app.task
+    def twice(n: int) -> int:
+        return double.delay(double.delay(n).get()).get()
+
+    async with app:
+        await app.start_worker().ready.wait()
+        [job] = await app.send([twice.job((3,), {}, twice.jobs)])
+        assert await job.get(timeout=60) == 12
+
+
+async def test_blocking_and_async_clients_of_one_broker_stand_side_by_side(url: str):
+    plain = App("plain", url=url)
+    blocking = App("blocking", interface="sync", url=url)
+
+    @plain.task(name="side:double")
+    async def double(n: int) -> int:
+        return 2 * n
+
+    @blocking.task(name="side:treble")
+    def treble(n: int) -> int:
+        return 3 * n
+
+    async with plain:
+        await plain.start_worker().ready.wait()
+        assert await (await double.delay(1)).get() == 2
+        assert await asyncio.to_thread(lambda: treble.delay(1).get(60)) == 3
+    await asyncio.to_thread(blocking.bridge.close)
+
+
+def test_a_job_commits_or_vanishes_with_a_blocking_connection(tmp_path: Path):
+    path = tmp_path / "shop.db"
+    with App("test", interface="sync", url=f"sqlite:///{path}", embedded_worker=False) as app:
+
+        @app.task
+        def double(n: int) -> int:
+            return 2 * n
+
+        connection = sqlite3.connect(path)
+        gone = double.in_transaction(connection).delay(1)
+        connection.rollback()
+        kept = double.options(queue="slow").in_transaction(connection).delay(2)
+        connection.commit()
+        connection.close()
+        assert kept.status() is JobStatus.QUEUED
+        with pytest.raises(LookupError):
+            gone.status()
+
+
+async def test_a_connection_that_must_be_awaited_is_refused(postgres_url: str):
+    app = App("test", interface="sync", url=postgres_url)
+
+    @app.task
+    def double(n: int) -> int:
+        return 2 * n
+
+    async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
+        with pytest.raises(ConfigurationError, match="must be awaited"):
+            double.in_transaction(connection)
+
+
+def test_an_interface_of_another_name_is_refused():
+    with pytest.raises(ConfigurationError, match="'async' or 'sync', not 'threads'"):
+        App("test", interface="threads")  # type: ignore[call-overload]
+
+
+def test_a_script_ends_by_itself_and_a_forked_server_opens_anew(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        dedent(
+            f"""
+            import os, sys
+            from holdfast import App
+
+            app = App("script", interface="sync", url="sqlite:///{tmp_path}/a.db")
+
+            @app.task
+            def double(n: int) -> int:
+                return 2 * n
+
+            print(double.delay(2).get(30), flush=True)
+            child = os.fork()
+            if not child:
+                print(double.delay(3).get(60), flush=True)
+                sys.exit(0)
+            _, status = os.waitpid(child, 0)
+            print(double.delay(4).get(60), os.waitstatus_to_exitcode(status), flush=True)
+            """
+        )
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.stdout.split(), done.returncode) == (["4", "6", "8", "0"], 0), done.stderr

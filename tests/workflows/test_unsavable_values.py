@@ -1,0 +1,79 @@
+"""A value that cannot be saved is told with whose it is, where it lies, and what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast import App, Workflow, action, workflow
+from holdfast.errors import EncodeError
+
+
+@action(name="unsavable:same")
+async def same(value: Any, *, by_name: Any = None) -> Any:
+    return value
+
+
+@action(name="unsavable:give")
+async def give() -> Any:
+    return {"rule": max}
+
+
+@workflow(name="Inner")
+class Inner(Workflow):
+    def __init__(self, held: Any = None) -> None:
+        self.held = held
+
+    async def run(self, value: Any = None) -> None: ...
+
+
+@workflow(name="Outer")
+class Outer(Workflow):
+    async def run(self, what: str) -> Any:
+        match what:
+            case "by place":
+                await same({"rules": [1, max]})
+            case "by name":
+                await same(1, by_name=max)
+            case "given":
+                await give()
+            case "child":
+                await Inner().run({"rule": max})
+            case "attribute":
+                await Inner(max).run()
+            case _:
+                return {"rule": max}
+
+
+WAY_OUT = (
+    "a bound method or built-in function (builtins.builtin_function_or_method) cannot be saved; save its arguments"
+)
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("by place", f"argument 1 of action unsavable:same cannot be saved: at ['rules'][1]: {WAY_OUT}"),
+        ("by name", f"argument 'by_name' of action unsavable:same cannot be saved: {WAY_OUT}"),
+        ("given", f"the result of action unsavable:give cannot be saved: at ['rule']: {WAY_OUT}"),
+        ("child", f"argument 'value' of workflow Inner cannot be saved: at ['rule']: {WAY_OUT}"),
+        ("attribute", f"attribute 'held' of the object of workflow Inner cannot be saved: {WAY_OUT}"),
+        ("result", f"the result of workflow Outer cannot be saved: at ['rule']: {WAY_OUT}"),
+    ],
+)
+async def test_what_cannot_be_saved_in_a_workflow_is_named(app: App, what: str, told: str):
+    with pytest.raises(EncodeError) as caught:
+        await Outer().run(what)
+    assert str(caught.value).startswith(told)
+
+
+async def test_what_cannot_be_saved_outside_is_named(app: App):
+    with pytest.raises(EncodeError, match="^argument 'value' of workflow Inner cannot be saved: "):
+        await Inner().run(max)
+
+    @app.task(name="unsavable:job")
+    async def job(value: Any) -> None: ...
+
+    with pytest.raises(EncodeError, match="^argument 1 of task unsavable:job cannot be saved: "):
+        await job.delay(max)
