@@ -233,7 +233,10 @@ class Workflow:
 
 def check_options(id: object, options: dict[str, Any]) -> None:
     """Raise ConfigurationError for start options that no store could keep."""
-    for name, value in (("id", id), ("queue", options.get("queue")), ("tags", options.get("tags"))):
+    tags = options.get("tags")
+    if tags is not None and not isinstance(tags, str):
+        raise ConfigurationError(f"tags= is one text of words with spaces between them, such as 'vip eu', not {tags!r}")
+    for name, value in (("id", id), ("queue", options.get("queue")), ("tags", tags)):
         if value is None:
             continue
         if not isinstance(value, str) or not value.isprintable() or (name == "id" and not value):

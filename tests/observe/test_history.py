@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from holdfast import App, RetryPolicy, Workflow, action, workflow
-from holdfast.codec import describe, to_json
+from holdfast.codec import describe, dumps, to_json
 from holdfast.ids import WorkerId
+from holdfast.model.instance import Step
 from holdfast.observe.history import StepView, read_history, variables_at
 from holdfast.ports import Enlistment
 from holdfast.testing import workflow_app
@@ -195,3 +196,10 @@ async def test_a_takeover_is_told_with_the_next_step_and_makes_none(tmp_path):
         await app.start_worker().ready.wait()
         await steps(app, "a", 2)
         assert (await events(app, "a"))[1][0] == "taken over from another worker"
+
+
+def test_a_step_is_given_as_json_with_its_moment_in_iso():
+    step = Step(seq=0, at=1893456000.25, payload=dumps({"start": [{}, {"n": 1}]}), full=True)
+    assert [view.as_json() for view in read_history([step], None)] == [
+        {"seq": 0, "at": "2030-01-01T00:00:00.250Z", "events": ["started"], "changed": {"n": 1}, "line": None}
+    ]

@@ -172,7 +172,10 @@ def test_waits_are_given_as_json_without_what_does_not_apply():
         "attempt": 2,
         "elsewhere": True,
     }
-    assert Wait(kind="sleep", at=5.0).as_json() == {"kind": "sleep", "at": 5.0}
+    assert Wait(kind="sleep", at=5.0).as_json() == {
+        "kind": "sleep",
+        "at": "1970-01-01T00:00:05.000Z",
+    }
 
 
 def test_moments_are_told_from_afar_and_in_full():

@@ -198,3 +198,19 @@ async def test_a_cancelled_call_is_followed_by_nothing(app: App, shop: Shop):
     with pytest.raises(JobNotFound):
         await app.job(handle.id).get()
     assert shop.heard == []
+
+
+async def test_a_worker_of_another_queue_is_told_of_what_follows(url: str):
+    """Both wait without polling for much longer than this takes."""
+    first = App("first", url=url, queues="default", embedded_worker=False)
+    second = App("second", url=url, queues="slow", embedded_worker=False)
+
+    @first.task(name="apart:add")
+    async def add(n: int) -> int:
+        return n + 1
+
+    async with first, second:
+        await first.start_worker().ready.wait()
+        await second.start_worker().ready.wait()
+        handle = await (add.s(1) >> add.options(queue="slow").s(RESULT)).delay()
+        assert await handle.get(timeout=30) == 3

@@ -34,7 +34,8 @@ async def fail() -> None:
 class Kid(Workflow):
     async def run(self, name: str, how: str = "raises") -> str:
         try:
-            await asyncio.sleep(3600)
+            # No moment ends this: time moves by itself, and might come to it before a cancel is heard.
+            await self.receive("go on")
         except asyncio.CancelledError:
             await asyncio.sleep(5)
             await note(f"{name} cleaned up")

@@ -44,6 +44,9 @@ def made(**options: Any) -> Any:
         (lambda: App("x", url="sqlite://:memory:").task(retry=3), "retry= is a RetryPolicy"),
         (lambda: App("x", url="sqlite://:memory:").task(retries="3"), "retries= is a whole number, not '3'"),
         (lambda: App("x", url="sqlite://:memory:").task(expires="5m"), "expires= is a timedelta or a number"),
+        (lambda: Nothing().start(tags=["vip"]), r"tags= is one text of words .*, such as 'vip eu', not \['vip'\]"),
+        (lambda: Nothing().start(tags={"vip": 1}), "tags= is one text of words with spaces between them"),
+        (lambda: Nothing().start(tags="a\nb"), "tags= is a text without control characters"),
         (lambda: Nothing().start(delay="5m"), "delay= is a timedelta or a number of seconds, not '5m'"),
     ],
 )

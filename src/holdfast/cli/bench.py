@@ -21,6 +21,7 @@ from holdfast.model.instance import InstanceFilter, Status
 from holdfast.model.job import JobFilter, JobStatus
 from holdfast.runtime.client import Handle
 from holdfast.tasks import gather
+from holdfast.workflow import Workflow
 
 CONCURRENCY = 200
 JOBS = 10_000
@@ -133,17 +134,17 @@ async def _throughput(app: App, instances: int, runs: int) -> list[float]:
     for _ in range(runs):
         begin = time.perf_counter()
         handles = await app.start_many(Sequence().start(n) for n in range(instances))
-        await _all_ended(app, handles[-1].id)
+        await _all_ended(app, Sequence, handles[-1].id)
         values.append(3 * instances / (time.perf_counter() - begin))
         if await handles[-1].result() != instances + 2:
             raise HoldfastError("a workflow gave a wrong result; the figures mean nothing")
     return values
 
 
-async def _all_ended(app: App, last: str) -> None:
-    """Wait until nothing is pending: for the last that was started, then by a count, which disturbs less than a wait for each."""
+async def _all_ended(app: App, cls: type[Workflow], last: str) -> None:
+    """Wait until none is pending: for the last that was started, then by a count, which disturbs less than a wait for each."""
     await app.handle(last).wait()
-    while await app.store.count(InstanceFilter(status=Status.PENDING)):
+    while await app.store.count(InstanceFilter(name=cls.__holdfast_workflow__, status=Status.PENDING)):
         await asyncio.sleep(0.002)
 
 
@@ -190,15 +191,15 @@ async def _jobs(app: App, runs: int) -> list[float]:
     for _ in range(runs):
         begin = time.perf_counter()
         await noop.delay_many(range(JOBS))
-        await _all_settled(app)
+        await _all_settled(app, noop.name)
         values.append(JOBS / (time.perf_counter() - begin))
     return values
 
 
-async def _all_settled(app: App) -> None:
-    """Wait until no job is due or running: by counts, which disturb less than a wait for each."""
+async def _all_settled(app: App, name: str) -> None:
+    """Wait until no job of this task is due or running: by counts, which disturb less than a wait for each."""
     for status in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.QUEUED):
-        while await app.broker.count(JobFilter(status=status)):
+        while await app.broker.count(JobFilter(name=name, status=status)):
             await asyncio.sleep(0.005)
 
 
@@ -228,7 +229,7 @@ async def _drain(app: App, runs: int, *, keep: bool) -> list[float]:
         due = time.time() + 2 + JOBS / 10_000
         handles = await noop.options(eta=due, result_ttl=3600 if keep else 0).delay_many(range(JOBS))
         await asyncio.sleep(due - time.time())
-        await _all_settled(app)
+        await _all_settled(app, noop.name)
         values.append(JOBS / (time.time() - due))
         await app.tasks.purge([handle.id for handle in handles])
     return values
@@ -277,7 +278,7 @@ async def _asleep(app: App, count: int) -> list[float]:
     for start in range(0, count, 2000):
         wave = range(start, min(start + 2000, count))
         handles += await app.start_many(Sleeper().start(first + n / WAKES) for n in wave)
-    await _all_ended(app, handles[-1].id)
+    await _all_ended(app, Sleeper, handles[-1].id)
     step = max(1, count // 200)
     views = {view.id: view for view in await app.store.view([handle.id for handle in handles[::step]])}
     due = {handle.id: first + n / WAKES for n, handle in enumerate(handles)}

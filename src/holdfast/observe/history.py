@@ -11,7 +11,7 @@ from holdfast.engine import Entries, read
 from holdfast.errors import HoldfastError
 from holdfast.ir.program import Await, Program
 from holdfast.model.instance import Step
-from holdfast.observe.moments import until
+from holdfast.observe.moments import iso, until
 from holdfast.runtime.resident import advance, entries_of, row_of
 
 
@@ -31,7 +31,7 @@ class StepView:
         changed = {name: to_json(tree) for name, tree in self.changed.items()}
         return {
             "seq": self.seq,
-            "at": self.at,
+            "at": iso(self.at),
             "events": list(self.events),
             "changed": changed,
             "line": self.line,

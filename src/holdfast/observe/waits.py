@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.engine import Entries
 from holdfast.errors import CodecError
 from holdfast.model.instance import InstanceView, Status, Step
-from holdfast.observe.moments import relative, until
+from holdfast.observe.moments import iso, relative, until
 from holdfast.runtime.resident import entries_of
 
 
@@ -30,7 +30,7 @@ class Wait:
 
     def as_json(self) -> dict[str, Any]:
         """It as plain JSON values, without what does not apply."""
-        found: dict[str, Any] = {"kind": self.kind, "name": self.name, "at": self.at}
+        found: dict[str, Any] = {"kind": self.kind, "name": self.name, "at": iso(self.at)}
         if self.kind == "action":
             found |= {"attempt": self.attempt, "elsewhere": self.elsewhere}
         return {key: value for key, value in found.items() if value not in ("", None)}

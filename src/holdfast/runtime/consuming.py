@@ -29,7 +29,7 @@ from holdfast.model.job import (
     SettledJobs,
     Settlement,
 )
-from holdfast.ports import Beat, Broker
+from holdfast.ports import JOB_CHANNEL, Beat, Broker
 from holdfast.retry import RetryPolicy, jitter_chance
 from holdfast.runtime import messages
 from holdfast.runtime.announcing import news_of_endings, notify
@@ -304,8 +304,14 @@ class Consumer:
                     log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
                 if answer.waiters:
                     self._background.begin(notify(self._broker.home, news_of_endings(answer.waiters)))
+                if any(not self._serves(job.queue) for each in group for job in each.follow):
+                    # This worker looks for itself; those of other queues are told.
+                    self._background.begin(notify(self._broker.home, {JOB_CHANNEL: ""}))
                 self._look.set()
             self._settling = False
+
+    def _serves(self, queue: str) -> bool:
+        return "*" in self._queues or queue in self._queues
 
     def _group(self) -> list[Settlement]:
         """What is written next: as many as one statement takes."""

@@ -250,7 +250,7 @@ class Owner:
         await self.joiner.tell(receipt.commits, committed)
         await self._dismiss(receipt)
         if self._forgetful:
-            await self._read_back([resident for resident, _, _ in receipt.written if not resident.gone])
+            await self._read_back(receipt.written)
 
     async def _dismiss(self, receipt: Receipt) -> None:
         """Those that were told to end and are parked end at once."""
@@ -311,11 +311,17 @@ class Owner:
             self.joiner.join(resident, [id for id in resident.children.unknown if str(id) in made])
         self._alarms.set(resident)
 
-    async def _read_back(self, residents: Sequence[Resident]) -> None:
+    async def _read_back(self, written: Sequence[Written]) -> None:
         """Take instances from the store again, as if this worker had just come by them."""
-        for resident in residents:
+        for resident, _, commands in written:
+            if resident.gone:
+                continue
             steps = await self._store.history(resident.id, after=resident.fulls[-1] - 1, limit=100_000)
-            if resident.gone or self.writer.is_stirred(resident.id):
+            if resident.gone:
+                continue
+            if self.writer.is_stirred(resident.id):
+                # It stays for the turn that it is to take, which may write nothing: nobody else would start its calls.
+                self._begin(resident, [command for command in commands if isinstance(command, StartCall)])
                 continue
             running, resident.attempts = resident.attempts, {}
             self.forget(resident)
