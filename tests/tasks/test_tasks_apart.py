@@ -83,16 +83,15 @@ async def test_the_same_url_twice_is_one_place(urls: dict[str, str]):
 
 
 def test_commands_look_where_the_jobs_are(urls: dict[str, str], monkeypatch: pytest.MonkeyPatch):
-    app = App("test", **urls)
+    app = App("test", embedded_worker=False, **urls)
 
     @app.task
     async def double(n: int) -> int:
         return 2 * n
 
     async def send() -> str:
-        async with App("other", embedded_worker=False, **urls) as other:
-            [handle] = await other.send([double.job((1,), {}, double._jobs)])  # pyright: ignore[reportPrivateUsage]
-            return handle.id
+        async with app:
+            return (await double.delay(1)).id
 
     id = asyncio.run(send())
     monkeypatch.setenv("HOLDFAST_TASKS_URL", urls["tasks_url"])
