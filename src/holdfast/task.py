@@ -118,6 +118,14 @@ class Action(Generic[P, R]):
         return f"<action {self.name}>"
 
 
+def check_queue(queue: object) -> None:
+    """Raise ConfigurationError for what is no name that a worker could be given; None is none."""
+    if queue is None:
+        return
+    if not isinstance(queue, str) or not queue.strip() or "," in queue or not queue.isprintable():
+        raise ConfigurationError(f"queue= is the name of a queue, a text without commas, not {queue!r}")
+
+
 def call_options(
     *,
     retry: RetryPolicy | None = None,
@@ -133,8 +141,7 @@ def call_options(
         raise ConfigurationError(f"retry= is a RetryPolicy, such as RetryPolicy(attempts=3), not {retry!r}")
     if backoff is not None and not isinstance(cast(object, backoff), BackoffPolicy):
         raise ConfigurationError(f"backoff= is a BackoffPolicy, such as BackoffPolicy(base_delay=5), not {backoff!r}")
-    if queue is not None and not isinstance(cast(object, queue), str):
-        raise ConfigurationError(f"queue= is the name of a queue, not {queue!r}")
+    check_queue(queue)
     tree = base.retry
     if retry is not None:
         tree = policy_to_tree(retry.with_backoff(backoff))

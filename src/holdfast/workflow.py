@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from holdfast.arguments import Binder
 from holdfast.clock import as_seconds
@@ -22,7 +22,7 @@ from holdfast.ir.program import Program
 from holdfast.ir.text import program_hash, render
 from holdfast.model.call import Call, Child, Receive, message_key, warn_unawaited
 from holdfast.retry import BackoffPolicy, RetryPolicy
-from holdfast.task import ActionCall, call_options
+from holdfast.task import ActionCall, call_options, check_queue
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -116,6 +116,11 @@ class _RunMethod:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.__holdfast_original__ = function
         functools.update_wrapper(cast(Any, self), function)
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        name = self.__holdfast_original__.__qualname__
+        made = name.removesuffix(".run")
+        raise TypeError(f"{name}(…) is called on the class; make an object of it first: await {made}().run(…)")
 
     @overload
     def __get__(self, instance: None, owner: type) -> _RunMethod: ...
@@ -236,6 +241,7 @@ def check_options(id: object, options: dict[str, Any]) -> None:
     tags = options.get("tags")
     if tags is not None and not isinstance(tags, str):
         raise ConfigurationError(f"tags= is one text of words with spaces between them, such as 'vip eu', not {tags!r}")
+    check_queue(options.get("queue"))
     for name, value in (("id", id), ("queue", options.get("queue")), ("tags", tags)):
         if value is None:
             continue

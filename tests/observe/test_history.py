@@ -203,3 +203,20 @@ def test_a_step_is_given_as_json_with_its_moment_in_iso():
     assert [view.as_json() for view in read_history([step], None)] == [
         {"seq": 0, "at": "2030-01-01T00:00:00.250Z", "events": ["started"], "changed": {"n": 1}, "line": None}
     ]
+
+
+@workflow
+class Adds(Workflow):
+    async def run(self, items: list[int], more: int) -> list[int]:
+        await echo(0)
+        items.append(more)
+        await echo(items)
+        return items
+
+
+async def test_arguments_are_told_once_until_they_change():
+    async with workflow_app(move_time=False):
+        adds = await Adds().start([1], 2)
+        assert await adds.result() == [1, 2]
+        told = [step.as_json()["changed"] for step in read_history(await adds.history(), None)]
+        assert [changed for changed in told if changed] == [{"items": [1], "more": 2}, {"items": [1, 2]}]

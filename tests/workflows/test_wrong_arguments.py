@@ -40,7 +40,9 @@ def made(**options: Any) -> Any:
         (lambda: made(retry=3), r"retry= is a RetryPolicy, such as RetryPolicy\(attempts=3\), not 3"),
         (lambda: made(backoff=3), "backoff= is a BackoffPolicy, such as"),
         (lambda: made(timeout="5s"), "timeout= is a timedelta or a number of seconds, not '5s'"),
-        (lambda: made(queue=3), "queue= is the name of a queue, not 3"),
+        (lambda: made(queue=3), "queue= is the name of a queue, a text without commas, not 3"),
+        (lambda: made(queue="a,b"), "queue= is the name of a queue, a text without commas, not 'a,b'"),
+        (lambda: Nothing().start(queue=""), "queue= is the name of a queue, a text without commas, not ''"),
         (lambda: App("x", url="sqlite://:memory:").task(retry=3), "retry= is a RetryPolicy"),
         (lambda: App("x", url="sqlite://:memory:").task(retries="3"), "retries= is a whole number, not '3'"),
         (lambda: App("x", url="sqlite://:memory:").task(expires="5m"), "expires= is a timedelta or a number"),
@@ -76,3 +78,16 @@ async def test_stubs_stand_in_place_of_actions():
     with pytest.raises(ConfigurationError, match="stubs= takes actions, or their names, .*, not 3"):
         async with workflow_app(stubs=stubs):
             pass
+
+
+def test_a_run_that_is_asked_of_the_class_says_that_an_object_is_missing():
+    unknown: Any = Nothing
+    with pytest.raises(TypeError, match=r"^Nothing\.run\(…\) is called on the class; .*: await Nothing\(\)\.run\(…\)$"):
+        unknown.run()
+
+
+async def test_a_fork_says_what_a_step_is():
+    wrong: Any = "0"
+    async with workflow_app() as app:
+        with pytest.raises(ConfigurationError, match="at= is the number of a step, not '0'"):
+            await app.fork("any", at=wrong)

@@ -49,6 +49,7 @@ def read_history(steps: Sequence[Step], program: Program | None) -> list[StepVie
         state = advance(state, row)
         if "start" in row:
             arguments = _arguments_of(row["start"])
+            before = dict(arguments)
             views.append(StepView(seq=step.seq, at=step.at, events=["started"], changed=arguments, line=None))
             continue
         put: dict[str, Any] = row.get("full") or row.get("put") or {}

@@ -113,6 +113,8 @@ class Client:
         self, id: InstanceId, *, at: int | None, changes: Mapping[str, Any], new_id: str | None
     ) -> InstanceId:
         """A new instance that goes on from a step of another's history, with some variables changed."""
+        if at is not None and type(at) is not int:
+            raise ConfigurationError(f"at= is the number of a step, not {at!r}")
         views = await self.store.view([id])
         if not views:
             raise InstanceNotFound(f"there is no instance {id!r}")
