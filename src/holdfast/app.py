@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -101,6 +101,8 @@ class App(Registering):
         """What fires schedules in this process, once a worker was made."""
         self.clockwork: Timers | None = None
         """What sends the jobs of timers in this process, once a worker was made and there are any."""
+        self.sent: Callable[[], Awaitable[None]] | None = None
+        """For tests: what comes before `delay` returns."""
         self.forgetful = False
         """For tests: take every instance from the store again after each step."""
         self._launcher = _AppLauncher(self)
@@ -369,6 +371,8 @@ class App(Registering):
         await self.open()
         handles = await self.tasks.send(jobs)
         await self.embed(self.broker.home)
+        if self.sent is not None:
+            await self.sent()
         return handles
 
     def job(self, id: str) -> JobHandle[Any]:

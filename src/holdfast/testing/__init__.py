@@ -1,4 +1,4 @@
-"""For tests of workflows: an App in memory, time that moves by itself, crashes after every step, actions replaced.
+"""For tests of workflows and tasks: an App in memory, time that moves by itself, crashes after every step, actions replaced.
 
 async with workflow_app(stubs={charge: lambda card, cents: "ok"}) as app:
     assert await Checkout().run("card", 100) == "ok"      # sleeps of days take no time
@@ -11,14 +11,16 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, cast
 
 from holdfast.app import App
 from holdfast.clock import ManualClock
 from holdfast.errors import ConfigurationError
+from holdfast.model.job import JobFilter, JobStatus
 from holdfast.task import ACTIONS, Action
 
-__all__ = ["ManualClock", "workflow_app"]
+__all__ = ["ManualClock", "drain", "workflow_app"]
 
 
 @asynccontextmanager
@@ -28,6 +30,7 @@ async def workflow_app(
     stubs: Mapping[Action[..., Any] | str, Callable[..., Any]] | None = None,
     crash: bool = False,
     move_time: bool = True,
+    eager: bool = False,
     start: datetime | None = None,
     **settings: Any,
 ) -> AsyncGenerator[App, None]:
@@ -35,6 +38,7 @@ async def workflow_app(
 
     `stubs` gives functions to run in place of actions. With `crash`, every instance is thrown out of memory after each
     of its steps and read back from the store. With `move_time=False`, time stands still until `app.clock.move(…)`.
+    With `eager`, `delay` returns when the job and all that follows from it have ended, retries included.
     """
     for action in cast("Mapping[object, object]", stubs or {}):
         if not isinstance(action, Action | str):
@@ -46,18 +50,36 @@ async def workflow_app(
         raise ConfigurationError(f"there is no action {name!r} to put a stub in place of{hint}")
     clock = ManualClock(start)
     app = App("test", url=url, clock=clock, **settings)
+    if eager and not move_time:
+        raise ConfigurationError("eager= waits for retries and delays, which never come with move_time=False")
     app.forgetful = crash
     app.stubs = named
     async with app:
         worker = app.start_worker()
         await worker.ready.wait()
         mover = asyncio.create_task(_move(app, clock)) if move_time else None
+        if eager:
+            app.sent = partial(drain, app)
         try:
             yield app
         finally:
             if mover is not None:
                 mover.cancel()
                 await asyncio.gather(mover, return_exceptions=True)
+
+
+async def drain(app: App) -> None:
+    """Return when no job is left to be run, those that are to be tried again or come later included."""
+    broker, worker = app.tasks.broker, app.worker
+    assert worker is not None
+    while True:
+        finished = worker.finished_actions
+        # A job goes from one status to the other between two questions, but not while the worker rests.
+        if worker.quiet and not await broker.count(JobFilter(status=JobStatus.QUEUED)):
+            running = await broker.count(JobFilter(status=JobStatus.RUNNING))
+            if not running and worker.quiet and worker.finished_actions == finished:
+                return
+        await asyncio.sleep(0.001)
 
 
 async def _move(app: App, clock: ManualClock) -> None:
