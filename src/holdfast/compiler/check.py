@@ -201,8 +201,7 @@ class _Checker:
             case ast.Attribute(ast.Name("self"), attr) if self.source.owner is not None:
                 return inspect.getattr_static(self.source.owner, attr, _UNKNOWN)
             case ast.Attribute(ast.Call(made), attr) if self.source.owner is not None and is_super(made):
-                inherited = cast(object, super(self.source.owner, self.source.owner))
-                return cast(object, getattr(inherited, attr, _UNKNOWN))
+                return cast(object, getattr(super(self.source.owner, self.source.owner), attr, _UNKNOWN))
             case ast.Attribute(value, attr):
                 owner = self._static(value)
                 if isinstance(owner, ModuleType | type):
