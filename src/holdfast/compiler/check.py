@@ -101,7 +101,7 @@ class _Checker:
     def _waits(self, call: ast.Call) -> bool:
         """Whether a call gives something that must be awaited, as far as that is known."""
         match call.func:
-            case ast.Attribute(ast.Call(made), "run" | "start") if not is_super(made):
+            case ast.Attribute(ast.Call(made), "run" | "start"):
                 return hasattr(self._static(made), "__holdfast_workflow__")
             case func:
                 value = self._static(func)
@@ -200,8 +200,6 @@ class _Checker:
                 return self._lookup(name)
             case ast.Attribute(ast.Name("self"), attr) if self.source.owner is not None:
                 return inspect.getattr_static(self.source.owner, attr, _UNKNOWN)
-            case ast.Attribute(ast.Call(made), attr) if self.source.owner is not None and is_super(made):
-                return cast(object, getattr(super(self.source.owner, self.source.owner), attr, _UNKNOWN))
             case ast.Attribute(value, attr):
                 owner = self._static(value)
                 if isinstance(owner, ModuleType | type):
@@ -220,11 +218,6 @@ class _Checker:
 
     def _refuse(self, node: ast.AST, code: str, message: str, hint: str) -> None:
         self.problems.add(problem_at(node, self.source.file, code=code, message=message, hint=hint))
-
-
-def is_super(node: ast.expr) -> bool:
-    """Whether a call of this is one of `super`."""
-    return isinstance(node, ast.Name) and node.id == "super"
 
 
 def _prefixes(node: ast.expr) -> list[ast.expr]:

@@ -106,9 +106,6 @@ class _Compiler:
             match node:
                 case ast.Call(ast.Attribute(ast.Name(name), attr) as func) if name not in own:
                     method = self._inherited(source, name, attr)
-                case ast.Call(ast.Attribute(ast.Call(ast.Name("super"), [], []), attr)) if "super" not in own:
-                    self._name_super(source, space, node, attr)
-                    continue
                 case _:
                     continue
             if method is not None:
@@ -127,30 +124,6 @@ class _Compiler:
         if isinstance(inspect.getattr_static(base, attr, None), classmethod):
             return None
         return async_methods(base, self.base).get(attr)
-
-    def _name_super(self, source: Source, space: str, call: ast.Call, attr: str) -> None:
-        """Let `super().method(…)` mean the method that comes next in the order of the compiled class, which its objects have."""
-        args = source.node.args
-        mine = [*args.posonlyargs, *args.args]
-        if source.owner is None or not mine:
-            return
-        after = self.cls.__mro__[self.cls.__mro__.index(source.owner) + 1 :]
-        found = next((base for base in after if attr in vars(base)), object)
-        if found is object or not issubclass(found, self.base) or found is self.base:
-            return
-        raw: Any = inspect.getattr_static(found, attr)
-        label = f"_hfm_super_{attr}"
-        method = async_methods(found, self.base).get(attr)
-        if method is not None:
-            self.names.refs.setdefault(space, {})[label] = Ref("function", _label(method[1]))
-            self.inherited.append(method)
-        elif isinstance(raw, FunctionType | staticmethod):
-            self.names.declare(space, label, getattr(found, attr), call, source, code="HF021")
-        else:
-            return
-        call.func = ast.copy_location(ast.Name(label, ast.Load()), call.func)
-        if not isinstance(raw, staticmethod):
-            call.args.insert(0, ast.copy_location(ast.Name(mine[0].arg, ast.Load()), call.func))
 
     def _params(self, source: Source, space: str) -> str:
         """The parameter list without annotations; each default becomes the name of a captured constant."""
