@@ -122,7 +122,11 @@ REFUSED: dict[str, list[tuple[str, str, int, str]]] = {
         ("eval('1')", "eval", 1, "expression"),
         ("vars(x)", "vars", 1, "helper"),
     ],
-    "HF021": [("super().run()", "super", 1, "name the class")],
+    "HF021": [
+        ("s = super()", "super", 1, "name the class"),
+        ("super().missing()", "super", 1, "name the class"),
+        ("super(W, self).run()", "super", 1, "name the class"),
+    ],
     "HF022": [("(a, b[await act(1)]) = x", "(a, b[await act(1)])", 1, "variable of its own")],
     "HF024": [("act(1)\nreturn 2", "act(1)", 1, "await act(1)")],
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.compiler import handlers, lift, liveness, ways
+from holdfast.compiler import handlers, lift, liveness, lower, ways
 from holdfast.compiler.lift import Lifter
 from holdfast.compiler.lower import Lowerer
 from holdfast.compiler.ways import Finally, Forget, Loop, Ways
@@ -164,7 +164,18 @@ def _leaving(original: Any) -> Any:
     return loop_body
 
 
+@mutant
+def nothing_is_suppressed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lower, "lower_suppress", lambda it, stmt: it.body(stmt.body))
+
+
 # --- the engine
+
+
+@mutant
+def managers_hear_of_no_errors(patch: pytest.MonkeyPatch) -> None:
+    original = kit.KIT["_hf_close"]
+    patch.setitem(kit.KIT, "_hf_close", lambda manager, error: original(manager, None))
 
 
 @mutant

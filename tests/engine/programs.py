@@ -170,6 +170,8 @@ class Writer:
             (2, self.waiting),
             (1, self.completed),
             (1, self.waiting_for),
+            (3, self.managed),
+            (2, self.suppressing),
         ]
         if top:
             return self.weighted(simple[4:] + compound + compound)() if self.chance(70) else self.weighted(simple[:4])()
@@ -437,6 +439,28 @@ class Writer:
             out += ["finally:", *_indented(self.block(most=1))]
         return out
 
+    def managed(self) -> Lines:
+        """A plain context manager around what does not wait, and may leave by all ways."""
+        with self.native():
+            managers = [f"Managed({self.number(1)})" + self.one(["", f" as {self.variable()}"])]
+            if self.chance(30):
+                managers.append(f"Managed({self.number(0)})")
+            body = [f"note({self.number(2)})"]
+            ways = [f"raise {self.error()}", "xs[99]", f"note({self.number(1)})"]
+            if self.scope.may_leave:
+                ways += [f"return {self.number(1)}", "return"]
+            if self.scope.in_loop:
+                ways += ["break", "continue"] * 2
+            for _ in range(1 + self.pick(2)):
+                body += [f"if {self.test(1)}:", f"    {self.one(ways)}"]
+        return [f"with {', '.join(managers)}:", *_indented(body), *self.expression()]
+
+    def suppressing(self) -> Lines:
+        kinds = self.one(["Oops", "Worse", "ValueError, Oops", "*(KeyError, TypeError)", "Exception", ""])
+        more = self.one(["", "", ", suppress(KeyError)"])
+        out = [f"with suppress({kinds}){more}:", *_indented(self.block(most=3))]
+        return [*out, "note('after')"]
+
     def matching(self) -> Lines:
         subject = self.one([self.number(2), self.sequence(2), f"({self.number(1)}, {self.number(1)})", "d", "box"])
         out = [f"match {subject}:"]
@@ -565,7 +589,9 @@ class Writer:
             body += self.block(most=1)
         # Tasks made beforehand: `as_completed` starts coroutines in the order of a set.
         tasks = [self.fresh("t") for _ in range(1 + self.pick(3))]
-        out = [f"{task} = asyncio.create_task({self.awaitable()}, name='{task}')" for task in tasks]
+        # Nothing is awaited until it asks for them, either: it asks those that have ended in that order as well.
+        with self.native():
+            out = [f"{task} = asyncio.create_task({self.awaitable()}, name='{task}')" for task in tasks]
         return [*out, f"for {name} in asyncio.as_completed([{', '.join(tasks)}]):", *_indented(body)]
 
     def waiting_for(self) -> Lines:

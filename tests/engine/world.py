@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,21 @@ class Box:
         """Keep `value` and give it back."""
         self.items.append(value)
         return value
+
+
+class Managed:
+    """A context manager that says what it sees, and suppresses a Worse."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __enter__(self) -> Any:
+        note("enter", self.value)
+        return self.value
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        note("leave", self.value, seen(error), kind is type(error) if error else kind)
+        return isinstance(error, Worse)
 
 
 EFFECTS: list[tuple[Any, ...]] = []
@@ -121,5 +137,7 @@ NAMES: dict[str, Any] = {
     "Oops": Oops,
     "Worse": Worse,
     "Box": Box,
+    "Managed": Managed,
+    "suppress": suppress,
 }
 """The names that programs find in their module."""

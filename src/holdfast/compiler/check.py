@@ -200,6 +200,9 @@ class _Checker:
                 return self._lookup(name)
             case ast.Attribute(ast.Name("self"), attr) if self.source.owner is not None:
                 return inspect.getattr_static(self.source.owner, attr, _UNKNOWN)
+            case ast.Attribute(ast.Call(ast.Name("super"), [], []), attr) if self.source.owner is not None:
+                line = self.source.owner.__mro__[1:]
+                return next((vars(base)[attr] for base in line if attr in vars(base)), _UNKNOWN)
             case ast.Attribute(value, attr):
                 owner = self._static(value)
                 if isinstance(owner, ModuleType | type):

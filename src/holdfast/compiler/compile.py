@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import inspect
+from collections.abc import Iterator
 from contextlib import suppress
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from holdfast.compiler.blocks import finish
@@ -14,10 +16,10 @@ from holdfast.compiler.check import check
 from holdfast.compiler.diagnostics import Problem, Problems, problem_at
 from holdfast.compiler.liveness import function_variables, live_after_awaits
 from holdfast.compiler.lower import Lowerer
-from holdfast.compiler.names import Names
+from holdfast.compiler.names import Names, users_own
 from holdfast.compiler.source import Source, read_source
 from holdfast.ir.program import Function, Program, Ref
-from holdfast.ir.scopes import bound_names
+from holdfast.ir.scopes import bound_names, own_nodes
 
 
 def compile_workflow(cls: type, *, name: str, entry: str = "run", base: type = object) -> Program:
@@ -71,7 +73,8 @@ class _Compiler:
         check(source, self.problems)
         self._name_inherited(source, space)
         self.names.resolve(source, space)
-        lowerer = Lowerer(source.node, file=source.file, problems=self.problems)
+        suppressing = set(self._suppressing(source))
+        lowerer = Lowerer(source.node, file=source.file, problems=self.problems, suppressing=suppressing)
         drafts = lowerer.lower()
         variables = lowerer.variables | {
             node.id
@@ -99,20 +102,62 @@ class _Compiler:
             blocks=finish(drafts, keeps),
         )
 
-    def _name_inherited(self, source: Source, space: str) -> None:
-        """Let `Base.method` of an async method mean that method, compiled in; `Base` is the class or a base of it."""
+    def _suppressing(self, source: Source) -> Iterator[ast.withitem]:
+        """What of its `with` statements is a call of `contextlib.suppress`, however that is named there."""
         own = bound_names(source.node.body, source.node.args)
         for node in ast.walk(source.node):
             match node:
+                case ast.withitem(ast.Call(func, _, [])) if _means(func, source, own) is contextlib.suppress:
+                    yield node
+                case _:
+                    pass
+
+    def _name_inherited(self, source: Source, space: str) -> None:
+        """Let `Base.method` and `super().method` mean that method: an async one is compiled in."""
+        own = bound_names(source.node.body, source.node.args)
+        for node in [inner for stmt in source.node.body for inner in own_nodes(stmt)]:
+            match node:
                 case ast.Call(ast.Attribute(ast.Name(name), attr) as func) if name not in own:
                     method = self._inherited(source, name, attr)
+                    if method is not None:
+                        node.func = self._compiled_in(method, f"_hfm_{name}_{attr}", space, func)
+                case ast.Call(ast.Attribute(ast.Call(ast.Name("super"), [], []), attr)) if "super" not in own:
+                    self._name_super(source, space, node, attr)
                 case _:
-                    continue
-            if method is not None:
-                label = f"_hfm_{name}_{attr}"
-                self.names.refs.setdefault(space, {})[label] = Ref("function", _label(method[1]))
-                self.inherited.append(method)
-                node.func = ast.copy_location(ast.Name(label, ast.Load()), func)
+                    pass
+
+    def _compiled_in(self, method: tuple[type, FunctionType], label: str, space: str, place: ast.expr) -> ast.expr:
+        """The name in `space` of an async method that is compiled in."""
+        refs = self.names.refs.setdefault(space, {})
+        ref = Ref("function", _label(method[1]))
+        while refs.get(label, ref) != ref:
+            label += "_"
+        refs[label] = ref
+        self.inherited.append(method)
+        return ast.copy_location(ast.Name(label, ast.Load()), place)
+
+    def _name_super(self, source: Source, space: str, call: ast.Call, attr: str) -> None:
+        """Let `super().attr(…)` call what comes next in the order of the class's bases; what is not known is refused later."""
+        params = [*source.node.args.posonlyargs, *source.node.args.args]
+        if source.owner is None or not params:
+            return
+        line = self.cls.__mro__
+        after = line[line.index(source.owner) + 1 :] if source.owner in line else ()
+        base = next((each for each in after if attr in vars(each)), None)
+        if base is None or base in self.base.__mro__:
+            return
+        raw = vars(base)[attr]
+        method = async_methods(base, self.base).get(attr)
+        if method is not None and method[0] is base:
+            call.func = self._compiled_in(method, f"_hfm_super_{attr}", space, call.func)
+        elif isinstance(raw, FunctionType):
+            label = f"_hfb_{base.__qualname__.replace('.', '_').replace('<locals>', '')}"
+            self.names.declare(space, label, base, call, source, code="HF023")
+            call.func = ast.copy_location(ast.Attribute(ast.Name(label, ast.Load()), attr, ast.Load()), call.func)
+            ast.fix_missing_locations(call)
+        else:
+            return
+        call.args.insert(0, ast.copy_location(ast.Name(params[0].arg, ast.Load()), call))
 
     def _inherited(self, source: Source, name: str, attr: str) -> tuple[type, FunctionType] | None:
         try:
@@ -195,13 +240,15 @@ def async_methods(cls: type, base: type) -> dict[str, tuple[type, FunctionType]]
     """The async methods of `cls` and its bases below `base`, by attribute name."""
     found: dict[str, tuple[type, FunctionType]] = {}
     for owner in reversed(cls.__mro__):
-        if owner in (object, base) or not issubclass(owner, base):
+        if owner in base.__mro__:
             continue
         for name, raw in vars(owner).items():
             value: Any = original(raw)
             plain = inspect.unwrap(value) if callable(value) else value
             # One that yields is taken too, so that its `yield` can be refused.
             is_async = inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain)
+            # A class of a library that is mixed in knows nothing of workflows, and waits as it likes.
+            is_async = is_async and (issubclass(owner, base) or users_own(cast("FunctionType", plain)))
             if is_async and not hasattr(raw, "__holdfast_action__"):
                 found[name] = (owner, cast("FunctionType", plain))
             elif name in found:
@@ -211,6 +258,20 @@ def async_methods(cls: type, base: type) -> dict[str, tuple[type, FunctionType]]
 
 def _label(function: FunctionType) -> str:
     return f"{function.__module__}:{function.__qualname__}"
+
+
+def _means(node: ast.expr, source: Source, own: set[str]) -> object:
+    """What a dotted name stands for, as far as that can be told without running anything."""
+    match node:
+        case ast.Name(name) if name not in own:
+            with suppress(LookupError):
+                return source.lookup(name)
+            return None
+        case ast.Attribute(value, attr):
+            owner = _means(value, source, own)
+            return getattr(owner, attr, None) if isinstance(owner, ModuleType | type) else None
+        case _:
+            return None
 
 
 def original(value: Any) -> Any:

@@ -29,7 +29,7 @@ REASONS: dict[str, str] = {
     "HF018": "This builtin reaches outside the program or inspects its frame.",
     "HF019": "A default value cannot be captured.",
     "HF020": "The workflow class is not shaped as a workflow.",
-    "HF021": "`super()` without arguments is not known in compiled functions.",
+    "HF021": "`super()` stands in a compiled function for more than the call of a method.",
     "HF022": "This syntax is not supported in workflow code.",
     "HF023": "A global name holds something that can be neither captured by value nor imported by name.",
     "HF024": "A call that must be awaited is made, and never awaited.",

@@ -1,8 +1,9 @@
-"""Statements that hold handlers: `try` with all its clauses, and `async with`. Lowers no other statement."""
+"""Statements that hold handlers: `try` with all its clauses, `with` and `async with`. Lowers no other statement."""
 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -38,15 +39,46 @@ def lower_try(lower: Lowering, stmt: ast.Try | ast.TryStar) -> None:
         clauses(lower, stmt.body, stmt.handlers, stmt.orelse)
 
 
-def lower_async_with(lower: Lowering, items: Sequence[ast.withitem], body: Sequence[ast.stmt], stmt: ast.stmt) -> None:
-    """`async with`, one manager inside the other."""
+def lower_with(lower: Lowering, stmt: ast.With | ast.AsyncWith) -> None:
+    """`with` and `async with`, one manager inside the other."""
+    _managed(lower, stmt.items, stmt)
+
+
+def lower_suppress(lower: Lowering, stmt: ast.With) -> None:
+    """`with suppress(…)` around awaits: a `try` that passes over these exceptions, for a manager could not be kept."""
+    item, *rest = stmt.items
+    assert isinstance(item.context_expr, ast.Call)
+    build = lower.build
+    classes = build.temp()
+    lower.lifter.into(at(ast.Tuple(item.context_expr.args, ast.Load()), item.context_expr), classes)
+    if item.optional_vars is not None:
+        build.emit(at(ast.Assign([lower.target(item.optional_vars)], ast.Constant(None)), stmt))
+    body = [at(ast.With(rest, stmt.body), stmt)] if rest else stmt.body
+    handlers = [ast.ExceptHandler(ast.Name(classes, ast.Load()), None, [ast.Pass()])]
+    if sys.version_info >= (3, 12):
+        # Of a group, what is to be suppressed is taken out.
+        group, left = build.temp(), build.temp()
+        ask = f"{left} = {group}.split({classes})[1]\nif {left} is not None: raise {left}"
+        handlers.append(ast.ExceptHandler(ast.Name("BaseExceptionGroup", ast.Load()), group, ast.parse(ask).body))
+    _except(lower, body, [_placed(handler, item.context_expr) for handler in handlers], [])
+
+
+def _placed(handler: ast.ExceptHandler, place: ast.AST) -> ast.ExceptHandler:
+    for node in ast.walk(handler):
+        ast.copy_location(node, place)
+    return handler
+
+
+def _managed(lower: Lowering, items: Sequence[ast.withitem], stmt: ast.With | ast.AsyncWith) -> None:
     if not items:
-        lower.body(body)
+        lower.body(stmt.body)
         return
     item, *rest = items
     build = lower.build
     manager, error = build.temp(), build.temp()
     lower.lifter.into(item.context_expr, manager)
+    waits = isinstance(stmt, ast.AsyncWith)
+    enter, leave = ("_hf_enter", "_hf_exit") if waits else ("_hf_open", "_hf_close")
 
     def kit(name: str, *args: ast.expr) -> ast.expr:
         return call(name, *args, place=item.context_expr)
@@ -54,23 +86,30 @@ def lower_async_with(lower: Lowering, items: Sequence[ast.withitem], body: Seque
     def variable(name: str) -> ast.expr:
         return load(name, item.context_expr)
 
+    def ask(value: ast.expr, into: str) -> None:
+        if waits:
+            build.wait(value, into)
+        else:
+            build.assign(into, value)
+
     entered = build.temp()
-    build.wait(kit("_hf_enter", variable(manager)), entered)
-    normal_exit = [at(ast.Expr(ast.Await(kit("_hf_exit", variable(manager), ast.Constant(None)))), stmt)]
+    ask(kit(enter, variable(manager)), entered)
+    leaving = kit(leave, variable(manager), ast.Constant(None))
+    normal_exit = [at(ast.Expr(ast.Await(leaving) if waits else leaving), stmt)]
     landing, suppressed = build.block(), build.temp()
     landing.catches = error
     with _Owed(lower, normal_exit, on_error=landing):
         if item.optional_vars is not None:
             target = lower.target(item.optional_vars)
             build.emit(at(ast.Assign([target], variable(entered)), stmt))
-        lower_async_with(lower, rest, body, stmt)
+        _managed(lower, rest, stmt)
     after = build.here
     build.start(landing)
     with build.handling(error):
         exiting = build.block()
         build.jump(exiting)
         build.start(exiting)
-        build.wait(kit("_hf_exit", variable(manager), variable(error)), suppressed)
+        ask(kit(leave, variable(manager), variable(error)), suppressed)
         again = build.block()
         build.branch(variable(suppressed), after, again)
         build.start(again)

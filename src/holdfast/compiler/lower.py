@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from holdfast.compiler.blocks import Builder, Draft
 from holdfast.compiler.diagnostics import Problems, Refused, refuse
-from holdfast.compiler.handlers import lower_async_with, lower_try
+from holdfast.compiler.handlers import lower_suppress, lower_try, lower_with
 from holdfast.compiler.lift import Lifter
 from holdfast.compiler.pieces import at, load
 from holdfast.compiler.syntax import escapes, waits
@@ -19,8 +19,17 @@ from holdfast.ir.scopes import bound_names, parameters
 class Lowerer:
     """Lowers the body of one async function."""
 
-    def __init__(self, node: ast.AsyncFunctionDef, *, file: str, problems: Problems) -> None:
+    def __init__(
+        self,
+        node: ast.AsyncFunctionDef,
+        *,
+        file: str,
+        problems: Problems,
+        suppressing: Collection[ast.withitem] = (),
+    ) -> None:
         self.node = node
+        self.suppressing = suppressing
+        """What of `with` statements just suppresses exceptions."""
         self.file = file
         self.problems = problems
         self.build = Builder()
@@ -87,8 +96,13 @@ class Lowerer:
                 lower_try(self, stmt)
             case ast.Match(subject, cases):
                 self._match(subject, cases, stmt)
-            case ast.AsyncWith(items, body):
-                lower_async_with(self, items, body, stmt)
+            case ast.AsyncWith():
+                lower_with(self, stmt)
+            case ast.With() if not any(map(waits, stmt.body)):
+                # It is left by more ways than a native statement can be, but within one step.
+                lower_with(self, stmt)
+            case ast.With(items=[first, *_]) if first in self.suppressing:
+                lower_suppress(self, stmt)
             case ast.Assert(test, msg):
                 self._assert(test, msg, stmt)
             case ast.Raise(exc, cause):
@@ -102,7 +116,8 @@ class Lowerer:
                     self.file,
                     code="HF006",
                     message="this `with` block holds an await",
-                    hint="do the work under the context manager in one @action, or use try/finally around the awaits",
+                    hint="do the work under it in one @action, or use try/finally around the awaits; `contextlib.suppress(…)` "
+                    "is known",
                 )
             case _:
                 refuse(

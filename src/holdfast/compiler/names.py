@@ -90,8 +90,8 @@ class Names:
             if name in CLOSED_BUILTINS:
                 self._refuse(node, source, "HF018", f"`{name}` is closed to workflow code", CLOSED_BUILTINS[name])
             elif name == "super":
-                hint = "name the class: `await Base.method(self, …)`, or `Base.method(self, …)` of a plain method"
-                self._refuse(node, source, "HF021", "`super()` is used in a compiled function", hint)
+                hint = "call a method at once, `super().method(…)`, or name the class: `Base.method(self, …)`"
+                self._refuse(node, source, "HF021", "`super()` is used for more than the call of a method", hint)
             elif name not in BUILTINS and not _is_exception(value):
                 self._refuse(node, source, "HF018", f"`{name}` is closed to workflow code", "use it in an @action")
             return

@@ -207,6 +207,22 @@ def _enter(manager: Any) -> Ready:
     return Ready(machine().enter(manager))
 
 
+def _open(manager: Any) -> Any:
+    """Enter a plain context manager, as `with` does: what it gives."""
+    cls = cast(Any, type(manager))
+    if not (hasattr(cls, "__enter__") and hasattr(cls, "__exit__")):
+        raise TypeError(f"{cls.__name__!r} object does not support the context manager protocol")
+    return cls.__enter__(manager)
+
+
+def _close(manager: Any, error: BaseException | None) -> Any:
+    """Leave it: whether it suppresses the error."""
+    leave = cast(Any, type(manager)).__exit__
+    return (
+        leave(manager, None, None, None) if error is None else leave(manager, type(error), error, error.__traceback__)
+    )
+
+
 KIT: dict[str, Any] = {
     "_hf_iter": iterate,
     "_hf_aiter": _async_iterator,
@@ -218,6 +234,8 @@ KIT: dict[str, Any] = {
     "_hf_rest": _rest,
     "_hf_enter": _enter,
     "_hf_exit": Exit,
+    "_hf_open": _open,
+    "_hf_close": _close,
     "_hf_set": set,
     "_hf_sub": Sub,
 }

@@ -78,6 +78,12 @@ class Words:
                 _is_own(name) and name in self._given_back - self._awaited.keys()
             ):
                 return None if _said(value) in _EMPTY else f"return {_said(value)}"
+            case ast.Assign([ast.Name()], ast.Call(ast.Name("_hf_open"), [ast.Name(manager)])):
+                return f"with {self._inner(manager)}"
+            case ast.Assign([target], ast.Name(name)) if self._is_entered(name):
+                return f"as {_said(target)}"
+            case ast.Expr(ast.Call(ast.Name("_hf_close"), [ast.Name(manager), *_])):
+                return f"leave {self._inner(manager)}"
             case ast.Assign([ast.Name(name)], value) if _is_own(name) and self._is_choice(name, value):
                 return f"{_SOMETHING} = {_said(value)}"
             case ast.Assign([target]) | ast.AugAssign(target) if _is_own(_root(target)):
@@ -115,6 +121,8 @@ class Words:
     def _question(self, test: Native, then: Block, block: Block) -> str | None:
         """What decides; None where the block's last statement says it."""
         match _expression(test):
+            case ast.Call(ast.Name("_hf_matches"), [_, ast.Name(classes)]) if _is_own(classes):
+                return f"suppress {self._inner(classes)}"
             case ast.Call(ast.Name("_hf_matches"), [_, classes]):
                 return f"except {_said(classes)}"
             case ast.Compare(ast.Name(name)) if name in self._kinds:
@@ -128,6 +136,8 @@ class Words:
         match ast.parse(block.code[-1].source).body if block.code else []:
             case [ast.Match()]:
                 return None
+            case [ast.Assign([ast.Name(target)], ast.Call(ast.Name("_hf_close")))] if target == name:
+                return "suppressed"
             case [ast.Assign([ast.Name(target)], value)] if target == name:
                 return _value(value)
             case _ if self._is_call(name, "_hf_exit"):
@@ -182,6 +192,14 @@ class Words:
         match self._awaited.get(name):
             case ast.Call(ast.Name(called)):
                 return called == function
+            case _:
+                return False
+
+    def _is_entered(self, name: str) -> bool:
+        """Whether it is what a plain `with` has got from its manager."""
+        match self._made.get(name):
+            case [ast.Call(ast.Name("_hf_open"))]:
+                return True
             case _:
                 return False
 
