@@ -486,3 +486,49 @@ async def test_a_method_of_a_base_class_is_called_by_the_name_of_the_class(app):
         "root BASE!",
         "root ROOT",
     ]
+
+
+class Left(Root):
+    def plain(self, *, end: str = "!") -> str:
+        return f"left{end}"
+
+    async def text(self, word: str = "left") -> str:
+        return "left " + await super().text(word)
+
+
+class Right(Root):
+    @staticmethod
+    def both(first: str, second: str) -> str:
+        return f"{first} and {second}"
+
+    async def text(self, word: str = "right") -> str:
+        return "right " + await super().text(word)
+
+    async def run(self, word: str) -> list[str]:
+        return [await self.text(word)]
+
+
+@workflow
+class Mixed(Left, Right):
+    def plain(self, *, end: str = "?") -> str:
+        return super().plain(end=end) + " mixed"
+
+    async def text(self, word: str = "mixed") -> str:
+        return "mixed " + await super().text(word)
+
+    async def run(self, word: str) -> list[str]:
+        first = await super().run(word)
+        pair = await asyncio.gather(super().text(), super().text(word="pen"))
+        plain = super().plain(end=".")
+        return [*first, *pair, plain, self.plain(), super().both("lamp", plain)]
+
+
+async def test_super_means_the_next_class_in_the_order_of_the_workflows_own(app):
+    assert await Mixed().run("lamp") == [
+        "mixed left right root LAMP",
+        "left right root LEFT",
+        "left right root PEN",
+        "left.",
+        "left? mixed",
+        "lamp and left.",
+    ]

@@ -150,14 +150,15 @@ class _Compiler:
         method = async_methods(base, self.base).get(attr)
         if method is not None and method[0] is base:
             call.func = self._compiled_in(method, f"_hfm_super_{attr}", space, call.func)
-        elif isinstance(raw, FunctionType):
+        elif isinstance(raw, FunctionType | staticmethod):
             label = f"_hfb_{base.__qualname__.replace('.', '_').replace('<locals>', '')}"
             self.names.declare(space, label, base, call, source, code="HF023")
             call.func = ast.copy_location(ast.Attribute(ast.Name(label, ast.Load()), attr, ast.Load()), call.func)
             ast.fix_missing_locations(call)
         else:
             return
-        call.args.insert(0, ast.copy_location(ast.Name(params[0].arg, ast.Load()), call))
+        if not isinstance(raw, staticmethod):
+            call.args.insert(0, ast.copy_location(ast.Name(params[0].arg, ast.Load()), call))
 
     def _inherited(self, source: Source, name: str, attr: str) -> tuple[type, FunctionType] | None:
         try:
