@@ -209,9 +209,9 @@ async def test_a_tick_is_left_out_while_an_earlier_one_has_not_ended(app: App):
     async def slow() -> None: ...
 
     [timer] = app.timers
-    first = await timer.send("slow@1")
-    second = await timer.send("slow@2")
-    assert first.id == second.id == "slow@1"  # type: ignore[attr-defined]
+    [first] = await timer.send("slow@1")  # type: ignore[misc]
+    [second] = await timer.send("slow@2")  # type: ignore[misc]
+    assert first.id == second.id == "slow@1"
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ async def test_unknown_tasks_and_unreadable_messages_are_dead_each_for_its_reaso
     async def fine() -> str:
         return "fine"
 
-    job = fine.job((), {}, fine._jobs)  # pyright: ignore[reportPrivateUsage]
+    job = fine.job((), {}, fine.jobs)
     unknown, garbage, damaged = (job._replace(id=id) for id in ("unknown", "garbage", "damaged"))
     handles = await app.send(
         [

@@ -130,7 +130,7 @@ async def test_arguments_whose_reading_fails_harm_their_job_alone(app: App, monk
     async def count(things: object) -> str:
         return "counted"
 
-    job = count.job(({Touchy(1)},), {}, count._jobs)  # pyright: ignore[reportPrivateUsage]
+    job = count.job(({Touchy(1)},), {}, count.jobs)
     monkeypatch.setattr(f"{__name__}.broken", True)
     [bad] = await app.send([job])
     with pytest.raises(TaskFailed, match="do not touch me") as caught:
@@ -155,7 +155,7 @@ async def test_a_failure_that_cannot_be_judged_ends_its_job(app: App):
     async def refuse() -> None:
         raise ValueError("no")
 
-    job = refuse.job((), {}, refuse._jobs)  # pyright: ignore[reportPrivateUsage]
+    job = refuse.job((), {}, refuse.jobs)
     [odd] = await app.send([job._replace(payload=b'{"args": [[], {}], "retry": {"attempts": "many"}}')])
     with pytest.raises(TaskFailed):
         await odd.get(timeout=10)
