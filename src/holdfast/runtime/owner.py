@@ -40,6 +40,10 @@ log = get_logger("holdfast.worker")
 
 RECOVERY_LIMIT = 10
 """Takeovers in a row without a step after which an instance is taken for the cause, and parked."""
+DECLINES = 8
+"""How often a worker lets go of an instance that it cannot run, for others that may, before it parks it."""
+DECLINED_KEPT = 10_000
+"""Instances of which a worker remembers that it could not run them."""
 SPILL_FACTOR = 4
 """A worker keeps so many times its concurrency in calls before it hands further ones to others."""
 
@@ -74,6 +78,10 @@ class Owner:
         self._forgetful = forgetful
         """For tests: read every instance back from the store after each commit, as after a crash."""
         self._draining = False
+        self._declined: dict[InstanceId, int] = {}
+        """How often this worker could not run an instance, and left it to others."""
+        self._declining: dict[InstanceId, tuple[Claimed, str]] = {}
+        """Those that are being let go of for that, each with the reason."""
 
         self.writer = Writer(worker, self, store=store, clock=clock)
         self._stir = self.writer.stir
@@ -174,19 +182,37 @@ class Owner:
         return None
 
     async def _refuse(self, refused: Sequence[tuple[Claimed, str]], now: float) -> None:
-        """Instances that cannot go on here are parked; but those that were asked to end, end."""
+        """Instances that cannot go on here are left to others, if there are any; in the end they are parked.
+
+        But those that were asked to end, end.
+        """
         mail = await patiently(lambda: self._store.take_inbox(self.worker))
         cancels = {row.instance: row for row in mail if row.kind is DeliveryKind.CANCEL}
+        others = len(await patiently(lambda: self._store.workers(now=now))) > 1
         for one, reason in refused:
             cancel = cancels.get(one.id)
             if cancel is None or not concerns(cancel, one) or not one.steps:
-                self._park(one, reason)
+                if others and self._declined.get(one.id, 0) < DECLINES:
+                    self._decline(one, reason, now)
+                else:
+                    self._park(one, reason)
                 continue
             end = end_of(one, one.steps, why="cancelled", reason=reason, now=now)
             log.warning("instance cancelled while parked", instance=one.id, reason=reason)
             self.writer.give_up(
                 Commit(instance=one.id, steps=[end.step], close=end.ending, deliveries=end.deliveries, claim=one.claim)
             )
+
+    def _decline(self, one: Claimed, reason: str, now: float) -> None:
+        """While a deploy is under way, other workers may have the code that this one has not."""
+        if len(self._declined) >= DECLINED_KEPT:
+            self._declined.clear()
+        times = self._declined[one.id] = self._declined.get(one.id, 0) + 1
+        self._declining[one.id] = (one, reason)
+        log.info("instance left to others", instance=one.id, reason=reason, times=times)
+        # Chance keeps this worker from being the one that takes it again each time.
+        due = now + 2.0 ** min(times - 3, 3) * (1 + jitter_chance())
+        self.writer.give_up(Commit(instance=one.id, close=Release(due_at=due), claim=one.claim))
 
     def _recover_calls(self, resident: Resident) -> None:
         """Start the calls found in its state again, as far as nobody else runs them and nothing yet asks for them."""
@@ -243,7 +269,12 @@ class Owner:
         for resident, commit, commands in receipt.written:
             self._written(resident, commit, commands, committed)
         for commit in receipt.leaving:
-            if isinstance(commit.close, Park):
+            if isinstance(commit.close, Release):
+                declined = self._declining.pop(commit.instance, None)
+                if declined is not None and commit.instance in committed.kept:
+                    # Something in its inbox keeps it here.
+                    self._park(*declined)
+            elif isinstance(commit.close, Park):
                 self._parked(commit.instance)
             elif isinstance(commit.close, Ending) and commit.instance not in committed.lost:
                 self._ended(commit.instance, commit.close)

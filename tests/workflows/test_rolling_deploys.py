@@ -1,0 +1,87 @@
+"""Workers of two releases beside each other: what one of them cannot run is left to the others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from holdfast import App, Status, Workflow, WorkflowParked, action, workflow
+from holdfast.errors import ProgramError
+from holdfast.runtime import owner
+
+
+@action
+async def noted(n: int) -> int:
+    return n + 1
+
+
+@workflow
+class Fresh(Workflow):
+    """A workflow of the new release."""
+
+    async def run(self, n: int) -> int:
+        return await noted(n)
+
+
+def of_old_release(app: App) -> App:
+    """The App, as if its code did not have the new workflow yet."""
+
+    def link(program: object) -> None:
+        raise ProgramError("there is no tests:Fresh here")
+
+    app.registry.link = link  # type: ignore[method-assign, assignment]
+    app.registry.get = lambda hash: None  # type: ignore[method-assign, assignment]
+    return app
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Any) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/store.db"
+    return request.getfixturevalue("postgres_url")
+
+
+async def test_instances_of_new_code_end_up_with_the_workers_that_have_it(url: str):
+    old = of_old_release(App("old", url=url))
+    new = App("new", url=url)
+    async with old, new:
+        await old.start_worker().ready.wait()
+        await new.start_worker().ready.wait()
+        handles = await new.start_many(Fresh().start(n) for n in range(30))
+        async with asyncio.timeout(60):
+            assert [await handle.result() for handle in handles] == [n + 1 for n in range(30)]
+
+
+async def test_what_no_worker_can_run_is_parked_in_the_end(url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(owner, "DECLINES", 2)
+    old, older = of_old_release(App("old", url=url)), of_old_release(App("older", url=url))
+    async with old, older, App("client", url=url, embedded_worker=False) as client:
+        await old.start_worker().ready.wait()
+        await older.start_worker().ready.wait()
+        [handle] = await client.start_many([Fresh().start(1)])
+        with pytest.raises(WorkflowParked, match="no tests:Fresh here"):
+            async with asyncio.timeout(60):
+                await handle.result()
+
+
+async def test_a_worker_alone_parks_it_at_once(url: str):
+    async with of_old_release(App("old", url=url)) as old, App("client", url=url, embedded_worker=False) as client:
+        await old.start_worker().ready.wait()
+        [handle] = await client.start_many([Fresh().start(1)])
+        with pytest.raises(WorkflowParked, match="no tests:Fresh here"):
+            await handle.result()
+        assert await handle.status() is Status.PARKED
+
+
+async def test_one_that_has_mail_is_parked_so_that_nobody_sleeps_on_it(url: str):
+    old, older = of_old_release(App("old", url=url)), of_old_release(App("older", url=url))
+    async with old, older, App("client", url=url, embedded_worker=False) as client:
+        [handle] = await client.start_many([Fresh().start(1, id="mailed")])
+        await handle.send("hello", 1)
+        await old.start_worker().ready.wait()
+        await older.start_worker().ready.wait()
+        with pytest.raises(WorkflowParked, match="no tests:Fresh here"):
+            async with asyncio.timeout(100):
+                await handle.result()
