@@ -31,4 +31,4 @@ async def test_results_and_instances_of_others_do_not_hold_up_a_measurement(tmp_
         await app.launch(Other().start(delay=3600))
     asked = ["--only", "jobs", "--only", "sequence", "--instances", "20", "--runs", "1", "--json"]
     said = await asyncio.wait_for(shell("bench", "--url", shell.env["HOLDFAST_DATABASE_URL"], *asked), 60)
-    assert [figure["measure"] for figure in json.loads(said)["figures"]] == ["sequence", "jobs", "jobs"]
+    assert {figure["measure"] for figure in json.loads(said)["figures"]} == {"sequence", "jobs"}
