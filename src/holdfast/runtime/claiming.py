@@ -14,6 +14,10 @@ from holdfast.runtime.executor import Executor
 from holdfast.runtime.patience import patiently
 from holdfast.settings import Settings
 
+COURTESY = 0.3
+"""Seconds by which a worker that holds back comes later than others to what gets due."""
+HELD_BACK = 60.0
+"""Seconds for which it does."""
 CLAIM_LIMIT = 500
 """Instances in one claim: as many as are written together, so that claims and commits take turns."""
 FULL_POLL = 1.0
@@ -68,6 +72,7 @@ class Claiming:
         self._idle = False
         """Whether the store was told that this worker has nothing to do."""
         self._napping = False
+        self._holds_back_until = 0.0
         self._ending = False
 
     def look(self, *_: str) -> None:
@@ -78,6 +83,10 @@ class Claiming:
         """An instance has left: look for others, if some may be waiting or nobody announces them."""
         if self._hungry or not (self._residents or self._idle):
             self._look.set()
+
+    def hold_back(self) -> None:
+        """There are instances that this worker cannot run: for a while, let others be first when something gets due."""
+        self._holds_back_until = time.monotonic() + HELD_BACK
 
     def serves(self, queue: str) -> bool:
         """Whether this worker takes work of that queue."""
@@ -169,6 +178,8 @@ class Claiming:
     async def _nap(self, nap: float, next_due: float | None) -> None:
         """Wait until something may have changed: told so, a moment has come, or another process has written."""
         begin = time.monotonic()
+        if next_due is not None and begin < self._holds_back_until:
+            next_due += COURTESY
         deadline = begin + (min(nap, GLANCE) if self._glances else nap)
         cancel = self._clock.call_at(next_due, self.look) if next_due is not None else None
         self._napping = True

@@ -40,7 +40,7 @@ log = get_logger("holdfast.worker")
 
 RECOVERY_LIMIT = 10
 """Takeovers in a row without a step after which an instance is taken for the cause, and parked."""
-DECLINES = 8
+DECLINES = 12
 """How often a worker lets go of an instance that it cannot run, for others that may, before it parks it."""
 DECLINED_KEPT = 10_000
 """Instances of which a worker remembers that it could not run them."""
@@ -210,6 +210,7 @@ class Owner:
         times = self._declined[one.id] = self._declined.get(one.id, 0) + 1
         self._declining[one.id] = (one, reason)
         log.info("instance left to others", instance=one.id, reason=reason, times=times)
+        self.claiming.hold_back()
         # Chance keeps this worker from being the one that takes it again each time.
         due = now + 2.0 ** min(times - 3, 3) * (1 + jitter_chance())
         self.writer.give_up(Commit(instance=one.id, close=Release(due_at=due), claim=one.claim))
