@@ -205,13 +205,18 @@ async def test_a_timer_runs_on_a_worker():
 
 
 async def test_a_tick_is_left_out_while_an_earlier_one_has_not_ended(app: App):
+    release = asyncio.Event()
+
     @app.timer(60, overlap="skip")
-    async def slow() -> None: ...
+    async def slow() -> None:
+        await release.wait()
 
     [timer] = app.timers
     [first] = await timer.send("slow@1")  # type: ignore[misc]
     [second] = await timer.send("slow@2")  # type: ignore[misc]
     assert first.id == second.id == "slow@1"
+    release.set()
+    await first.get()
 
 
 @pytest.mark.parametrize(
