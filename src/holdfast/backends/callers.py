@@ -40,7 +40,7 @@ async def execute(connection: Any, database: str, text: str, values: Mapping[str
         # Django's: it hides its driver.
         _expect(_database(connection.vendor), database, connection)
         with connection.cursor() as cursor:
-            cursor.execute(_NAME.sub(_percent, text.replace("%", "%%")), dict(values))
+            cursor.execute(_formatted(text), dict(values))
         return
     [kind] = (kinds & _DRIVERS.keys()) or {""}
     if not kind:
@@ -55,9 +55,9 @@ async def execute(connection: Any, database: str, text: str, values: Mapping[str
             await connection.execute(body, *arguments)
         case "psycopg2":
             with connection.cursor() as cursor:
-                cursor.execute(_NAME.sub(_percent, text.replace("%", "%%")), dict(values))
+                cursor.execute(_formatted(text), dict(values))
         case "psycopg":
-            result = connection.execute(_NAME.sub(_percent, text.replace("%", "%%")), dict(values))
+            result = connection.execute(_formatted(text), dict(values))
             if inspect.isawaitable(result):
                 await result
         case _:
@@ -86,6 +86,10 @@ def _expect(found: str, database: str, connection: Any) -> None:
         raise ConfigurationError(
             f"jobs lie in {database}, and {connection!r} leads to {found}: only what is written to one database commits together"
         )
+
+
+def _formatted(text: str) -> str:
+    return _NAME.sub(_percent, text.replace("%", "%%"))
 
 
 def _percent(match: re.Match[str]) -> str:

@@ -32,7 +32,7 @@ from holdfast.codec.tracebacks import (
     traceback_in,
     traceback_of,
 )
-from holdfast.codec.tree import PRIMITIVES, Tree, dumps, loads, raw
+from holdfast.codec.tree import PRIMITIVES, Tree, dumps, is_plain, loads, raw
 
 __all__ = [
     "PRIMITIVES",
@@ -53,6 +53,7 @@ __all__ = [
     "encode_result",
     "encode_start",
     "forget_last_raise",
+    "is_plain",
     "lineage",
     "loads",
     "plain",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from holdfast.codec import encode_call, encode_start, lineage
+from holdfast.codec import encode_call, encode_start, is_plain, lineage
 from holdfast.engine.branch import Branch, OnCall
 from holdfast.engine.core import Core
 from holdfast.engine.events import DropCall, GiveUpChild, PendingCall, StartCall
@@ -123,13 +123,8 @@ def _payload(name: str, args: tuple[object, ...], kwargs: dict[str, Any]) -> Any
     """Arguments, encoded; the plainest ones are their own encoding, and need no encoder."""
     if not kwargs:
         for arg in args:
-            if arg is None or type(arg) is bool:
-                continue
-            if not ((type(arg) is int and -_SAFE < arg < _SAFE) or (type(arg) is str and arg.isascii())):
+            if not is_plain(arg):
                 break
         else:
             return [list(args), {}]
     return encode_call(args, kwargs, "action", name)
-
-
-_SAFE = 2**53

@@ -249,7 +249,7 @@ class Consumer:
             self._conclude(job, message, refused(message, Reason.UNREADABLE, unreadable, now))
             return
         timeout = message.timeout if message.timeout is not None else _timeout_of(job.name)
-        current = CurrentJob(job.id, job.name, job.attempt, job.queue)
+        current = _current(job)
         attempt = Attempt(
             job.name,
             None,
@@ -287,7 +287,7 @@ class Consumer:
         self._settled.append(Settlement(job.id, job.claim, outcome, follow))
         self._wake.set()
         if self._hooks.tells:
-            self._hooks.ended(CurrentJob(job.id, job.name, job.attempt, job.queue), outcome, self._background)
+            self._hooks.ended(_current(job), outcome, self._background)
 
     # --- settling
 
@@ -412,6 +412,10 @@ class Consumer:
         self._held.clear()
         self._settled.clear()
         self._background.cancel()
+
+
+def _current(job: ClaimedJob) -> CurrentJob:
+    return CurrentJob(job.id, job.name, job.attempt, job.queue)
 
 
 def _weight(outcome: Outcome) -> int:

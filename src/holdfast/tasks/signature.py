@@ -72,7 +72,7 @@ class Signature(Generic[R]):
 
     def append(self, following: Signature[Any] | Group) -> None:
         """Have `following` sent after the last of those that follow already."""
-        last = list(self._line())[-1]
+        last = self._line()[-1]
         if last._then:
             raise ConfigurationError(f"{last!r} is followed by several calls; say after which of them this one comes")
         last.on_success = following
@@ -102,26 +102,25 @@ class Signature(Generic[R]):
 
     def links(self) -> int:
         """How many calls its chain has."""
-        return len(list(self._line()))
+        return len(self._line())
 
     @property
     def _filled(self) -> bool:
         return any(isinstance(each, Placeholder) for each in (*self.args, *self.kwargs.values()))
 
-    def _line(self) -> Iterator[Signature[Any]]:
+    def _line(self) -> list[Signature[Any]]:
         """This call and those that follow one after another."""
-        each: Signature[Any] = self
-        yield each
-        while each._then and len(each._then) == 1:
-            each = each._then[0]
-            yield each
+        line: list[Signature[Any]] = [self]
+        while (then := line[-1]._then) and len(then) == 1:
+            line += then
+        return line
 
     def _chain(self) -> Chain:
         """This call and what follows it, as they are written."""
-        links = [each.link() for each in self._line()]
-        last = list(self._line())[-1]
-        if last._then:
-            message: Message = links[-1].message._replace(then=last._chains())
+        line = self._line()
+        links = [each.link() for each in line]
+        if line[-1]._then:
+            message: Message = links[-1].message._replace(then=line[-1]._chains())
             links[-1] = links[-1]._replace(message=message)
         return tuple(links)
 
