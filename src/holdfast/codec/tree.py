@@ -7,7 +7,7 @@ Knows no Python type beyond JSON's own.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -33,12 +33,11 @@ _WRITER_DEPTH = 100  # orjson writes at most 254 levels at once; deeper trees ar
 
 def is_plain(value: object) -> bool:
     """Whether a value is seen at a glance to be its own tree; of others that may be so as well."""
-    kind = type(value)
-    if kind is int:
-        return -_SAFE < cast(int, value) < _SAFE
-    if kind is str:
-        return cast(str, value).isascii()
-    return value is None or kind is bool
+    if type(value) is int:
+        return -_SAFE < value < _SAFE
+    if type(value) is str:
+        return value.isascii()
+    return value is None or value is True or value is False
 
 
 def dumps(tree: Tree) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from holdfast.codec import encode_exception, encode_result
 from holdfast.engine.branch import Branch, Frame, OnFuture, OnMessage
@@ -345,7 +345,7 @@ class Machine(Calling, Timing, Waiting):
 
     def _wait(self, branch: Branch, item: Any) -> bool:
         """Let the branch wait for `item`; True if it may go on at once."""
-        cls = cast("type[Any]", type(item))
+        cls = _kind_of(item)
         begin = _WAITS.get(cls)
         if begin is None:
             for kind, candidate in list(_WAITS.items()):
@@ -385,6 +385,8 @@ class Machine(Calling, Timing, Waiting):
 
     _turns: ClassVar[dict[str, Callable[..., None]]] = {}
 
+
+_kind_of: Callable[[object], type[Any]] = type
 
 _AWAITABLE = (Call, Sub, Sleep, Future, WaitFor, WaitSet, Exit, NextDone, Ready, Child, Receive, Send)
 

@@ -11,17 +11,18 @@ from holdfast.engine.values import Tracked
 class Objects:
     """A table of tracked objects that keeps none of them alive."""
 
-    __slots__ = ("_dead", "_refs")
+    __slots__ = ("_refs", "lost")
 
     def __init__(self) -> None:
         self._refs: dict[int, ref[Tracked]] = {}
-        self._dead: list[int] = []
+        self.lost: list[int] = []
+        """The ids of those that left, until they are taken."""
 
     def __setitem__(self, id: int, thing: Tracked) -> None:
-        def gone(mine: ref[Tracked], refs: dict[int, ref[Tracked]] = self._refs, dead: list[int] = self._dead) -> None:
+        def gone(mine: ref[Tracked], refs: dict[int, ref[Tracked]] = self._refs, lost: list[int] = self.lost) -> None:
             if refs.get(id) is mine:
                 del refs[id]
-                dead.append(id)
+                lost.append(id)
 
         self._refs[id] = ref(thing, gone)
 
@@ -48,10 +49,8 @@ class Objects:
         """All that are left."""
         return [thing for one in list(self._refs.values()) if (thing := one()) is not None]
 
-    def take_dead(self) -> list[int]:
+    def take_lost(self) -> list[int]:
         """The ids of those that left since the last call."""
-        if not self._dead:
-            return []
-        taken = self._dead[:]
-        del self._dead[: len(taken)]
+        taken = self.lost[:]
+        del self.lost[: len(taken)]
         return taken

@@ -7,9 +7,9 @@ Variables that share mutable objects are one entry, `=<key>`, so that two names 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from holdfast.codec import Decoder, Encoder, dumps, loads, raw
 from holdfast.engine.branch import Frame, OnTime
@@ -25,6 +25,7 @@ Entries = dict[str, Any]
 
 _SIMPLE = frozenset((type(None), bool, float, str))
 _MISSING = object()
+_kind_of: Callable[[object], type[Any]] = type
 
 
 class Change:
@@ -47,8 +48,10 @@ class Change:
     def write(self, key: str, entry: Any) -> None:
         """The entry is there, with this content."""
         self.put[key] = entry
-        self.gone.pop(key, None)
-        self.cuts.pop(key, None)
+        if self.gone:
+            self.gone.pop(key, None)
+        if self.cuts:
+            self.cuts.pop(key, None)
 
     def cut(self, key: str, piece: list[Any]) -> None:
         """The entry is there, with the content that this cut makes of what it was before the whole change."""
@@ -149,8 +152,8 @@ class Saver:
             machine.touched.clear()
             machine.touched_branches.clear()
             held.clear()
-            if collected := self._collected(out):
-                self._forget(collected, out)
+            if machine.objects.lost:
+                self._forget(self._lost(out), out)
             meta = {"n": machine.next_id, "cancel": machine.cancel_asked, "root": machine.root and machine.root.id}
             self._put("m", meta, out)
         finally:
@@ -173,8 +176,9 @@ class Saver:
 
     def _put(self, key: str, record: Any, out: Change) -> None:
         if self.others.get(key) != record:
-            self.others[key] = record
-            out.write(key, record)
+            self.others[key] = out.put[key] = record
+            if out.gone or out.cuts:
+                out.write(key, record)
 
     def _drop(self, key: str, out: Change) -> None:
         if self.others.pop(key, None) is not None:
@@ -198,12 +202,12 @@ class Saver:
                     self.mail.add(id)
                     self._put(f"q{id}", list(message), out)
 
-    def _collected(self, out: Change) -> list[str]:
+    def _lost(self, out: Change) -> list[str]:
         """The results of objects that nothing refers to any more; they leave the state."""
-        dead = self.machine.objects.take_dead()
-        for id in dead:
+        lost = self.machine.objects.take_lost()
+        for id in lost:
             self._drop(f"o{id}", out)
-        return [f"o{id}.value" for id in dead]
+        return [f"o{id}.value" for id in lost]
 
     # --- variables
 
@@ -216,7 +220,7 @@ class Saver:
     def _ended(self, out: Change) -> list[str]:
         """The variables of frames that ended, those that their frames need no more, and the results of lost objects."""
         machine = self.machine
-        cells = self._collected(out)
+        cells = self._lost(out) if machine.objects.lost else []
         if machine.popped:
             for frame in machine.popped:
                 cells += frame.saved.values()
@@ -277,7 +281,7 @@ class Saver:
     def _save(self, dirty: Mapping[str, Any], out: Change) -> None:
         composed: dict[str, Any] = {}
         for cell, value in dirty.items():
-            kind = cast("type[Any]", type(value))
+            kind = _kind_of(value)
             if kind in _SIMPLE or (kind is int and -(2**53) < value < 2**53):
                 if kind is float and not (-1e308 < value < 1e308):
                     composed[cell] = value

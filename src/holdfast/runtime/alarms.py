@@ -26,7 +26,8 @@ class Alarms:
 
     def set(self, resident: Resident) -> None:
         """Ring for it at its earliest timer, or when it is to look after its children."""
-        at, look_at = resident.machine.next_timer, resident.children.look_at
+        machine, look_at = resident.machine, resident.children.look_at
+        at = machine.next_timer if machine.timers else None
         if look_at is not None and (at is None or look_at < at):
             at = look_at
         if at is None or at == resident.timer or resident.gone:

@@ -21,6 +21,7 @@ from holdfast.codec import (
     encode_exception,
     encode_result,
     forget_last_raise,
+    is_plain,
     remember_raise,
 )
 from holdfast.errors import ActionTimeout, CodecError, ProgramError
@@ -110,8 +111,8 @@ class Executor:
         """Those that have not made their first step."""
         self._runner: asyncio.Task[None] | None = None
         """Makes the first steps; None while there are none to make."""
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._drained: asyncio.Event | None = None
+        """Set once nothing runs any more, where somebody waits for that."""
 
     def stubbed(self, name: str) -> bool:
         """Whether a test has put something in place of this action."""
@@ -145,7 +146,10 @@ class Executor:
 
     async def drained(self) -> None:
         """Return once nothing runs."""
-        await self._idle.wait()
+        while self.running:
+            self._drained = self._drained or asyncio.Event()
+            await self._drained.wait()
+            self._drained = None
 
     async def close(self) -> None:
         """Stop everything; returns when no process runs user code any more. Threads that do are left to themselves."""
@@ -162,7 +166,6 @@ class Executor:
 
     def _begin(self, attempt: Attempt) -> None:
         self.running.add(attempt)
-        self._idle.clear()
         self._begun.append(attempt)
         if self._runner is None:
             self._start_runner()
@@ -234,8 +237,8 @@ class Executor:
         finally:
             if self.waiting or self.freed is not None:
                 self._fill()
-            if not self.running:
-                self._idle.set()
+            if self._drained is not None and not self.running:
+                self._drained.set()
 
     def _fill(self) -> None:
         """Begin what waits, as far as there is room; tell whoever waits for more room than that needs."""
@@ -261,7 +264,12 @@ class Executor:
         try:
             if attempt.before is not None:
                 await attempt.before()
-            value = await self._call(attempt)
+            action = ACTIONS.get(attempt.name) if self._stub is None else None
+            if action is not None and action.is_async and not action.plan.needs:
+                args, kwargs = _arguments(attempt)
+                value = await action.function(*args, **kwargs)
+            else:
+                value = await self._call(attempt)
         except asyncio.CancelledError as error:
             if not attempt.expired:
                 if attempt.dropped or self._closed:
@@ -273,6 +281,8 @@ class Executor:
             return _timed_out(f"the process that ran action {attempt.name} {error}")
         except BaseException as error:  # noqa: BLE001 - this is where user code runs
             return _raised(error)
+        if is_plain(value):
+            return Gave(value, value)
         try:
             tree = encode_result(value, "action", attempt.name)
             return Gave(value if type(value) in PRIMITIVES else decode(tree), tree)
@@ -291,8 +301,6 @@ class Executor:
         action = ACTIONS.get(attempt.name)
         if action is None:
             raise ProgramError(f"no action {attempt.name!r} is defined here")
-        if action.is_async and not action.plan.needs:
-            return await action.function(*args, **kwargs)
         async with provided(action.plan) as injected:
             if action.is_async:
                 return await action.function(*args, **injected, **kwargs)

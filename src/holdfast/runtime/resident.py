@@ -144,7 +144,8 @@ def awaken(claimed: Claimed, program: LinkedProgram, *, now: float) -> Resident:
     else:
         saver = load(machine, entries)
     resident = Resident(claimed, machine, saver, seq=claimed.steps[-1].seq)
-    resident.since_full = sum(len(step.payload) for step in claimed.steps[1:])
+    for step in claimed.steps[1:]:
+        resident.since_full += len(step.payload)
     return resident
 
 

@@ -85,7 +85,8 @@ def take_turn(resident: Resident, now: float, terms: Terms) -> tuple[Commit | No
         else:
             if change or asked.notes:
                 steps.append(resident.step(change, asked.notes, now))
-                trim = resident.trim_below(terms.history_steps)
+                if len(resident.fulls) > 1:
+                    trim = resident.trim_below(terms.history_steps)
             if not asked.commands:
                 close = _release(resident, now)
     if machine.ended is not None:
@@ -218,7 +219,7 @@ def _end(resident: Resident, ended: Ended, asked: _Asked, now: float) -> Ending:
     asked.spilled, asked.commands = [], []
     status = _STATUSES[ended.kind]
     failure = {"error": describe_error(ended.tree)} if status is Status.FAILED else {}
-    asked.notes.append(("ended", {"status": status.value, **failure}))
+    asked.notes.append(("ended", {"status": ended.kind, **failure}))
     claimed = resident.claimed
     asked.deliveries += news_of_end(resident.id, claimed.parent, claimed.parent_call, ended, now)
     asked.deliveries += [_cancel(resident, call, now) for call in awaited]
