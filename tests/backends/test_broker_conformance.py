@@ -280,6 +280,53 @@ async def test_nothing_wanted_is_called_unwanted(broker: Any) -> None:
     assert list(await broker.unwanted(WorkerId("v"), [JobId("a")])) == ["a"]
 
 
+# --- queues
+
+
+async def test_nobody_claims_from_a_paused_queue_until_it_is_resumed(home: Any, broker: Any) -> None:
+    await broker.send([job("a", queue="mail"), job("b"), job("c", queue="mail", due_at=NOW + 5)])
+    held = (await claim(broker, queues=["mail"])).jobs[0]
+    await broker.pause(["mail", "unheard"], now=NOW + 1)
+    await broker.pause(["mail"], now=NOW + 2)
+    assert await broker.paused() == {"mail": NOW + 1, "unheard": NOW + 1}
+    # What runs goes on, and what comes back waits, too.
+    assert (await settle(broker, settled(held, Again(NOW + 1, b"no")))).lost == 0
+    answer = await claim(broker, now=NOW + 9)
+    assert (ids(answer), answer.next_due) == (["b"], None)
+    await broker.send([job("d", queue="mail")])
+    assert ids(await claim(broker, "v", queues=["mail"], now=NOW + 9)) == []
+    await broker.wait_for_jobs(WorkerId("v"), True)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    await home.listen("hf_jobs", lambda channel, _: heard.put_nowait(channel))
+    await broker.resume(["mail", "nowhere"])
+    if home.traits.notifies:
+        async with asyncio.timeout(10):
+            assert await heard.get() == "hf_jobs"
+    assert await broker.paused() == {"unheard": NOW + 1}
+    assert sorted(ids(await claim(broker, "v", now=NOW + 9))) == ["a", "c", "d"]
+
+
+# --- progress
+
+
+async def test_the_holder_says_how_far_a_job_is(broker: Any) -> None:
+    held = await one(broker, "a")
+    await broker.send([job("b")])
+    assert (await look(broker, "a")).progress is None
+    await broker.report(WorkerId("w"), {JobId("a"): b"1", JobId("b"): b"1", JobId("nobody"): b"1"})
+    await broker.report(WorkerId("v"), {JobId("a"): b"2"})
+    assert (await look(broker, "a")).progress == b"1"
+    assert (await look(broker, "b")).progress is None
+    await settle(broker, settled(held, Again(NOW, b"no")))
+    assert (await look(broker, "a")).progress == b"1"
+    held = next(each for each in (await claim(broker)).jobs if each.id == "a")
+    await broker.report(WorkerId("w"), {JobId("a"): b"3"})
+    await settle(broker, settled(held, Failed(Reason.FAILED, b"no", NOW)))
+    assert (await look(broker, "a")).progress == b"3"
+    await broker.replay([JobId("a")], now=NOW)
+    assert (await look(broker, "a")).progress is None
+
+
 # --- leases
 
 

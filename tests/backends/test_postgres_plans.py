@@ -103,7 +103,7 @@ async def test_a_claim_of_calls_walks_the_lanes_by_index(connection: Any) -> Non
 
 async def test_jobs_are_claimed_by_the_lanes_of_their_index(connection: Any) -> None:
     found = await plan(connection, "claim_jobs", **CLAIM)
-    assert {"holdfast_job_claimable", "holdfast_lease_pkey"} == indexes(found)
+    assert {"holdfast_job_claimable", "holdfast_lease_pkey", "holdfast_paused_queue_pkey"} == indexes(found)
     assert not [node for node in found if node["Node Type"] == "Seq Scan"]
     assert all("holdfast" not in node.get("Relation Name", "") for node in found if node["Node Type"] == "Sort")
 

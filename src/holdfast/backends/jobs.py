@@ -86,6 +86,7 @@ def as_job_view(row: Row) -> JobView:
         reason=row["reason"],
         payload=row["payload"],
         outcome=row["outcome"],
+        progress=row["progress"],
     )
 
 

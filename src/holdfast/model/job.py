@@ -179,6 +179,8 @@ class JobView:
     payload: bytes
     outcome: bytes | None
     """Of a job that is done its result, else its last error."""
+    progress: bytes | None = None
+    """How far it is, as its task has said last."""
 
     @property
     def task(self) -> str:

@@ -68,6 +68,20 @@ class Broker(Protocol):
         """Remove ended jobs; return those removed."""
         ...
 
+    # --- queues
+
+    async def pause(self, queues: Sequence[str], *, now: float) -> None:
+        """From now on no worker claims jobs of these queues, until they are resumed. What runs goes on."""
+        ...
+
+    async def resume(self, queues: Sequence[str]) -> None:
+        """Let jobs of these queues be claimed again. Wakes workers that wait for jobs."""
+        ...
+
+    async def paused(self) -> Mapping[str, float]:
+        """The queues that are paused, and since when (Unix seconds)."""
+        ...
+
     # --- workers, under the lease that they hold with its home
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
@@ -80,6 +94,10 @@ class Broker(Protocol):
 
     async def unwanted(self, worker: WorkerId, ids: Sequence[JobId]) -> Sequence[JobId]:
         """Which of these jobs somebody asked to cancel, or this worker does not hold any more."""
+        ...
+
+    async def report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> None:
+        """Keep how far these jobs are. Those that this worker does not hold are left as they are."""
         ...
 
     async def wait_for_jobs(self, worker: WorkerId, waits: bool) -> None:

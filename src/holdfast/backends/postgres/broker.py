@@ -108,6 +108,19 @@ class PostgresBroker:
     async def purge(self, ids: Sequence[JobId]) -> Sequence[JobId]:
         return [JobId(row["id"]) for row in await self._writer().fetch("purge_jobs", ids=sorted(set(ids)))]
 
+    # --- queues
+
+    async def pause(self, queues: Sequence[str], *, now: float) -> None:
+        await self._writer().fetch("pause_queues", queues=sorted(set(queues)), now=now)
+
+    async def resume(self, queues: Sequence[str]) -> None:
+        [row] = await self._writer().fetch("resume_queues", queues=sorted(set(queues)))
+        if row["waits"]:
+            await self._store.notify({JOB_CHANNEL: ""})
+
+    async def paused(self) -> Mapping[str, float]:
+        return {row["queue"]: row["since"] for row in await self._reader().fetch("paused_queues")}
+
     # --- workers
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
@@ -161,6 +174,10 @@ class PostgresBroker:
 
     async def unwanted(self, worker: WorkerId, ids: Sequence[JobId]) -> Sequence[JobId]:
         return [JobId(row["id"]) for row in await self._reader().fetch("job_unwanted", worker=worker, ids=list(ids))]
+
+    async def report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> None:
+        ids = sorted(progress)
+        await self._writer().fetch("report", worker=worker, ids=ids, progress=[progress[id] for id in ids])
 
     async def wait_for_jobs(self, worker: WorkerId, waits: bool) -> None:
         await self._reader().fetch("wait_for_jobs", worker=worker, waits=waits)

@@ -131,6 +131,19 @@ class RedisBroker:
     async def purge(self, ids: Sequence[JobId]) -> Sequence[JobId]:
         return _ids(await self._line.run("purge", *dict.fromkeys(ids)))
 
+    # --- queues
+
+    async def pause(self, queues: Sequence[str], *, now: float) -> None:
+        await self._line.run("pause", repr(now), *queues)
+
+    async def resume(self, queues: Sequence[str]) -> None:
+        await self._line.run("resume", self._jobs, *queues)
+
+    async def paused(self) -> Mapping[str, float]:
+        found = await self._line.ask("HGETALL", f"{self._address.key}:paused")
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return {queue.decode(): float(since) for queue, since in sorted(pairs)}
+
     # --- workers
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
@@ -178,6 +191,9 @@ class RedisBroker:
 
     async def unwanted(self, worker: WorkerId, ids: Sequence[JobId]) -> Sequence[JobId]:
         return _ids(await self._line.run("unwanted", worker, *ids))
+
+    async def report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> None:
+        await self._line.run("report", worker, *(part for pair in progress.items() for part in pair))
 
     async def wait_for_jobs(self, worker: WorkerId, waits: bool) -> None:
         await self._line.run("wait", worker, int(waits))

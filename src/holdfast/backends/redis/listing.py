@@ -22,7 +22,7 @@ async def look(line: Line, ids: Sequence[JobId], waiter: str | None = None) -> l
     for at in range(0, len(wanted), PORTION):
         portion = wanted[at : at + PORTION]
         rows = zip(portion, *await line.run("look", waiter or "", *portion), strict=True)
-        found += [as_view(id, blob, past, held, ended) for id, blob, past, held, ended in rows if blob is not None]
+        found += [as_view(id, *row) for id, *row in rows if row[0] is not None]
     return found
 
 

@@ -175,7 +175,9 @@ def claimed(id: str, blob: bytes, row: bytes | None) -> ClaimedJob:
     )
 
 
-def as_view(id: str, blob: bytes, row: bytes | None, held: bytes | None, ended: bytes | None) -> JobView:
+def as_view(
+    id: str, blob: bytes, row: bytes | None, held: bytes | None, ended: bytes | None, progress: bytes | None = None
+) -> JobView:
     sent, past = read_sent(blob), read_past(row)
     end = None if ended is None else read_ended(ended)
     standing = JobStatus.QUEUED if held is None else JobStatus.RUNNING
@@ -193,6 +195,7 @@ def as_view(id: str, blob: bytes, row: bytes | None, held: bytes | None, ended: 
         reason=None if end is None else end.reason,
         payload=sent.payload,
         outcome=past.error if end is None or end.outcome is None else end.outcome,
+        progress=progress,
     )
 
 

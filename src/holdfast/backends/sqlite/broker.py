@@ -63,6 +63,18 @@ class SqliteBroker:
     async def purge(self, ids: Sequence[JobId]) -> Sequence[JobId]:
         return await self._do(on_session.purge, ids)
 
+    # --- queues
+
+    async def pause(self, queues: Sequence[str], *, now: float) -> None:
+        await self._do(on_session.pause, queues, now)
+
+    async def resume(self, queues: Sequence[str]) -> None:
+        if await self._do(on_session.resume, queues):
+            await self._store.notify({JOB_CHANNEL: ""})
+
+    async def paused(self) -> Mapping[str, float]:
+        return await self._do(on_session.paused)
+
     # --- workers
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
@@ -78,6 +90,9 @@ class SqliteBroker:
 
     async def unwanted(self, worker: WorkerId, ids: Sequence[JobId]) -> Sequence[JobId]:
         return await self._do(on_session.unwanted, worker, ids)
+
+    async def report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> None:
+        await self._do(on_session.report, worker, progress)
 
     async def wait_for_jobs(self, worker: WorkerId, waits: bool) -> None:
         await self._do(on_session.wait_for_jobs, worker, waits)

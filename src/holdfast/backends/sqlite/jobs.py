@@ -83,6 +83,21 @@ def purge(session: Session, ids: Sequence[JobId]) -> list[JobId]:
     return [JobId(row["id"]) for row in session.all("purge_jobs", ids=as_json(ids))]
 
 
+# --- queues
+
+
+def pause(session: Session, queues: Sequence[str], now: float) -> None:
+    session.run("pause_queues", queues=as_json(queues), now=now)
+
+
+def resume(session: Session, queues: Sequence[str]) -> int:
+    return session.run("resume_queues", queues=as_json(queues))
+
+
+def paused(session: Session) -> Mapping[str, float]:
+    return {row["queue"]: row["since"] for row in session.all("paused_queues")}
+
+
 # --- workers
 
 
@@ -142,6 +157,10 @@ def _ends(row: Kept | None, before: sqlite3.Row) -> bool:
 def unwanted(session: Session, worker: WorkerId, ids: Sequence[JobId]) -> list[JobId]:
     held = {row["id"] for row in session.all("held_jobs", worker=worker, ids=as_json(ids)) if not row["cancelled"]}
     return [id for id in ids if id not in held]
+
+
+def report(session: Session, worker: WorkerId, progress: Mapping[JobId, bytes]) -> None:
+    session.many("report", [{"id": id, "worker": worker, "progress": said} for id, said in progress.items()])
 
 
 def wait_for_jobs(session: Session, worker: WorkerId, waits: bool) -> None:

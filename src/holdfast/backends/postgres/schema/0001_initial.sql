@@ -135,6 +135,7 @@ CREATE TABLE holdfast_job (
     keep_until float8,
     reason text,
     outcome bytea,
+    progress bytea,
     PRIMARY KEY (shard, id)
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
@@ -149,6 +150,14 @@ CREATE UNIQUE INDEX holdfast_job_unique ON holdfast_job (shard, unique_key)
 CREATE INDEX holdfast_job_ended ON holdfast_job (status, created_at) WHERE status <> 'queued';
 
 CREATE INDEX holdfast_job_kept ON holdfast_job (keep_until) WHERE keep_until IS NOT NULL;
+
+-- Queues whose jobs nobody claims for now.
+CREATE TABLE holdfast_paused_queue (
+    shard int NOT NULL,
+    queue text NOT NULL,
+    since float8 NOT NULL,
+    PRIMARY KEY (shard, queue)
+);
 
 CREATE TABLE holdfast_program (
     hash text PRIMARY KEY,

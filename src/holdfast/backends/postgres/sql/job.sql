@@ -33,7 +33,7 @@ CROSS JOIN LATERAL (
 ) j
 
 -- name: claim_jobs
--- index: holdfast_job_claimable (twice a lane and once for each row taken)
+-- index: holdfast_job_claimable (twice a lane and once for each row taken), holdfast_paused_queue primary key
 -- Lanes as in `claim`. No row in the answer: the lease is gone.
 WITH RECURSIVE lease AS (
     SELECT worker FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
@@ -54,7 +54,9 @@ head AS (
     ) n
 ),
 lane AS (
-    SELECT queue, priority, due_at FROM head WHERE :any_queue::bool OR queue = ANY(:queues::text[])
+    SELECT queue, priority, due_at FROM head h
+    WHERE (:any_queue::bool OR queue = ANY(:queues::text[]))
+      AND NOT EXISTS (SELECT FROM holdfast_paused_queue p WHERE p.shard = :shard AND p.queue = h.queue)
 ),
 claimed AS (
     UPDATE holdfast_job j
@@ -171,6 +173,27 @@ WHERE j.wanted IS NULL
 -- index: holdfast_lease primary key
 UPDATE holdfast_lease SET waits = :waits::bool WHERE shard = :shard AND worker = :worker::text
 
+-- name: report
+-- index: holdfast_job primary key
+UPDATE holdfast_job j SET progress = u.progress
+FROM (SELECT :shard AS shard, r.* FROM unnest(:ids::text[], :progress::bytea[]) AS r (id, progress) OFFSET 0) u
+WHERE j.shard = ANY(ARRAY[u.shard]) AND j.id = u.id AND (j.owner = :worker::text) IS TRUE
+
+-- name: pause_queues
+INSERT INTO holdfast_paused_queue (shard, queue, since)
+SELECT :shard, u.queue, :now::float8 FROM unnest(:queues::text[]) AS u (queue)
+ON CONFLICT DO NOTHING
+
+-- name: resume_queues
+-- The answer says whether some worker waits for jobs.
+WITH resumed AS (
+    DELETE FROM holdfast_paused_queue WHERE shard = :shard AND queue = ANY(:queues::text[]) RETURNING queue
+)
+SELECT count(*) > 0 AND EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND waits) AS waits FROM resumed
+
+-- name: paused_queues
+SELECT queue, since FROM holdfast_paused_queue WHERE shard = :shard ORDER BY queue
+
 -- name: await_job
 -- index: holdfast_job primary key
 -- `passed_over`: a claim that went on meanwhile has left this one alone, since its row was about to change.
@@ -196,13 +219,13 @@ RETURNING j.owner IS NULL AND EXISTS (SELECT FROM holdfast_lease WHERE shard = :
 SELECT j.*
 FROM unnest(:ids::text[]) AS u (id)
 CROSS JOIN LATERAL (
-    SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome
+    SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome, progress
     FROM holdfast_job j WHERE j.shard = :shard AND j.id = u.id OFFSET 0
 ) j
 
 -- name: find_jobs
 -- index: holdfast_job_created, or holdfast_job_ended where a status is given
-SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome
+SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome, progress
 FROM holdfast_job WHERE shard = :shard
 
 -- name: count_jobs
@@ -262,7 +285,7 @@ WITH target AS (
 )
 UPDATE holdfast_job j
 SET status = 'queued', due_at = :now::float8, attempt = 1, losses = 0, ended_at = NULL, keep_until = NULL,
-    reason = NULL, outcome = NULL, cancelled = false, expires_at = NULL
+    reason = NULL, outcome = NULL, progress = NULL, cancelled = false, expires_at = NULL
 FROM target t
 WHERE j.shard = ANY(ARRAY[t.shard]) AND j.id = t.id
   AND (t.unique_key IS NULL OR (

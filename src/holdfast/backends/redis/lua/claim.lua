@@ -21,9 +21,11 @@ local function look(lane, priority)
   end
 end
 local lanes = call('ZRANGE', LANES, 0, -1, 'WITHSCORES')
+local some_paused = call('EXISTS', PAUSED) == 1
 for i = 1, #lanes, 2 do
   local lane = lanes[i]
-  if all or wanted[string.sub(lane, string.find(lane, ':', 1, true) + 1)] then
+  local name = string.sub(lane, string.find(lane, ':', 1, true) + 1)
+  if (all or wanted[name]) and not (some_paused and call('HEXISTS', PAUSED, name) == 1) then
     heads[#heads + 1] = look(lane, tonumber(lanes[i + 1]))
   end
 end

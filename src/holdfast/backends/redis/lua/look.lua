@@ -1,4 +1,4 @@
--- Jobs as they are: blobs, pasts, those who hold them, ends. Those that have not ended tell a waiter when they do.
+-- Jobs as they are: blobs, pasts, those who hold them, ends, how far they are. Those that have not ended tell a waiter when they do.
 -- ARGV: the waiter's channel or nothing, then the ids.
 local ids = arguments(2, #ARGV - 1)
 local blobs, ended = many('HMGET', JOB, ids), many('HMGET', ENDED, ids)
@@ -12,4 +12,4 @@ if ARGV[1] ~= '' then
   end
   many('HSET', WAITER, rows)
 end
-return {blobs, many('HMGET', PAST, ids), many('HMGET', HELD, ids), ended}
+return {blobs, many('HMGET', PAST, ids), many('HMGET', HELD, ids), ended, many('HMGET', PROGRESS, ids)}

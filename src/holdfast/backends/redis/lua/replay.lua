@@ -11,6 +11,7 @@ for i = 3, #ARGV do
       local claims = read_past(call('HGET', PAST, id))
       write_past(id, claims, 1, 0, now, '1', '')
       call('HDEL', ENDED, id)
+      call('HDEL', PROGRESS, id)
       call('ZREM', KEPT, id)
       call('ZREM', DEAD, id)
       queue(head[1], now, id)

@@ -76,6 +76,7 @@ for i = gone + kept + 1, #ids do
 end
 many('HDEL', JOB, removed)
 many('HDEL', PAST, removed)
+if call('EXISTS', PROGRESS) == 1 then many('HDEL', PROGRESS, removed) end
 many('HSET', ENDED, rows)
 many('ZADD', KEPT, until_when)
 local waiting, channels = {}, {}

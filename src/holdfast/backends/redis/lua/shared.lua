@@ -7,7 +7,8 @@
 -- `past` has what became of it so far ("claims attempt losses due replayed\n=error"), `waiter` who waits for it,
 -- `unique` and `text` lead from its unique text to it and back while it has not ended, `asked` are those held that
 -- somebody asked to end. `leases` has the workers by when their leases end, `worker` what they said of themselves,
--- `waits` those that wait for jobs, `lanes` the lanes that may hold a job by priority.
+-- `waits` those that wait for jobs, `lanes` the lanes that may hold a job by priority. `progress` is how far jobs are,
+-- `paused` since when queues are.
 -- Moments stay texts: a number of Lua loses microseconds when it is written.
 local K = KEYS[1] .. ':'
 local JOB, PAST, ENDED, WAITER = K .. 'job', K .. 'past', K .. 'ended', K .. 'waiter'
@@ -16,6 +17,7 @@ local LANES, LANE = K .. 'lanes', K .. 'lane:'
 local HELD, HELD_BY, ASKED = K .. 'held', K .. 'held:', K .. 'asked'
 local KEPT, DEAD = K .. 'kept', K .. 'dead'
 local LEASES, WORKER, WAITS = K .. 'leases', K .. 'worker', K .. 'waits'
+local PROGRESS, PAUSED = K .. 'progress', K .. 'paused'
 local call = redis.call
 
 -- A command for many values, in as many calls as Lua's stack wants; answers that are lists are put together.
@@ -122,6 +124,7 @@ local function remove(ids)
   many('HDEL', JOB, ids)
   many('HDEL', PAST, ids)
   many('HDEL', ENDED, ids)
+  if call('EXISTS', PROGRESS) == 1 then many('HDEL', PROGRESS, ids) end
 end
 
 -- A job that nobody holds was cancelled. `keep` is until when it is kept, or nothing.

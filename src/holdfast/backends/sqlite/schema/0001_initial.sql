@@ -121,6 +121,7 @@ CREATE TABLE holdfast_job (
     keep_until REAL,
     reason TEXT,
     outcome BLOB,
+    progress BLOB,
     PRIMARY KEY (shard, id)
 );
 
@@ -135,6 +136,14 @@ CREATE UNIQUE INDEX holdfast_job_unique ON holdfast_job (shard, unique_key)
 CREATE INDEX holdfast_job_ended ON holdfast_job (status, created_at) WHERE status <> 'queued';
 
 CREATE INDEX holdfast_job_kept ON holdfast_job (keep_until) WHERE keep_until IS NOT NULL;
+
+-- Queues whose jobs nobody claims for now.
+CREATE TABLE holdfast_paused_queue (
+    shard INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    since REAL NOT NULL,
+    PRIMARY KEY (shard, queue)
+);
 
 CREATE TABLE holdfast_program (
     hash TEXT PRIMARY KEY,

@@ -46,6 +46,7 @@ SELECT 'lease' AS kind, '' AS queue, 0 AS priority, 0.0 AS due_at
 FROM holdfast_lease WHERE shard = 0 AND worker = :worker
 UNION ALL
 SELECT 'job', j.queue, j.priority, j.due_at FROM job_lane JOIN holdfast_job j ON j.rowid = job_lane.head
+WHERE NOT EXISTS (SELECT 1 FROM holdfast_paused_queue p WHERE p.shard = 0 AND p.queue = j.queue)
 
 -- name: claim_jobs
 -- index: holdfast_job_claimable, one lane
@@ -88,6 +89,20 @@ WHERE shard = 0 AND id = :id
 -- index: holdfast_lease primary key
 UPDATE holdfast_lease SET waits = :waits WHERE shard = 0 AND worker = :worker
 
+-- name: report
+-- index: holdfast_job primary key
+UPDATE holdfast_job SET progress = :progress WHERE shard = 0 AND id = :id AND owner = :worker
+
+-- name: pause_queues
+INSERT INTO holdfast_paused_queue (shard, queue, since) SELECT 0, value, :now FROM json_each(:queues) WHERE true
+ON CONFLICT DO NOTHING
+
+-- name: resume_queues
+DELETE FROM holdfast_paused_queue WHERE shard = 0 AND queue IN (SELECT value FROM json_each(:queues))
+
+-- name: paused_queues
+SELECT queue, since FROM holdfast_paused_queue WHERE shard = 0 ORDER BY queue
+
 -- name: await_job
 -- index: holdfast_job primary key
 UPDATE holdfast_job
@@ -97,11 +112,11 @@ WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status = 'queu
 
 -- name: look_at_jobs
 -- index: holdfast_job primary key
-SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome
+SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome, progress
 FROM holdfast_job WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids))
 
 -- name: find_jobs
-SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome
+SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome, progress
 FROM holdfast_job WHERE shard = 0
 
 -- name: count_jobs
@@ -142,7 +157,7 @@ RETURNING id, owner, waiter
 -- index: holdfast_job primary key, holdfast_job_unique
 UPDATE holdfast_job AS j
 SET status = 'queued', due_at = :now, attempt = 1, losses = 0, ended_at = NULL, keep_until = NULL, reason = NULL,
-    outcome = NULL, cancelled = 0, expires_at = NULL
+    outcome = NULL, progress = NULL, cancelled = 0, expires_at = NULL
 WHERE shard = 0 AND id = :id AND status <> 'queued'
   AND (unique_key IS NULL OR NOT EXISTS (
       SELECT 1 FROM holdfast_job l
