@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import pytest
@@ -373,6 +373,8 @@ async def test_wrong_definitions_are_refused(app: App):
     with pytest.raises(ConfigurationError, match="retries= cannot be negative"):
         app.task(retries=-1)
     with pytest.raises(ConfigurationError, match="timezone"):
-        from datetime import datetime
-
         app.task(lambda: None).options(eta=datetime(2030, 1, 1))
+    with pytest.raises(ConfigurationError, match=r"@app\.task takes no retires=; did you mean retries="):
+        app.task(retires=3)  # type: ignore[call-overload]
+    with pytest.raises(ConfigurationError, match=r"options\(\) takes no dealy=; did you mean delay="):
+        app.task(lambda: None).options(dealy=3)  # type: ignore[call-arg]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
 from hashlib import sha256
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
-from holdfast.clock import as_seconds
 from holdfast.codec import encode_call
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
 from holdfast.model.job import Job
-from holdfast.retry import BackoffPolicy, Duration, RetryPolicy, policy_to_tree, task_retry
+from holdfast.retry import policy_to_tree
 from holdfast.runtime.messages import Chain, Link, Message, Placeholder, write
 from holdfast.task import Action
 from holdfast.tasks.client import JobHandle
+from holdfast.tasks.options import CallOptions, JobOptions, check_names, job_options
 from holdfast.tasks.signature import Signature
 
 P = ParamSpec("P")
@@ -41,72 +39,6 @@ class Sender(Protocol):
     async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
         """Send jobs; in the transaction of the connection `through`, if one is given."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobOptions:
-    """How a task's jobs are sent. What is None is as the task or the App says."""
-
-    retry: RetryPolicy | None = None
-    timeout: float | None = None
-    queue: str | None = None
-    priority: int = 0
-    delay: float | None = None
-    eta: float | None = None
-    expires: float | None = None
-    """Seconds after its moment by which it must have begun."""
-    unique: str | bool | None = None
-    """Its unique text; True: its name and arguments are."""
-    result_ttl: float | None = None
-    dead_letter: bool = True
-    id: str | None = None
-
-
-def job_options(base: JobOptions, **given: Any) -> JobOptions:
-    """`base` with what a person wrote; what is None stays. Raises ConfigurationError."""
-    changes: dict[str, Any] = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        match name:
-            case "retries":
-                if type(value) is not int:
-                    raise ConfigurationError(f"retries= is a whole number, not {value!r}")
-                if value < 0:
-                    raise ConfigurationError(f"retries= cannot be negative, and is {value}")
-                base_policy = given.get("retry") or base.retry
-                waiting = given.get("backoff") or (base_policy.backoff if base_policy else None)
-                changes["retry"] = RetryPolicy(value + 1, backoff=waiting) if waiting else task_retry(value)
-            case "backoff":
-                if not isinstance(value, BackoffPolicy):
-                    raise ConfigurationError(f"backoff= is a BackoffPolicy, not {value!r}")
-                if given.get("retries") is None:
-                    policy = given.get("retry") or base.retry or task_retry(10)
-                    changes["retry"] = policy.with_backoff(value)
-            case "retry":
-                if not isinstance(value, RetryPolicy):
-                    raise ConfigurationError(f"retry= is a RetryPolicy, such as RetryPolicy(attempts=3), not {value!r}")
-                changes.setdefault("retry", value)
-            case "timeout" | "delay" | "expires" | "result_ttl":
-                seconds = as_seconds(value, f"{name}=")
-                if seconds < 0 or (name == "timeout" and seconds == 0):
-                    raise ConfigurationError(f"{name}= must be more than nothing, and is {value!r}")
-                changes[name] = seconds
-            case "eta":
-                changes["eta"] = _moment(value)
-            case _:
-                changes[name] = value
-    if changes.get("delay") is not None and changes.get("eta") is not None:
-        raise ConfigurationError("give either delay= or eta=, not both")
-    return replace(base, **changes)
-
-
-def _moment(value: datetime | float) -> float:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ConfigurationError("eta= takes a datetime with a timezone: datetime.now(UTC) + timedelta(…)")
-        return value.timestamp()
-    return float(value)
 
 
 class Task(Action[P, R]):
@@ -149,26 +81,14 @@ class Task(Action[P, R]):
         """
         return Asked(self, self.jobs, through=connection)
 
-    def options(
-        self,
-        *,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        backoff: BackoffPolicy | None = None,
-        timeout: Duration | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: Duration | None = None,
-        eta: datetime | float | None = None,
-        expires: Duration | None = None,
-        unique: str | bool | None = None,
-        result_ttl: Duration | None = None,
-        dead_letter: bool | None = None,
-        id: str | None = None,
-    ) -> Asked[P, R]:
-        """The same task with other options for one call: `await task.options(delay=60).delay(…)`."""
-        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        return Asked(self, job_options(self.jobs, **given))
+    def options(self, **options: Unpack[CallOptions]) -> Asked[P, R]:
+        """The same task with other options for one call: `await task.options(delay=60).delay(…)`. See `CallOptions`."""
+        return Asked(self, self.chosen(options))
+
+    def chosen(self, options: CallOptions) -> JobOptions:
+        """How jobs are sent with these options for one call. Raises ConfigurationError."""
+        check_names(options, CallOptions, "options()")
+        return job_options(self.jobs, options)
 
     @property
     def result_ttl(self) -> float:

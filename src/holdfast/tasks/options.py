@@ -1,0 +1,139 @@
+"""Options of tasks and of single calls: what a person may write, and what it means for the jobs. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, TypedDict
+
+from holdfast.clock import as_seconds
+from holdfast.errors import ConfigurationError
+from holdfast.retry import BackoffPolicy, Duration, RetryPolicy, task_retry
+from holdfast.task import Pool
+
+
+class SharedOptions(TypedDict, total=False):
+    """What both a definition and a single call may say. None is as if it were not given."""
+
+    retries: int | None
+    """How many attempts follow the first one; 0: none."""
+    retry: RetryPolicy | None
+    """A whole policy."""
+    backoff: BackoffPolicy | None
+    """Only the pauses between attempts."""
+    timeout: Duration | None
+    """For one attempt, in seconds or as a timedelta; five minutes by default."""
+    queue: str | None
+    """Whichever workers serve it; "default" by default."""
+    priority: int | None
+    """Higher goes first; 0 by default."""
+    expires: Duration | None
+    """Seconds after its moment by which a job must have begun, or it becomes a dead letter."""
+    result_ttl: Duration | None
+    """For how many seconds the result is kept; 0: not at all. An hour by default."""
+    dead_letter: bool | None
+    """Whether a job that has failed for good is kept until somebody acts; True by default."""
+
+
+class TaskOptions(SharedOptions, total=False):
+    """What `@app.task(…)` takes."""
+
+    name: str | None
+    """What its jobs are sent under; `module:function` by default."""
+    pool: Pool
+    """Where a sync function runs: in a "thread", or in a "process" which a timeout ends."""
+    unique: bool | None
+    """True: one job with the same arguments at a time."""
+
+
+class CallOptions(SharedOptions, total=False):
+    """What `task.options(…)` takes."""
+
+    delay: Duration | None
+    """Seconds from now until it is due."""
+    eta: datetime | float | None
+    """The moment at which it is due: a datetime with a timezone, or Unix seconds."""
+    unique: str | bool | None
+    """While a job with this text has not ended, no other is accepted; True: the task's name and the arguments are it."""
+    id: str | None
+    """Sent twice under one id, it is one job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """How a task's jobs are sent. What is None is as the task or the App says."""
+
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    queue: str | None = None
+    priority: int = 0
+    delay: float | None = None
+    eta: float | None = None
+    expires: float | None = None
+    """Seconds after its moment by which it must have begun."""
+    unique: str | bool | None = None
+    """Its unique text; True: its name and arguments are."""
+    result_ttl: float | None = None
+    dead_letter: bool = True
+    id: str | None = None
+
+
+def job_options(base: JobOptions, given: Mapping[str, Any]) -> JobOptions:
+    """`base` with what a person wrote; what is None stays. Raises ConfigurationError."""
+    changes: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        match name:
+            case "retries":
+                if type(value) is not int:
+                    raise ConfigurationError(f"retries= is a whole number, not {value!r}")
+                if value < 0:
+                    raise ConfigurationError(f"retries= cannot be negative, and is {value}")
+                base_policy = given.get("retry") or base.retry
+                waiting = given.get("backoff") or (base_policy.backoff if base_policy else None)
+                changes["retry"] = RetryPolicy(value + 1, backoff=waiting) if waiting else task_retry(value)
+            case "backoff":
+                if not isinstance(value, BackoffPolicy):
+                    raise ConfigurationError(f"backoff= is a BackoffPolicy, not {value!r}")
+                if given.get("retries") is None:
+                    policy = given.get("retry") or base.retry or task_retry(10)
+                    changes["retry"] = policy.with_backoff(value)
+            case "retry":
+                if not isinstance(value, RetryPolicy):
+                    raise ConfigurationError(f"retry= is a RetryPolicy, such as RetryPolicy(attempts=3), not {value!r}")
+                changes.setdefault("retry", value)
+            case "timeout" | "delay" | "expires" | "result_ttl":
+                seconds = as_seconds(value, f"{name}=")
+                if seconds < 0 or (name == "timeout" and seconds == 0):
+                    raise ConfigurationError(f"{name}= must be more than nothing, and is {value!r}")
+                changes[name] = seconds
+            case "eta":
+                changes["eta"] = _moment(value)
+            case _:
+                changes[name] = value
+    if changes.get("delay") is not None and changes.get("eta") is not None:
+        raise ConfigurationError("give either delay= or eta=, not both")
+    return replace(base, **changes)
+
+
+def check_names(given: Mapping[str, Any], options: type[TaskOptions | CallOptions], where: str) -> None:
+    """Raise ConfigurationError for an option that there is not, with the one that was probably meant."""
+    known = options.__annotations__
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = (
+                f"did you mean {near[0]}=?" if near else "it takes " + ", ".join(f"{each}=" for each in sorted(known))
+            )
+            raise ConfigurationError(f"{where} takes no {name}=; {hint}")
+
+
+def _moment(value: datetime | float) -> float:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigurationError("eta= takes a datetime with a timezone: datetime.now(UTC) + timedelta(…)")
+        return value.timestamp()
+    return float(value)
