@@ -363,6 +363,11 @@ class App(Registering):
         """For how many seconds results of tasks are kept, where a task does not say."""
         return self.settings.results_ttl
 
+    @property
+    def default_retries(self) -> int:
+        """How often tasks are retried, where a task does not say."""
+        return self.settings.default_retries
+
     async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
         """Send jobs; in the transaction of the connection `through`, if one is given."""
         if through is not None:

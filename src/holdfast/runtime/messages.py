@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from holdfast.codec import Tree, dumps, loads, register_type
 from holdfast.errors import ConfigurationError, DecodeError
-from holdfast.retry import policy_from_tree
+from holdfast.retry import ONE_ATTEMPT, changed_policy
 
 
 class Placeholder:
@@ -33,7 +33,7 @@ class Message(NamedTuple):
     arguments: Tree
     """The encoded list of positional and named arguments."""
     retry: dict[str, Any] | None = None
-    """The retry policy as plain JSON values."""
+    """What is otherwise than in the retry policy of the task, as `policy_changes` gives it."""
     timeout: float | None = None
     """Seconds for one attempt."""
     keep: float | None = None
@@ -109,7 +109,7 @@ def _message(tree: Tree) -> Message:
             raise DecodeError(f"the message's {name} cannot be {type(value).__name__}")
     if retry is not None:
         try:
-            policy_from_tree(cast("dict[str, Any]", retry))
+            changed_policy(ONE_ATTEMPT, cast("dict[str, Any]", retry))
         except (ConfigurationError, KeyError, TypeError, ValueError) as error:
             raise DecodeError(f"the message's retry is no policy: {type(error).__name__}: {error}") from error
     return Message(

@@ -10,7 +10,6 @@ from holdfast.codec import encode_call
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
 from holdfast.model.job import Job
-from holdfast.retry import policy_to_tree
 from holdfast.runtime.messages import Chain, Link, Message, Placeholder, write
 from holdfast.task import Action
 from holdfast.tasks.client import JobHandle
@@ -34,6 +33,11 @@ class Sender(Protocol):
     @property
     def results_ttl(self) -> float:
         """For how many seconds results are kept where a task does not say."""
+        ...
+
+    @property
+    def default_retries(self) -> int:
+        """How often a task is retried where it does not say."""
         ...
 
     async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
@@ -163,7 +167,7 @@ class Task(Action[P, R]):
         keep = self.sender.results_ttl if options.result_ttl is None else options.result_ttl
         return Message(
             encode_call(args, kwargs, "task", self.name),
-            retry=None if options.retry is None else policy_to_tree(options.retry),
+            retry=dict(options.retry) or None,
             timeout=options.timeout,
             keep=keep if keep > 0 else None,
             dead=options.dead_letter,

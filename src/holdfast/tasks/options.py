@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, TypedDict
 
 from holdfast.clock import as_seconds
 from holdfast.errors import ConfigurationError
-from holdfast.retry import BackoffPolicy, Duration, RetryPolicy, task_retry
+from holdfast.retry import BackoffPolicy, Duration, ExceptionClasses, RetryPolicy, policy_changes
 from holdfast.task import Pool
 
 
@@ -23,6 +23,10 @@ class SharedOptions(TypedDict, total=False):
     """A whole policy."""
     backoff: BackoffPolicy | None
     """Only the pauses between attempts."""
+    retry_on: ExceptionClasses | None
+    """Only these exceptions and their subclasses are tried again; () means all."""
+    give_up_on: ExceptionClasses | None
+    """These exceptions and their subclasses are final."""
     timeout: Duration | None
     """For one attempt, in seconds or as a timedelta; five minutes by default."""
     queue: str | None
@@ -65,7 +69,8 @@ class CallOptions(SharedOptions, total=False):
 class JobOptions:
     """How a task's jobs are sent. What is None is as the task or the App says."""
 
-    retry: RetryPolicy | None = None
+    retry: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What is otherwise than in the policy of the task, as `policy_changes` gives it."""
     timeout: float | None = None
     queue: str | None = None
     priority: int = 0
@@ -83,28 +88,13 @@ class JobOptions:
 def job_options(base: JobOptions, given: Mapping[str, Any]) -> JobOptions:
     """`base` with what a person wrote; what is None stays. Raises ConfigurationError."""
     changes: dict[str, Any] = {}
+    policy: dict[str, Any] = {}
     for name, value in given.items():
         if value is None:
             continue
         match name:
-            case "retries":
-                if type(value) is not int:
-                    raise ConfigurationError(f"retries= is a whole number, not {value!r}")
-                if value < 0:
-                    raise ConfigurationError(f"retries= cannot be negative, and is {value}")
-                base_policy = given.get("retry") or base.retry
-                waiting = given.get("backoff") or (base_policy.backoff if base_policy else None)
-                changes["retry"] = RetryPolicy(value + 1, backoff=waiting) if waiting else task_retry(value)
-            case "backoff":
-                if not isinstance(value, BackoffPolicy):
-                    raise ConfigurationError(f"backoff= is a BackoffPolicy, not {value!r}")
-                if given.get("retries") is None:
-                    policy = given.get("retry") or base.retry or task_retry(10)
-                    changes["retry"] = policy.with_backoff(value)
-            case "retry":
-                if not isinstance(value, RetryPolicy):
-                    raise ConfigurationError(f"retry= is a RetryPolicy, such as RetryPolicy(attempts=3), not {value!r}")
-                changes.setdefault("retry", value)
+            case "retries" | "retry" | "backoff" | "retry_on" | "give_up_on":
+                policy[name] = value
             case "timeout" | "delay" | "expires" | "result_ttl":
                 seconds = as_seconds(value, f"{name}=")
                 if seconds < 0 or (name == "timeout" and seconds == 0):
@@ -116,7 +106,7 @@ def job_options(base: JobOptions, given: Mapping[str, Any]) -> JobOptions:
                 changes[name] = value
     if changes.get("delay") is not None and changes.get("eta") is not None:
         raise ConfigurationError("give either delay= or eta=, not both")
-    return replace(base, **changes)
+    return replace(base, retry={**base.retry, **policy_changes(**policy)}, **changes)
 
 
 def check_names(given: Mapping[str, Any], options: type[TaskOptions | CallOptions], where: str) -> None:

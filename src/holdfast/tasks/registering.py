@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from holdfast.clock import as_seconds
 from holdfast.errors import ConfigurationError
-from holdfast.retry import Duration
+from holdfast.retry import Duration, changed_policy, task_retry
 from holdfast.runtime.hooks import Hook, Hooks
 from holdfast.schedules import KEPT, Overlap, Spec, Timer
 from holdfast.tasks.definition import Sender, Task, TaskDecorator
@@ -47,7 +47,8 @@ class Registering:
         """Make a function, sync or async, a task: `await task.delay(…)` has a worker call it.
 
         It is retried ten times by default, after growing pauses (see `task_retry`), and then among the dead letters.
-        `retries` counts the attempts after the first; `retry` is a whole policy, `backoff` only its pauses. Results
+        `retries` counts the attempts after the first; `retry` is a whole policy, `backoff` only its pauses, `retry_on` and
+        `give_up_on` say for which exceptions. Results
         are kept for `result_ttl` seconds (an hour by default; 0: not at all). A job that nobody has begun `expires`
         seconds after its moment becomes a dead letter. `unique=True` admits one job with the same arguments at a time.
         Raises ConfigurationError for a definition that cannot work.
@@ -60,8 +61,9 @@ class Registering:
         definition = {name: given.pop(name) for name in _DEFINITION if name in given}
         jobs = job_options(JobOptions(), given)
         # The policy stays with the definition, so that jobs under way follow it when it changes.
-        definition["retry"] = jobs.retry
-        decorator = TaskDecorator(self._sender(), replace(jobs, retry=None), definition, made=self.task_class)
+        if jobs.retry:
+            definition["retry"] = changed_policy(task_retry(self._sender().default_retries), jobs.retry)
+        decorator = TaskDecorator(self._sender(), replace(jobs, retry={}), definition, made=self.task_class)
         return decorator if function is None else decorator(function)
 
     # --- timers
