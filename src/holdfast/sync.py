@@ -32,6 +32,7 @@ from holdfast.tasks.options import CallOptions, TaskOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 CLOSE_WITHIN = 5.0
 """Seconds that an App has to close at the end of the process."""
@@ -187,6 +188,14 @@ class BlockingTask(Task[P, R]):
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
         return self._asked().delay_many(calls)
 
+    def map(self: BlockingTask[[T], R], values: Iterable[T]) -> list[BlockingHandle[R]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Ask for a call with each of these values, a tuple included, in few statements."""
+        return self._asked().map(values)
+
+    def starmap(self, calls: Iterable[Iterable[Any]]) -> list[BlockingHandle[R]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Ask for a call with the arguments in each of these, in few statements."""
+        return self._asked().starmap(calls)
+
     def in_transaction(self, connection: Any) -> BlockingAsked[P, R]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The same task, sent in the transaction of a blocking connection of yours, in this thread."""
         return self._asked().in_transaction(connection)
@@ -217,7 +226,18 @@ class BlockingAsked(Generic[P, R]):
 
     def delay_many(self, calls: Iterable[Any]) -> list[BlockingHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
-        return [BlockingHandle(self._app, handle) for handle in self._run(self._asked.delay_many(calls))]
+        return self._handles(self._asked.delay_many(calls))
+
+    def map(self: BlockingAsked[[T], R], values: Iterable[T]) -> list[BlockingHandle[R]]:
+        """Ask for a call with each of these values, a tuple included, in few statements."""
+        return self._handles(self._asked.map(values))
+
+    def starmap(self, calls: Iterable[Iterable[Any]]) -> list[BlockingHandle[R]]:
+        """Ask for a call with the arguments in each of these, in few statements."""
+        return self._handles(self._asked.starmap(calls))
+
+    def _handles(self, sending: Coroutine[Any, Any, list[JobHandle[R]]]) -> list[BlockingHandle[R]]:
+        return [BlockingHandle(self._app, handle) for handle in self._run(sending)]
 
     def in_transaction(self, connection: Any) -> BlockingAsked[P, R]:
         """See `BlockingTask.in_transaction`."""

@@ -53,6 +53,24 @@ async def test_many_are_sent_at_once_and_gathered_in_order(app: App):
     assert await gather([]) == []
 
 
+async def test_values_are_mapped_as_they_are_and_calls_spread(app: App):
+    @app.task
+    async def size(value: tuple[int, ...]) -> int:
+        return len(value)
+
+    @app.task
+    async def add(a: int, b: int = 1) -> int:
+        return a + b
+
+    assert await gather(await size.map([(1, 2), (), (3,)])) == [2, 0, 1]
+    assert await gather(await size.options(queue="default").map(iter([(1,)]))) == [1]
+    assert await gather(await add.starmap([(1, 2), [3]])) == [3, 4]
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        await add.starmap([()])
+    with pytest.raises(ConfigurationError, match="one id="):
+        await size.options(id="x").map([(1,)])
+
+
 async def test_values_come_back_as_what_they_were(app: App):
     @app.task
     async def same(value: object) -> object:

@@ -18,6 +18,7 @@ from holdfast.tasks.signature import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 UNIQUE_BYTES = 500
 """A unique text longer than so many bytes is sent as its hash: indexes take no long ones."""
@@ -64,6 +65,14 @@ class Task(Action[P, R]):
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
         return await Asked(self, self.jobs).delay_many(calls)
+
+    async def map(self: Task[[T], R], values: Iterable[T]) -> list[JobHandle[R]]:
+        """Ask for a call with each of these values, a tuple included, in few statements."""
+        return await Asked(self, self.jobs).map(values)
+
+    async def starmap(self, calls: Iterable[Iterable[Any]]) -> list[JobHandle[R]]:
+        """Ask for a call with the arguments in each of these, in few statements."""
+        return await Asked(self, self.jobs).starmap(calls)
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A call to be sent later, alone or after another one: see `Signature`. RESULT and ERROR may stand in it."""
@@ -173,6 +182,7 @@ class Task(Action[P, R]):
             dead=options.dead_letter,
             then=then,
             otherwise=otherwise,
+            early=options.acks == "early",
         )
 
     async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[R]]:
@@ -214,12 +224,18 @@ class Asked(Generic[P, R]):
 
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
+        spread = [cast("tuple[Any, ...]", each) if isinstance(each, tuple) else (each,) for each in calls]
+        return await self.starmap(spread)
+
+    async def map(self: Asked[[T], R], values: Iterable[T]) -> list[JobHandle[R]]:
+        """Ask for a call with each of these values, a tuple included, in few statements."""
+        return await self.starmap((each,) for each in values)
+
+    async def starmap(self, calls: Iterable[Iterable[Any]]) -> list[JobHandle[R]]:
+        """Ask for a call with the arguments in each of these, in few statements."""
         if self.chosen.id is not None:
             raise ConfigurationError("one id= cannot be that of many jobs")
-        jobs = [
-            self.task.job(cast("tuple[Any, ...]", each) if isinstance(each, tuple) else (each,), {}, self.chosen)
-            for each in calls
-        ]
+        jobs = [self.task.job(tuple(each), {}, self.chosen) for each in calls]
         return await self.task.send(jobs, through=self._through)
 
 

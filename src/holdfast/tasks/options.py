@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from holdfast.clock import as_seconds
 from holdfast.errors import ConfigurationError
@@ -50,6 +50,8 @@ class TaskOptions(SharedOptions, total=False):
     """Where a sync function runs: in a "thread", or in a "process" which a timeout ends."""
     unique: bool | None
     """True: one job with the same arguments at a time."""
+    acks: Literal["late", "early"]
+    """When a job is settled: "late", after it has run, at least once; or "early", before that, at most once."""
 
 
 class CallOptions(SharedOptions, total=False):
@@ -82,6 +84,7 @@ class JobOptions:
     """Its unique text; True: its name and arguments are."""
     result_ttl: float | None = None
     dead_letter: bool = True
+    acks: Literal["late", "early"] = "late"
     id: str | None = None
 
 
@@ -100,13 +103,18 @@ def job_options(base: JobOptions, given: Mapping[str, Any]) -> JobOptions:
                 if seconds < 0 or (name == "timeout" and seconds == 0):
                     raise ConfigurationError(f"{name}= must be more than nothing, and is {value!r}")
                 changes[name] = seconds
+            case "acks" if value not in ("late", "early"):
+                raise ConfigurationError(f"acks= is 'late' or 'early', not {value!r}")
             case "eta":
-                changes["eta"] = _moment(value)
+                changes["eta"] = _moment(cast("datetime | float", value))
             case _:
                 changes[name] = value
     if changes.get("delay") is not None and changes.get("eta") is not None:
         raise ConfigurationError("give either delay= or eta=, not both")
-    return replace(base, retry={**base.retry, **policy_changes(**policy)}, **changes)
+    made = replace(base, retry={**base.retry, **policy_changes(**policy)}, **changes)
+    if made.acks == "early" and made.retry.get("attempts", 1) != 1:
+        raise ConfigurationError('with acks="early" there is one attempt; leave out what says how it is retried')
+    return made
 
 
 def check_names(given: Mapping[str, Any], options: type[TaskOptions | CallOptions], where: str) -> None:
