@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, ove
 from holdfast.codec import encode_call
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
+from holdfast.inject import STATE
 from holdfast.model.job import Job
 from holdfast.runtime.messages import Chain, Link, Message, Placeholder, write
 from holdfast.task import Action
@@ -41,6 +42,11 @@ class Sender(Protocol):
         """How often a task is retried where it does not say."""
         ...
 
+    @property
+    def state(self) -> Any:
+        """What its tasks share; None: nothing."""
+        ...
+
     async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
         """Send jobs; in the transaction of the connection `through`, if one is given."""
         ...
@@ -57,6 +63,16 @@ class Task(Action[P, R]):
         self.sender = sender
         self.jobs = jobs
         """How its jobs are sent, unless a call says otherwise."""
+
+    async def run(self, *args: Any, **kwargs: Any) -> R:
+        """Run the function here and now, with its dependencies, once; outside of a worker with the state of its App."""
+        if STATE.get(None) is not None or self.sender.state is None:
+            return await super().run(*args, **kwargs)
+        token = STATE.set(self.sender.state)
+        try:
+            return await super().run(*args, **kwargs)
+        finally:
+            STATE.reset(token)
 
     async def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Ask for a call, to be made by whichever worker has room. Raises TypeError where the arguments don't fit."""
