@@ -30,7 +30,7 @@ from holdfast.errors import (
     WorkflowFailed,
     WorkflowParked,
 )
-from holdfast.inject import Depend
+from holdfast.inject import Depend, State, app_state
 from holdfast.model.instance import Status
 from holdfast.model.job import Again, Done, Failed, JobStatus, JobView
 from holdfast.retry import BackoffPolicy, NoRetry, Retry, RetryMode, RetryPolicy
@@ -71,6 +71,7 @@ __all__ = [
     "RetryMode",
     "RetryPolicy",
     "Settings",
+    "State",
     "Status",
     "Task",
     "TaskCancelled",
@@ -82,6 +83,7 @@ __all__ = [
     "WorkflowFailed",
     "WorkflowParked",
     "action",
+    "app_state",
     "current_app",
     "current_job",
     "register_type",

@@ -22,6 +22,7 @@ from holdfast.model.job import Job
 from holdfast.ports import Backend, Broker, Store
 from holdfast.registry import Registry
 from holdfast.runtime.client import Client, Handle
+from holdfast.runtime.lifespan import Lifespan, check_lifespan, state_of
 from holdfast.runtime.sweeper import JobSweeper, Sweeper
 from holdfast.runtime.worker import Worker
 from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, Timers, make_schedule
@@ -58,6 +59,9 @@ class App(Registering):
     `open()` is used; of several, none can be meant. Without an App of your own, the first `await Greeting().run(…)` makes
     one from the settings.
 
+    What tasks and actions share is `state`, or what `lifespan` gives: a function of the App, decorated with
+    `@asynccontextmanager`, that each worker process enters before it takes work and leaves after its last.
+
     Tasks lie beside the workflows, unless `tasks_url` says otherwise. With `url="redis://…"` the App is for tasks alone.
     """
 
@@ -83,15 +87,21 @@ class App(Registering):
         tasks_url: str | None = None,
         settings: Settings | None = None,
         clock: Clock | None = None,
+        state: Any = None,
+        lifespan: Lifespan | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
+        check_lifespan(lifespan)
         if not name:
             raise ConfigurationError("an App needs a name")
         self.name = name
         self.settings = settings or Settings.load(database_url=url, tasks_url=tasks_url, **options)
         _warn_of_unknown_variables()
         self.clock: Clock = clock or SystemClock()
+        self.state = state
+        """What tasks and actions get that ask for `State`; on a worker, what the lifespan gives."""
+        self._lifespan = lifespan
         self.registry = Registry(signing_key=self.settings.signing_key)
         self._choose()
         self.worker: Worker | None = None
@@ -363,6 +373,11 @@ class App(Registering):
         """For how many seconds results of tasks are kept, where a task does not say."""
         return self.settings.results_ttl
 
+    @property
+    def default_retries(self) -> int:
+        """How often tasks are retried, where a task does not say."""
+        return self.settings.default_retries
+
     async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
         """Send jobs; in the transaction of the connection `through`, if one is given."""
         if through is not None:
@@ -495,6 +510,7 @@ class App(Registering):
             forgetful=self.forgetful,
             services=services,
             hooks=self.hooks,
+            lifespan=lambda: state_of(self, self._lifespan),
         )
 
     def import_user_modules(self) -> None:

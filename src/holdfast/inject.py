@@ -7,8 +7,9 @@ import inspect
 import typing
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from holdfast.errors import ConfigurationError
 
@@ -25,6 +26,24 @@ class Depend:
 
     provider: Callable[..., Any]
     use_cache: bool = field(default=True, kw_only=True)
+
+
+STATE: ContextVar[Any] = ContextVar("holdfast_state")
+"""The state of the App whose worker runs this call."""
+
+
+def app_state() -> Any:
+    """The state of the App on whose worker this runs. Raises ConfigurationError where there is none."""
+    state = STATE.get(None)
+    if state is None:
+        raise ConfigurationError("there is no state here: give it by App(state=…), or by App(lifespan=…) on workers")
+    return state
+
+
+T = TypeVar("T")
+
+State = Annotated[T, Depend(app_state)]
+"""Marks a parameter that is given the App's state: `shop: State[Shop]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +113,7 @@ def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
         for name, hint in raw.items():
             if not isinstance(hint, str):
                 out[name] = hint
-            elif "Depend" in hint:
+            elif "Depend" in hint or "State" in hint:
                 try:
                     out[name] = eval(hint, space)
                 except Exception as error:

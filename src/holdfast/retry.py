@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -13,6 +13,8 @@ from holdfast.clock import as_seconds
 from holdfast.errors import ConfigurationError
 
 Duration = timedelta | float | int
+ExceptionClasses = type[BaseException] | str | Sequence[type[BaseException] | str]
+"""One exception class or several; a text names one as `module:qualname`."""
 
 DEFAULT_TIMEOUT = 300.0
 TIMEOUT_RETRY_CAP = 60.0
@@ -91,11 +93,12 @@ def _number(given: float, name: str) -> float:
 
 
 def _class_names(
-    classes: type[BaseException] | str | Sequence[type[BaseException] | str],
+    classes: ExceptionClasses,
 ) -> tuple[str, ...]:
     listed = list(classes) if isinstance(classes, Iterable) and not isinstance(classes, str) else [classes]
     for item in cast("list[object]", listed):
-        if not isinstance(item, str) and not (isinstance(item, type) and issubclass(item, BaseException)):
+        named = isinstance(item, str) and ":" in item
+        if not named and not (isinstance(item, type) and issubclass(item, BaseException)):
             raise ConfigurationError(
                 f"retry_on= and give_up_on= take exception classes, or module:qualname, not {item!r}"
             )
@@ -131,8 +134,8 @@ class RetryPolicy:
         retry_mode: RetryMode | str | None = None,
         jitter: float | None = None,
         backoff: BackoffPolicy | None = None,
-        retry_on: type[BaseException] | str | Sequence[type[BaseException] | str] = (),
-        give_up_on: type[BaseException] | str | Sequence[type[BaseException] | str] = (),
+        retry_on: ExceptionClasses = (),
+        give_up_on: ExceptionClasses = (),
         timeouts: bool | None = None,
     ) -> None:
         if max_tries is not None:
@@ -237,18 +240,62 @@ def replace_policy(policy: RetryPolicy, *, backoff: BackoffPolicy) -> RetryPolic
 
 def policy_to_tree(policy: RetryPolicy) -> dict[str, Any]:
     """The policy as plain JSON values, for the state of an instance."""
-    backoff = policy.backoff
     return {
         "attempts": policy.attempts,
+        **_backoff_tree(policy.backoff),
+        "retry_on": list(policy.retry_on),
+        "give_up_on": list(policy.give_up_on),
+        "timeouts": policy.timeouts,
+    }
+
+
+def _backoff_tree(backoff: BackoffPolicy) -> dict[str, Any]:
+    return {
         "base": backoff.base_delay,
         "multiplier": backoff.multiplier,
         "max": backoff.max_delay,
         "jitter": backoff.jitter,
         "mode": backoff.mode.value,
-        "retry_on": list(policy.retry_on),
-        "give_up_on": list(policy.give_up_on),
-        "timeouts": policy.timeouts,
     }
+
+
+def policy_changes(
+    *,
+    retries: int | None = None,
+    retry: RetryPolicy | None = None,
+    backoff: BackoffPolicy | None = None,
+    retry_on: ExceptionClasses | None = None,
+    give_up_on: ExceptionClasses | None = None,
+) -> dict[str, Any]:
+    """What a person wants otherwise than a policy says, as the parts of its tree. Raises ConfigurationError.
+
+    `retry` is the whole of it; what else is given goes before that.
+    """
+    changes: dict[str, Any] = {}
+    if retry is not None:
+        if not isinstance(cast(object, retry), RetryPolicy):
+            raise ConfigurationError(f"retry= is a RetryPolicy, such as RetryPolicy(attempts=3), not {retry!r}")
+        changes |= policy_to_tree(retry)
+    if retries is not None:
+        if type(retries) is not int:
+            raise ConfigurationError(f"retries= is a whole number, not {retries!r}")
+        if retries < 0:
+            raise ConfigurationError(f"retries= cannot be negative, and is {retries}")
+        changes["attempts"] = retries + 1
+    if backoff is not None:
+        if not isinstance(cast(object, backoff), BackoffPolicy):
+            raise ConfigurationError(f"backoff= is a BackoffPolicy, not {backoff!r}")
+        changes |= _backoff_tree(backoff)
+    if retry_on is not None:
+        changes["retry_on"] = list(_class_names(retry_on))
+    if give_up_on is not None:
+        changes["give_up_on"] = list(_class_names(give_up_on))
+    return changes
+
+
+def changed_policy(policy: RetryPolicy, changes: Mapping[str, Any]) -> RetryPolicy:
+    """The policy with other parts, as `policy_changes` gives them."""
+    return policy_from_tree({**policy_to_tree(policy), **changes}) if changes else policy
 
 
 def policy_from_tree(tree: dict[str, Any]) -> RetryPolicy:

@@ -16,9 +16,9 @@ import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from holdfast import app as asynchronous
 from holdfast import tasks
@@ -26,13 +26,13 @@ from holdfast.app import INTERFACES
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId
 from holdfast.model.job import JobStatus, JobView
-from holdfast.retry import BackoffPolicy, Duration, RetryPolicy
-from holdfast.task import Pool
 from holdfast.tasks import JobHandle, Task
-from holdfast.tasks.definition import Asked, job_options
+from holdfast.tasks.definition import Asked
+from holdfast.tasks.options import CallOptions, TaskOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 CLOSE_WITHIN = 5.0
 """Seconds that an App has to close at the end of the process."""
@@ -154,25 +154,9 @@ class App(asynchronous.App):
     @overload
     def task(self, function: Callable[P, R], /) -> BlockingTask[P, R]: ...
     @overload
-    def task(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        backoff: BackoffPolicy | None = None,
-        timeout: Duration | None = None,
-        queue: str | None = None,
-        pool: Pool = "thread",
-        priority: int | None = None,
-        expires: Duration | None = None,
-        unique: bool | None = None,
-        result_ttl: Duration | None = None,
-        dead_letter: bool | None = None,
-    ) -> BlockingDecorator: ...
+    def task(self, /, **options: Unpack[TaskOptions]) -> BlockingDecorator: ...
     def task(  # pyright: ignore[reportIncompatibleMethodOverride] - what it gives is sent otherwise
-        self, function: Callable[..., Any] | None = None, /, **options: Any
+        self, function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]
     ) -> Any:
         """Make a function, sync or async, a task: `task.delay(…)` has a worker call it. Takes what the async one takes."""
         made: Any = super().task
@@ -204,30 +188,21 @@ class BlockingTask(Task[P, R]):
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
         return self._asked().delay_many(calls)
 
+    def map(self: BlockingTask[[T], R], values: Iterable[T]) -> list[BlockingHandle[R]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Ask for a call with each of these values, a tuple included, in few statements."""
+        return self._asked().map(values)
+
+    def starmap(self, calls: Iterable[Iterable[Any]]) -> list[BlockingHandle[R]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Ask for a call with the arguments in each of these, in few statements."""
+        return self._asked().starmap(calls)
+
     def in_transaction(self, connection: Any) -> BlockingAsked[P, R]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The same task, sent in the transaction of a blocking connection of yours, in this thread."""
         return self._asked().in_transaction(connection)
 
-    def options(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self,
-        *,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        backoff: BackoffPolicy | None = None,
-        timeout: Duration | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: Duration | None = None,
-        eta: datetime | float | None = None,
-        expires: Duration | None = None,
-        unique: str | bool | None = None,
-        result_ttl: Duration | None = None,
-        dead_letter: bool | None = None,
-        id: str | None = None,
-    ) -> BlockingAsked[P, R]:
-        """The same task with other options for one call."""
-        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        return BlockingAsked(_app_of(self), Asked(self, job_options(self.jobs, **given)))
+    def options(self, **options: Unpack[CallOptions]) -> BlockingAsked[P, R]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The same task with other options for one call. See `CallOptions`."""
+        return BlockingAsked(_app_of(self), Asked(self, self.chosen(options)))
 
     def _asked(self) -> BlockingAsked[P, R]:
         return BlockingAsked(_app_of(self), Asked(self, self.jobs))
@@ -251,7 +226,18 @@ class BlockingAsked(Generic[P, R]):
 
     def delay_many(self, calls: Iterable[Any]) -> list[BlockingHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
-        return [BlockingHandle(self._app, handle) for handle in self._run(self._asked.delay_many(calls))]
+        return self._handles(self._asked.delay_many(calls))
+
+    def map(self: BlockingAsked[[T], R], values: Iterable[T]) -> list[BlockingHandle[R]]:
+        """Ask for a call with each of these values, a tuple included, in few statements."""
+        return self._handles(self._asked.map(values))
+
+    def starmap(self, calls: Iterable[Iterable[Any]]) -> list[BlockingHandle[R]]:
+        """Ask for a call with the arguments in each of these, in few statements."""
+        return self._handles(self._asked.starmap(calls))
+
+    def _handles(self, sending: Coroutine[Any, Any, list[JobHandle[R]]]) -> list[BlockingHandle[R]]:
+        return [BlockingHandle(self._app, handle) for handle in self._run(sending)]
 
     def in_transaction(self, connection: Any) -> BlockingAsked[P, R]:
         """See `BlockingTask.in_transaction`."""

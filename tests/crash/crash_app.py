@@ -101,6 +101,12 @@ async def job(key: str, seconds: float = 0.0) -> str:
     return key
 
 
+@app.task(acks="early")
+async def deadly(key: str) -> None:
+    note("begin", key)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 if point := os.environ.get("CRASH_POINT"):
     when, verb, count = point.split(":")
     if verb.startswith("jobs."):

@@ -17,7 +17,7 @@ import pytest
 from holdfast import App, JobStatus, Status
 from holdfast.codec import loads
 from holdfast.workflow import Run
-from tests.crash.crash_app import Audited, job
+from tests.crash.crash_app import Audited, deadly, job
 from tests.redis_servers import fresh
 
 HERE = Path(__file__).parent
@@ -266,6 +266,27 @@ async def test_workers_killed_at_random_lose_no_job(jobs_url: str, tmp_path: Pat
             pytest.fail(fleet.logs())
         await fleet.stop()
         await audit_jobs(app, fleet, ids)
+
+
+async def test_an_early_job_that_kills_its_worker_does_not_run_again(jobs_url: str, tmp_path: Path) -> None:
+    fleet = Fleet(jobs_url, tmp_path)
+    app = App("client", url=jobs_url, embedded_worker=False)
+    async with app:
+        first = await fleet.start()
+        await app.send([deadly.job(("deadly",), {}, deadly.jobs)])
+        await asyncio.wait_for(first.wait(), 30)
+        assert first.returncode == -signal.SIGKILL, fleet.logs()
+        fleet.workers.remove(first)
+        ids = await send_jobs(app, "j", 30)
+        await fleet.start()
+        for id in ids:
+            await app.job(id).get(timeout=30)
+        # All that the first worker held would have come back by now.
+        while len(await app.workers()) > 1:
+            await asyncio.sleep(0.01)
+        await fleet.stop()
+        lines = [line.split()[:2] for line in fleet.audit.read_text().splitlines()]
+        assert lines.count(["begin", "deadly"]) == 1
 
 
 async def test_a_clean_stop_hands_over_at_once(url: str, tmp_path: Path) -> None:

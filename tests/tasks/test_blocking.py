@@ -48,6 +48,7 @@ def test_a_task_is_sent_and_waited_for_without_await(blocking: BlockingApp):
     assert job.view().id == job.id
     assert not job.cancel()
     assert gather(add.delay_many(range(5))) == [1, 2, 3, 4, 5]
+    assert gather(add.map(range(3)) + add.options(priority=1).starmap([(1, 2)])) == [1, 2, 3, 3]
     assert gather([]) == []
     with pytest.raises(TaskFailed) as caught:
         fail.delay().get()

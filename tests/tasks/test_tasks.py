@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import pytest
@@ -51,6 +51,24 @@ async def test_many_are_sent_at_once_and_gathered_in_order(app: App):
     assert await gather(await double.delay_many(range(2500))) == [2 * n for n in range(2500)]
     assert await gather(await double.delay_many([(3,), 4])) == [6, 8]
     assert await gather([]) == []
+
+
+async def test_values_are_mapped_as_they_are_and_calls_spread(app: App):
+    @app.task
+    async def size(value: tuple[int, ...]) -> int:
+        return len(value)
+
+    @app.task
+    async def add(a: int, b: int = 1) -> int:
+        return a + b
+
+    assert await gather(await size.map([(1, 2), (), (3,)])) == [2, 0, 1]
+    assert await gather(await size.options(queue="default").map(iter([(1,)]))) == [1]
+    assert await gather(await add.starmap([(1, 2), [3]])) == [3, 4]
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        await add.starmap([()])
+    with pytest.raises(ConfigurationError, match="one id="):
+        await size.options(id="x").map([(1,)])
 
 
 async def test_values_come_back_as_what_they_were(app: App):
@@ -373,6 +391,8 @@ async def test_wrong_definitions_are_refused(app: App):
     with pytest.raises(ConfigurationError, match="retries= cannot be negative"):
         app.task(retries=-1)
     with pytest.raises(ConfigurationError, match="timezone"):
-        from datetime import datetime
-
         app.task(lambda: None).options(eta=datetime(2030, 1, 1))
+    with pytest.raises(ConfigurationError, match=r"@app\.task takes no retires=; did you mean retries="):
+        app.task(retires=3)  # type: ignore[call-overload]
+    with pytest.raises(ConfigurationError, match=r"options\(\) takes no dealy=; did you mean delay="):
+        app.task(lambda: None).options(dealy=3)  # type: ignore[call-arg]

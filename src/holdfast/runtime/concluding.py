@@ -8,7 +8,7 @@ from typing import Any
 from holdfast.codec import dumps, encode_exception, lineage
 from holdfast.errors import ActionTimeout, HoldfastError
 from holdfast.model.job import Again, Cancelled, ClaimedJob, Done, Failed, Outcome, Reason
-from holdfast.retry import Retry, RetryPolicy, class_lineage, policy_from_tree
+from holdfast.retry import Retry, RetryPolicy, changed_policy, class_lineage
 from holdfast.runtime.executor import Gave, Raised
 from holdfast.runtime.messages import Message
 
@@ -21,13 +21,13 @@ def conclude(
 ) -> Outcome:
     """What becomes of a job whose attempt has ended. `policy` is that of its task; `chance` in [0, 1) feeds the jitter.
 
-    The most specific policy counts: that of a raised `Retry`, else that of the call, else that of the task.
+    The most specific counts: the policy of a raised `Retry`, else what the call says, else what the task says.
     """
     if isinstance(ended, Gave):
         return Done(dumps(ended.tree), now, _until(message, now))
     error = ended.error
     if message.retry is not None:
-        policy = policy_from_tree(message.retry)
+        policy = changed_policy(policy, message.retry)
     delay = _delay(job, error, ended.tree, policy, chance)
     if delay is not None:
         return Again(now + delay, dumps(ended.tree))

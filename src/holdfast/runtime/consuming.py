@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -36,6 +36,7 @@ from holdfast.runtime.announcing import news_of_endings, notify
 from holdfast.runtime.background import Background
 from holdfast.runtime.concluding import LOSSES, cancelled, conclude, refused
 from holdfast.runtime.current import CurrentJob
+from holdfast.runtime.early import EarlyJobs
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
 from holdfast.runtime.following import following
 from holdfast.runtime.hooks import Hooks
@@ -105,6 +106,7 @@ class Consumer:
         """Of tasks that were defined without one."""
         self._hooks = hooks or Hooks()
         self._held: dict[JobId, _Held] = {}
+        self._early = EarlyJobs(lambda group: patiently(lambda: broker.settle(worker, group)), clock=clock)
         self._settled: list[Settlement] = []
         self._look = asyncio.Event()
         self._wake = asyncio.Event()
@@ -131,7 +133,7 @@ class Consumer:
     @property
     def busy(self) -> bool:
         """Whether it holds a job, or something is to be written."""
-        return bool(self._held or self._settled or self._settling)
+        return bool(self._held or self._settled or self._settling or self._early.running)
 
     @property
     def quiet(self) -> bool:
@@ -259,12 +261,28 @@ class Consumer:
             job=current,
             before=partial(self._hooks.begin, current) if self._hooks.before else None,
         )
+        if message.early:
+            attempt.before = partial(self._begin_early, job, message, attempt, attempt.before)
         self._held[job.id] = _Held(job, message, attempt)
         self._executor.submit(attempt)
+
+    async def _begin_early(
+        self, job: ClaimedJob, message: Message, attempt: Attempt, before: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        """Settle it before it runs. From here on it is nobody's: there is nothing to hand back, and nothing to ask for."""
+        del self._held[job.id]
+        await self._early.settle(job, message, attempt)
+        if before is not None:
+            await before()
 
     def _ended(self, job: ClaimedJob, message: Message, ended: Gave | Raised) -> None:
         self.finished += 1
         now = self._clock.now()
+        if message.early:
+            told = self._early.ended(job, ended, now=now)
+            if told is not None and self._hooks.tells:
+                self._hooks.ended(_current(job), told, self._background)
+            return
         action = ACTIONS.get(job.name)
         policy = self._policy if action is None or action.policy is None else action.policy
         self._held.pop(job.id, None)
@@ -409,6 +427,8 @@ class Consumer:
         """The lease is lost, or given up: drop everything in memory. Others go on."""
         for held in self._held.values():
             self._executor.drop(held.attempt)
+        for attempt in self._early.abandon():
+            self._executor.drop(attempt)
         self._held.clear()
         self._settled.clear()
         self._background.cancel()

@@ -25,7 +25,7 @@ from holdfast.codec import (
     remember_raise,
 )
 from holdfast.errors import ActionTimeout, CodecError, ProgramError
-from holdfast.inject import provided
+from holdfast.inject import STATE, provided
 from holdfast.logs import get_logger
 from holdfast.retry import DEFAULT_TIMEOUT
 from holdfast.runtime import processes, threads
@@ -92,7 +92,13 @@ class Attempt:
 class Executor:
     """Runs attempts, as many as there is `room` for; the others wait in order."""
 
-    def __init__(self, *, concurrency: int, stub: Callable[[str], Callable[..., Any] | None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        concurrency: int,
+        stub: Callable[[str], Callable[..., Any] | None] | None = None,
+        state: object = None,
+    ) -> None:
         self.concurrency = concurrency
         self.room = concurrency
         """How many attempts run at once: `concurrency`, less what too many stuck threads take away."""
@@ -104,6 +110,8 @@ class Executor:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._stub = stub
+        self._state = state
+        """What calls get that ask for the App's state."""
         self._threads = Threads(self._stuck_changed)
         self._processes: Processes | None = None
         self._deadlines = Deadlines(self.running, self._expire)
@@ -196,6 +204,8 @@ class Executor:
                 context, running = copy_context(), self._outcome(attempt)
                 if attempt.job is not None:
                     context.run(CURRENT_JOB.set, attempt.job)
+                if self._state is not None:
+                    context.run(STATE.set, self._state)
                 try:
                     awaited = context.run(running.send, None)
                 except StopIteration as end:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from holdfast.codec import Tree, dumps, loads, register_type
 from holdfast.errors import ConfigurationError, DecodeError
-from holdfast.retry import policy_from_tree
+from holdfast.retry import ONE_ATTEMPT, changed_policy
 
 
 class Placeholder:
@@ -25,6 +25,8 @@ RESULT = Placeholder("result")
 """What the call before has returned."""
 ERROR = Placeholder("error")
 """The exception with which the call before failed for good."""
+EARLY = Placeholder("early")
+"""Stands where a result would be: nobody knows how the call ends."""
 
 
 class Message(NamedTuple):
@@ -33,7 +35,7 @@ class Message(NamedTuple):
     arguments: Tree
     """The encoded list of positional and named arguments."""
     retry: dict[str, Any] | None = None
-    """The retry policy as plain JSON values."""
+    """What is otherwise than in the retry policy of the task, as `policy_changes` gives it."""
     timeout: float | None = None
     """Seconds for one attempt."""
     keep: float | None = None
@@ -44,6 +46,8 @@ class Message(NamedTuple):
     """What is sent when it has returned."""
     otherwise: tuple[Chain, ...] = ()
     """What is sent when it has failed for good."""
+    early: bool = False
+    """Whether it is settled before it runs, so that it never runs twice."""
 
 
 class Link(NamedTuple):
@@ -85,6 +89,8 @@ def _tree(message: Message) -> dict[str, Tree]:
         tree["keep"] = message.keep
     if not message.dead:
         tree["dead"] = False
+    if message.early:
+        tree["early"] = True
     if message.then:
         tree["then"] = [[_link_tree(link) for link in chain] for chain in message.then]
     if message.otherwise:
@@ -109,7 +115,7 @@ def _message(tree: Tree) -> Message:
             raise DecodeError(f"the message's {name} cannot be {type(value).__name__}")
     if retry is not None:
         try:
-            policy_from_tree(cast("dict[str, Any]", retry))
+            changed_policy(ONE_ATTEMPT, cast("dict[str, Any]", retry))
         except (ConfigurationError, KeyError, TypeError, ValueError) as error:
             raise DecodeError(f"the message's retry is no policy: {type(error).__name__}: {error}") from error
     return Message(
@@ -120,6 +126,7 @@ def _message(tree: Tree) -> Message:
         dead is not False,
         _chains(fields.get("then")) if "then" in fields else (),
         _chains(fields.get("else")) if "else" in fields else (),
+        fields.get("early") is True,
     )
 
 
@@ -140,6 +147,6 @@ def _link(tree: Tree) -> Link:
     return Link(name, _message(message), queue, priority, delay, expires, filled is True)
 
 
-_PLACEHOLDERS = {each.name: each for each in (RESULT, ERROR)}
+_PLACEHOLDERS = {each.name: each for each in (RESULT, ERROR, EARLY)}
 
 register_type(Placeholder, encode=lambda each: each.name, decode=lambda name: _PLACEHOLDERS[name], name="placeholder")

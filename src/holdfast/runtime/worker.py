@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from holdfast.clock import Clock
@@ -48,6 +49,7 @@ class Worker:
         forgetful: bool = False,
         services: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
         hooks: Hooks | None = None,
+        lifespan: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext,
     ) -> None:
         self.store = store
         self.broker = broker
@@ -64,6 +66,9 @@ class Worker:
         self._forgetful = forgetful
         self._services = services
         self._hooks = hooks or Hooks()
+        self._lifespan = lifespan
+        """Gives the state of this process."""
+        self._state: object = None
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._finished_before = 0
@@ -88,20 +93,26 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` is called. A lost lease is left behind: it goes on under a new one."""
-        await self._hooks.started()
-        try:
-            while not self._stopping.is_set():
-                try:
-                    await self._tenure()
-                except LeaseLost as error:
-                    log.warning("worker starts over", reason=str(error))
-        finally:
-            await self._hooks.stopped()
+        async with self._lifespan() as self._state:
+            await self._hooks.started()
+            try:
+                await self._work()
+            finally:
+                await self._hooks.stopped()
+
+    async def _work(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._tenure()
+            except LeaseLost as error:
+                log.warning("worker starts over", reason=str(error))
 
     async def _tenure(self) -> None:
         """One term of office, under a lease with each backend, from enlisting to handing over."""
         id = WorkerId(uuid7())
-        executor = self._executor = Executor(concurrency=self.settings.concurrent_per_worker, stub=self._stub)
+        executor = self._executor = Executor(
+            concurrency=self.settings.concurrent_per_worker, stub=self._stub, state=self._state
+        )
         owner = self.owner = self._make_owner(id, executor)
         consumer = self.consumer = Consumer(
             id,

@@ -3,12 +3,14 @@
 from holdfast.runtime.messages import ERROR, RESULT
 from holdfast.tasks.client import JobHandle, TaskClient, as_completed, gather, wait
 from holdfast.tasks.dead import purge_dead, read_dead, replay_dead
-from holdfast.tasks.definition import JobOptions, Task
+from holdfast.tasks.definition import Task
+from holdfast.tasks.options import CallOptions, JobOptions, TaskOptions
 from holdfast.tasks.signature import ChainHandle, Group, Signature, chain, group
 
 __all__ = [
     "ERROR",
     "RESULT",
+    "CallOptions",
     "ChainHandle",
     "Group",
     "JobHandle",
@@ -16,6 +18,7 @@ __all__ = [
     "Signature",
     "Task",
     "TaskClient",
+    "TaskOptions",
     "as_completed",
     "chain",
     "gather",

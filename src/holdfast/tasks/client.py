@@ -13,6 +13,7 @@ from holdfast.errors import ConfigurationError, DecodeError, JobNotFound, TaskCa
 from holdfast.ids import JobId
 from holdfast.model.job import Job, JobFilter, JobStatus, JobView
 from holdfast.ports import Broker
+from holdfast.runtime.messages import EARLY
 from holdfast.runtime.watching import Watch
 
 R = TypeVar("R")
@@ -205,9 +206,14 @@ async def as_completed(
 
 
 def result_of(view: JobView) -> Any:
-    """The result of a job that is done; else TaskFailed or TaskCancelled is raised."""
+    """The result of a job that is done; else TaskFailed or TaskCancelled is raised, or ConfigurationError where none is known."""
     if view.status is JobStatus.DONE:
-        return decode(loads(view.outcome or b"null"))
+        result = decode(loads(view.outcome or b"null"))
+        if result is EARLY:
+            raise ConfigurationError(
+                f'nobody knows how job {view.id} ends: {view.name} has acks="early", so it was settled before it ran'
+            )
+        return result
     if view.status is JobStatus.CANCELLED:
         raise TaskCancelled(f"job {view.id} ({view.name}) was cancelled")
     if not view.status.ended:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
 from hashlib import sha256
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
-from holdfast.clock import as_seconds
 from holdfast.codec import encode_call
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
+from holdfast.inject import STATE
 from holdfast.model.job import Job
-from holdfast.retry import BackoffPolicy, Duration, RetryPolicy, policy_to_tree, task_retry
 from holdfast.runtime.messages import Chain, Link, Message, Placeholder, write
 from holdfast.task import Action
 from holdfast.tasks.client import JobHandle
+from holdfast.tasks.options import CallOptions, JobOptions, check_names, job_options
 from holdfast.tasks.signature import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 UNIQUE_BYTES = 500
 """A unique text longer than so many bytes is sent as its hash: indexes take no long ones."""
@@ -38,75 +37,19 @@ class Sender(Protocol):
         """For how many seconds results are kept where a task does not say."""
         ...
 
+    @property
+    def default_retries(self) -> int:
+        """How often a task is retried where it does not say."""
+        ...
+
+    @property
+    def state(self) -> Any:
+        """What its tasks share; None: nothing."""
+        ...
+
     async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
         """Send jobs; in the transaction of the connection `through`, if one is given."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobOptions:
-    """How a task's jobs are sent. What is None is as the task or the App says."""
-
-    retry: RetryPolicy | None = None
-    timeout: float | None = None
-    queue: str | None = None
-    priority: int = 0
-    delay: float | None = None
-    eta: float | None = None
-    expires: float | None = None
-    """Seconds after its moment by which it must have begun."""
-    unique: str | bool | None = None
-    """Its unique text; True: its name and arguments are."""
-    result_ttl: float | None = None
-    dead_letter: bool = True
-    id: str | None = None
-
-
-def job_options(base: JobOptions, **given: Any) -> JobOptions:
-    """`base` with what a person wrote; what is None stays. Raises ConfigurationError."""
-    changes: dict[str, Any] = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        match name:
-            case "retries":
-                if type(value) is not int:
-                    raise ConfigurationError(f"retries= is a whole number, not {value!r}")
-                if value < 0:
-                    raise ConfigurationError(f"retries= cannot be negative, and is {value}")
-                base_policy = given.get("retry") or base.retry
-                waiting = given.get("backoff") or (base_policy.backoff if base_policy else None)
-                changes["retry"] = RetryPolicy(value + 1, backoff=waiting) if waiting else task_retry(value)
-            case "backoff":
-                if not isinstance(value, BackoffPolicy):
-                    raise ConfigurationError(f"backoff= is a BackoffPolicy, not {value!r}")
-                if given.get("retries") is None:
-                    policy = given.get("retry") or base.retry or task_retry(10)
-                    changes["retry"] = policy.with_backoff(value)
-            case "retry":
-                if not isinstance(value, RetryPolicy):
-                    raise ConfigurationError(f"retry= is a RetryPolicy, such as RetryPolicy(attempts=3), not {value!r}")
-                changes.setdefault("retry", value)
-            case "timeout" | "delay" | "expires" | "result_ttl":
-                seconds = as_seconds(value, f"{name}=")
-                if seconds < 0 or (name == "timeout" and seconds == 0):
-                    raise ConfigurationError(f"{name}= must be more than nothing, and is {value!r}")
-                changes[name] = seconds
-            case "eta":
-                changes["eta"] = _moment(value)
-            case _:
-                changes[name] = value
-    if changes.get("delay") is not None and changes.get("eta") is not None:
-        raise ConfigurationError("give either delay= or eta=, not both")
-    return replace(base, **changes)
-
-
-def _moment(value: datetime | float) -> float:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ConfigurationError("eta= takes a datetime with a timezone: datetime.now(UTC) + timedelta(…)")
-        return value.timestamp()
-    return float(value)
 
 
 class Task(Action[P, R]):
@@ -121,6 +64,16 @@ class Task(Action[P, R]):
         self.jobs = jobs
         """How its jobs are sent, unless a call says otherwise."""
 
+    async def run(self, *args: Any, **kwargs: Any) -> R:
+        """Run the function here and now, with its dependencies, once; outside of a worker with the state of its App."""
+        if STATE.get(None) is not None or self.sender.state is None:
+            return await super().run(*args, **kwargs)
+        token = STATE.set(self.sender.state)
+        try:
+            return await super().run(*args, **kwargs)
+        finally:
+            STATE.reset(token)
+
     async def delay(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Ask for a call, to be made by whichever worker has room. Raises TypeError where the arguments don't fit."""
         return await Asked(self, self.jobs).delay(*args, **kwargs)
@@ -128,6 +81,14 @@ class Task(Action[P, R]):
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
         return await Asked(self, self.jobs).delay_many(calls)
+
+    async def map(self: Task[[T], R], values: Iterable[T]) -> list[JobHandle[R]]:
+        """Ask for a call with each of these values, a tuple included, in few statements."""
+        return await Asked(self, self.jobs).map(values)
+
+    async def starmap(self, calls: Iterable[Iterable[Any]]) -> list[JobHandle[R]]:
+        """Ask for a call with the arguments in each of these, in few statements."""
+        return await Asked(self, self.jobs).starmap(calls)
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A call to be sent later, alone or after another one: see `Signature`. RESULT and ERROR may stand in it."""
@@ -149,26 +110,14 @@ class Task(Action[P, R]):
         """
         return Asked(self, self.jobs, through=connection)
 
-    def options(
-        self,
-        *,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        backoff: BackoffPolicy | None = None,
-        timeout: Duration | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: Duration | None = None,
-        eta: datetime | float | None = None,
-        expires: Duration | None = None,
-        unique: str | bool | None = None,
-        result_ttl: Duration | None = None,
-        dead_letter: bool | None = None,
-        id: str | None = None,
-    ) -> Asked[P, R]:
-        """The same task with other options for one call: `await task.options(delay=60).delay(…)`."""
-        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        return Asked(self, job_options(self.jobs, **given))
+    def options(self, **options: Unpack[CallOptions]) -> Asked[P, R]:
+        """The same task with other options for one call: `await task.options(delay=60).delay(…)`. See `CallOptions`."""
+        return Asked(self, self.chosen(options))
+
+    def chosen(self, options: CallOptions) -> JobOptions:
+        """How jobs are sent with these options for one call. Raises ConfigurationError."""
+        check_names(options, CallOptions, "options()")
+        return job_options(self.jobs, options)
 
     @property
     def result_ttl(self) -> float:
@@ -243,12 +192,13 @@ class Task(Action[P, R]):
         keep = self.sender.results_ttl if options.result_ttl is None else options.result_ttl
         return Message(
             encode_call(args, kwargs, "task", self.name),
-            retry=None if options.retry is None else policy_to_tree(options.retry),
+            retry=dict(options.retry) or None,
             timeout=options.timeout,
             keep=keep if keep > 0 else None,
             dead=options.dead_letter,
             then=then,
             otherwise=otherwise,
+            early=options.acks == "early",
         )
 
     async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[R]]:
@@ -290,12 +240,18 @@ class Asked(Generic[P, R]):
 
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
         """Ask for many calls in few statements: each item is the one argument, or a tuple of several."""
+        spread = [cast("tuple[Any, ...]", each) if isinstance(each, tuple) else (each,) for each in calls]
+        return await self.starmap(spread)
+
+    async def map(self: Asked[[T], R], values: Iterable[T]) -> list[JobHandle[R]]:
+        """Ask for a call with each of these values, a tuple included, in few statements."""
+        return await self.starmap((each,) for each in values)
+
+    async def starmap(self, calls: Iterable[Iterable[Any]]) -> list[JobHandle[R]]:
+        """Ask for a call with the arguments in each of these, in few statements."""
         if self.chosen.id is not None:
             raise ConfigurationError("one id= cannot be that of many jobs")
-        jobs = [
-            self.task.job(cast("tuple[Any, ...]", each) if isinstance(each, tuple) else (each,), {}, self.chosen)
-            for each in calls
-        ]
+        jobs = [self.task.job(tuple(each), {}, self.chosen) for each in calls]
         return await self.task.send(jobs, through=self._through)
 
 

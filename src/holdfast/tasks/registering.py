@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from holdfast.clock import as_seconds
 from holdfast.errors import ConfigurationError
-from holdfast.retry import BackoffPolicy, Duration, RetryPolicy
+from holdfast.retry import Duration, changed_policy, task_retry
 from holdfast.runtime.hooks import Hook, Hooks
 from holdfast.schedules import KEPT, Overlap, Spec, Timer
-from holdfast.task import Pool
-from holdfast.tasks.definition import JobOptions, Sender, Task, TaskDecorator, job_options
+from holdfast.tasks.definition import Sender, Task, TaskDecorator
+from holdfast.tasks.options import JobOptions, TaskOptions, check_names, job_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Hook)
+
+_DEFINITION = ("name", "timeout", "queue", "pool")
+"""The options that stay with the definition, as those of any action."""
 
 
 class Registering:
@@ -39,45 +42,13 @@ class Registering:
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        backoff: BackoffPolicy | None = None,
-        timeout: Duration | None = None,
-        queue: str | None = None,
-        pool: Pool = "thread",
-        priority: int | None = None,
-        expires: Duration | None = None,
-        unique: bool | None = None,
-        result_ttl: Duration | None = None,
-        dead_letter: bool | None = None,
-    ) -> TaskDecorator: ...
-    def task(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        retries: int | None = None,
-        retry: RetryPolicy | None = None,
-        backoff: BackoffPolicy | None = None,
-        timeout: Duration | None = None,
-        queue: str | None = None,
-        pool: Pool = "thread",
-        priority: int | None = None,
-        expires: Duration | None = None,
-        unique: bool | None = None,
-        result_ttl: Duration | None = None,
-        dead_letter: bool | None = None,
-    ) -> Any:
+    def task(self, /, **options: Unpack[TaskOptions]) -> TaskDecorator: ...
+    def task(self, function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> Any:
         """Make a function, sync or async, a task: `await task.delay(…)` has a worker call it.
 
         It is retried ten times by default, after growing pauses (see `task_retry`), and then among the dead letters.
-        `retries` counts the attempts after the first; `retry` is a whole policy, `backoff` only its pauses. Results
+        `retries` counts the attempts after the first; `retry` is a whole policy, `backoff` only its pauses, `retry_on` and
+        `give_up_on` say for which exceptions. Results
         are kept for `result_ttl` seconds (an hour by default; 0: not at all). A job that nobody has begun `expires`
         seconds after its moment becomes a dead letter. `unique=True` admits one job with the same arguments at a time.
         Raises ConfigurationError for a definition that cannot work.
@@ -85,20 +56,14 @@ class Registering:
             @app.task(retries=3)
             async def send_receipt(order: int) -> None: ...
         """
-        jobs = job_options(
-            JobOptions(),
-            retries=retries,
-            retry=retry,
-            backoff=backoff,
-            priority=priority,
-            expires=expires,
-            unique=unique,
-            result_ttl=result_ttl,
-            dead_letter=dead_letter,
-        )
+        check_names(options, TaskOptions, "@app.task")
+        given: dict[str, Any] = {**options}
+        definition = {name: given.pop(name) for name in _DEFINITION if name in given}
+        jobs = job_options(JobOptions(), given)
         # The policy stays with the definition, so that jobs under way follow it when it changes.
-        definition = {"name": name, "retry": jobs.retry, "timeout": timeout, "queue": queue, "pool": pool}
-        decorator = TaskDecorator(self._sender(), replace(jobs, retry=None), definition, made=self.task_class)
+        if jobs.retry:
+            definition["retry"] = changed_policy(task_retry(self._sender().default_retries), jobs.retry)
+        decorator = TaskDecorator(self._sender(), replace(jobs, retry={}), definition, made=self.task_class)
         return decorator if function is None else decorator(function)
 
     # --- timers

@@ -43,6 +43,7 @@ class Signature(Generic[R]):
     @on_success.setter
     def on_success(self, following: Signature[Any] | Group | None) -> None:
         members = [] if following is None else list(_members(following, "on_success"))
+        self._refuse_early(members)
         for each in members:
             self._refuse_circle(each)
         self._then = members
@@ -56,6 +57,7 @@ class Signature(Generic[R]):
     def on_failure(self, following: Signature[Any] | None) -> None:
         if following is not None:
             [following] = _members(following, "on_failure")
+            self._refuse_early([following])
             self._refuse_circle(following)
         self._otherwise = following
 
@@ -129,6 +131,10 @@ class Signature(Generic[R]):
 
     def _otherwise_chains(self) -> tuple[Chain, ...]:
         return () if self._otherwise is None else (self._otherwise._chain(),)
+
+    def _refuse_early(self, following: Sequence[Signature[Any]]) -> None:
+        if following and self.asked.chosen.acks == "early":
+            raise ConfigurationError(f'nothing can follow {self!r}: with acks="early" nobody knows how it ends')
 
     def _refuse_circle(self, following: Signature[Any]) -> None:
         if any(each is self for each in following._all()):

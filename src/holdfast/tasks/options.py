@@ -1,0 +1,137 @@
+"""Options of tasks and of single calls: what a person may write, and what it means for the jobs. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Literal, TypedDict, cast
+
+from holdfast.clock import as_seconds
+from holdfast.errors import ConfigurationError
+from holdfast.retry import BackoffPolicy, Duration, ExceptionClasses, RetryPolicy, policy_changes
+from holdfast.task import Pool
+
+
+class SharedOptions(TypedDict, total=False):
+    """What both a definition and a single call may say. None is as if it were not given."""
+
+    retries: int | None
+    """How many attempts follow the first one; 0: none."""
+    retry: RetryPolicy | None
+    """A whole policy."""
+    backoff: BackoffPolicy | None
+    """Only the pauses between attempts."""
+    retry_on: ExceptionClasses | None
+    """Only these exceptions and their subclasses are tried again; () means all."""
+    give_up_on: ExceptionClasses | None
+    """These exceptions and their subclasses are final."""
+    timeout: Duration | None
+    """For one attempt, in seconds or as a timedelta; five minutes by default."""
+    queue: str | None
+    """Whichever workers serve it; "default" by default."""
+    priority: int | None
+    """Higher goes first; 0 by default."""
+    expires: Duration | None
+    """Seconds after its moment by which a job must have begun, or it becomes a dead letter."""
+    result_ttl: Duration | None
+    """For how many seconds the result is kept; 0: not at all. An hour by default."""
+    dead_letter: bool | None
+    """Whether a job that has failed for good is kept until somebody acts; True by default."""
+
+
+class TaskOptions(SharedOptions, total=False):
+    """What `@app.task(…)` takes."""
+
+    name: str | None
+    """What its jobs are sent under; `module:function` by default."""
+    pool: Pool
+    """Where a sync function runs: in a "thread", or in a "process" which a timeout ends."""
+    unique: bool | None
+    """True: one job with the same arguments at a time."""
+    acks: Literal["late", "early"]
+    """When a job is settled: "late", after it has run, at least once; or "early", before that, at most once."""
+
+
+class CallOptions(SharedOptions, total=False):
+    """What `task.options(…)` takes."""
+
+    delay: Duration | None
+    """Seconds from now until it is due."""
+    eta: datetime | float | None
+    """The moment at which it is due: a datetime with a timezone, or Unix seconds."""
+    unique: str | bool | None
+    """While a job with this text has not ended, no other is accepted; True: the task's name and the arguments are it."""
+    id: str | None
+    """Sent twice under one id, it is one job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """How a task's jobs are sent. What is None is as the task or the App says."""
+
+    retry: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What is otherwise than in the policy of the task, as `policy_changes` gives it."""
+    timeout: float | None = None
+    queue: str | None = None
+    priority: int = 0
+    delay: float | None = None
+    eta: float | None = None
+    expires: float | None = None
+    """Seconds after its moment by which it must have begun."""
+    unique: str | bool | None = None
+    """Its unique text; True: its name and arguments are."""
+    result_ttl: float | None = None
+    dead_letter: bool = True
+    acks: Literal["late", "early"] = "late"
+    id: str | None = None
+
+
+def job_options(base: JobOptions, given: Mapping[str, Any]) -> JobOptions:
+    """`base` with what a person wrote; what is None stays. Raises ConfigurationError."""
+    changes: dict[str, Any] = {}
+    policy: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        match name:
+            case "retries" | "retry" | "backoff" | "retry_on" | "give_up_on":
+                policy[name] = value
+            case "timeout" | "delay" | "expires" | "result_ttl":
+                seconds = as_seconds(value, f"{name}=")
+                if seconds < 0 or (name == "timeout" and seconds == 0):
+                    raise ConfigurationError(f"{name}= must be more than nothing, and is {value!r}")
+                changes[name] = seconds
+            case "acks" if value not in ("late", "early"):
+                raise ConfigurationError(f"acks= is 'late' or 'early', not {value!r}")
+            case "eta":
+                changes["eta"] = _moment(cast("datetime | float", value))
+            case _:
+                changes[name] = value
+    if changes.get("delay") is not None and changes.get("eta") is not None:
+        raise ConfigurationError("give either delay= or eta=, not both")
+    made = replace(base, retry={**base.retry, **policy_changes(**policy)}, **changes)
+    if made.acks == "early" and made.retry.get("attempts", 1) != 1:
+        raise ConfigurationError('with acks="early" there is one attempt; leave out what says how it is retried')
+    return made
+
+
+def check_names(given: Mapping[str, Any], options: type[TaskOptions | CallOptions], where: str) -> None:
+    """Raise ConfigurationError for an option that there is not, with the one that was probably meant."""
+    known = options.__annotations__
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = (
+                f"did you mean {near[0]}=?" if near else "it takes " + ", ".join(f"{each}=" for each in sorted(known))
+            )
+            raise ConfigurationError(f"{where} takes no {name}=; {hint}")
+
+
+def _moment(value: datetime | float) -> float:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigurationError("eta= takes a datetime with a timezone: datetime.now(UTC) + timedelta(…)")
+        return value.timestamp()
+    return float(value)
