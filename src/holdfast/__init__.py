@@ -35,7 +35,7 @@ from holdfast.model.instance import Status
 from holdfast.model.job import Again, Done, Failed, JobStatus, JobView
 from holdfast.retry import BackoffPolicy, NoRetry, Retry, RetryMode, RetryPolicy
 from holdfast.runtime.client import Handle
-from holdfast.runtime.current import CurrentJob, current_job
+from holdfast.runtime.current import CurrentJob, Progress, current_job, report_progress
 from holdfast.schedules import CatchUp, Overlap
 from holdfast.settings import Settings
 from holdfast.sync import App as BlockingApp
@@ -67,6 +67,7 @@ __all__ = [
     "JobView",
     "NoRetry",
     "Overlap",
+    "Progress",
     "Retry",
     "RetryMode",
     "RetryPolicy",
@@ -87,6 +88,7 @@ __all__ = [
     "current_app",
     "current_job",
     "register_type",
+    "report_progress",
     "schedule",
     "start_many",
     "traceback_of",

@@ -26,6 +26,7 @@ from holdfast.app import INTERFACES
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId
 from holdfast.model.job import JobStatus, JobView
+from holdfast.runtime.current import Progress
 from holdfast.tasks import JobHandle, Task
 from holdfast.tasks.definition import Asked
 from holdfast.tasks.options import CallOptions, TaskOptions
@@ -271,6 +272,10 @@ class BlockingHandle(Generic[R]):
         """All that is known of it. Raises JobNotFound."""
         return self.app.bridge.run(self._opened(self.handle.view()))
 
+    def progress(self) -> Progress | None:
+        """How far it is, as its task has said last (`report_progress`); None if it has said nothing. Raises JobNotFound."""
+        return self.app.bridge.run(self._opened(self.handle.progress()))
+
     def cancel(self) -> bool:
         """Ask for its end. False if it had ended before."""
         return self.app.bridge.run(self._opened(self.handle.cancel()))
@@ -344,6 +349,21 @@ def replay_dead(app: App, filter: Callable[[JobView], bool] | None = None) -> li
 def purge_dead(app: App, filter: Callable[[JobView], bool] | None = None) -> int:
     """Remove the dead letters for ever that `filter` wants; returns how many."""
     return app.bridge.run(tasks.purge_dead(app, filter))
+
+
+def pause_queues(app: App, *queues: str) -> None:
+    """Let no worker take jobs of these queues until they are resumed. What runs goes on."""
+    app.bridge.run(tasks.pause_queues(app, *queues))
+
+
+def resume_queues(app: App, *queues: str) -> None:
+    """Let workers take jobs of these queues again."""
+    app.bridge.run(tasks.resume_queues(app, *queues))
+
+
+def paused_queues(app: App) -> dict[str, float]:
+    """The queues that are paused, and since when (Unix seconds)."""
+    return app.bridge.run(tasks.paused_queues(app))
 
 
 def _app_of(task: Task[..., Any]) -> App:

@@ -94,3 +94,15 @@ def test_dead_letters_are_read_replayed_exported_and_purged(cli: Cli):
     assert cli("dlq", "replay") == "1 replayed\n"
     assert cli.json("dlq", "list") == []
     assert "no job" in cli("tasks", "show", "late", status=1)
+
+
+def test_queues_are_paused_and_resumed(cli: Cli) -> None:
+    assert cli("tasks", "pause", "slow", "default") == "slow: paused\ndefault: paused\n"
+    assert "was paused already" in cli("tasks", "pause", "slow")
+    rows = cli.json("tasks", "paused")
+    assert [(row["queue"], row["waiting"]) for row in rows] == [("default", 1), ("slow", 0)]
+    assert cli.json("tasks", "resume", "slow", "mail") == [
+        {"id": "slow", "outcome": "resumed"},
+        {"id": "mail", "outcome": "was not paused"},
+    ]
+    assert "default" in cli("tasks", "paused")

@@ -16,7 +16,8 @@ from holdfast.errors import CodecError, HoldfastError
 from holdfast.ids import JobId
 from holdfast.model.job import JobFilter, JobStatus, JobView, Reason
 from holdfast.observe.moments import iso, relative, to_the_second
-from holdfast.runtime import messages
+from holdfast.runtime import messages, reporting
+from holdfast.tasks import pause_queues, paused_queues, resume_queues
 
 
 @click.group(cls=Group)
@@ -79,6 +80,62 @@ def cancel(ids: tuple[str, ...], target: str | None, url: str | None, as_json: b
         return said
 
     _say(run(find_app(target, url), cancelled), ("asked to end", "cancelled"), as_json=as_json)
+
+
+# --- queues
+
+
+@tasks.command("pause")
+@click.argument("queues", nargs=-1, required=True)
+@app_option
+@json_option
+def pause(queues: tuple[str, ...], target: str | None, url: str | None, as_json: bool) -> None:
+    """Let no worker take jobs of these queues until they are resumed. What runs goes on."""
+
+    async def paused(app: App) -> dict[str, str]:
+        before = await paused_queues(app)
+        await pause_queues(app, *queues)
+        return {queue: "was paused already" if queue in before else "paused" for queue in queues}
+
+    _say(run(find_app(target, url), paused), ("paused", "was paused already"), as_json=as_json)
+
+
+@tasks.command("resume")
+@click.argument("queues", nargs=-1, required=True)
+@app_option
+@json_option
+def resume(queues: tuple[str, ...], target: str | None, url: str | None, as_json: bool) -> None:
+    """Let workers take jobs of these queues again."""
+
+    async def resumed(app: App) -> dict[str, str]:
+        before = await paused_queues(app)
+        await resume_queues(app, *queues)
+        return {queue: "resumed" if queue in before else "was not paused" for queue in queues}
+
+    _say(run(find_app(target, url), resumed), ("resumed", "was not paused"), as_json=as_json)
+
+
+@tasks.command("paused")
+@app_option
+@json_option
+def paused(target: str | None, url: str | None, as_json: bool) -> None:
+    """List the queues that are paused, and how many jobs wait in each."""
+
+    async def found(app: App) -> list[dict[str, Any]]:
+        return [
+            {
+                "queue": queue,
+                "since": iso(since),
+                "waiting": await app.tasks.broker.count(JobFilter(queue=queue, status=JobStatus.QUEUED)),
+            }
+            for queue, since in (await paused_queues(app)).items()
+        ]
+
+    rows = run(find_app(target, url), found)
+    if as_json:
+        show_json(rows)
+    else:
+        show(rows)
 
 
 # --- dead letters
@@ -254,10 +311,16 @@ def _row_of(view: JobView) -> dict[str, Any]:
         "due": iso(view.due_at),
         "ended": iso(view.ended_at),
         "owner": view.owner,
+        "progress": _progress(view),
         "result": to_json(loads(view.outcome)) if ended_well and view.outcome else None,
         "error": None if ended_well else _why(view),
         "traceback": None if ended_well or not view.outcome else stored_traceback(loads(view.outcome)) or None,
     }
+
+
+def _progress(view: JobView) -> dict[str, Any] | None:
+    said = reporting.read(view.progress)
+    return None if said is None else said._asdict()
 
 
 def _arguments(payload: bytes) -> str:

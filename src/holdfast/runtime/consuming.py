@@ -35,13 +35,14 @@ from holdfast.runtime import messages
 from holdfast.runtime.announcing import news_of_endings, notify
 from holdfast.runtime.background import Background
 from holdfast.runtime.concluding import LOSSES, cancelled, conclude, refused
-from holdfast.runtime.current import CurrentJob
+from holdfast.runtime.current import CurrentJob, Running
 from holdfast.runtime.early import EarlyJobs
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
 from holdfast.runtime.following import following
 from holdfast.runtime.hooks import Hooks
 from holdfast.runtime.messages import Message
 from holdfast.runtime.patience import patiently
+from holdfast.runtime.reporting import Reporter
 from holdfast.task import ACTIONS
 
 log = get_logger("holdfast.worker")
@@ -115,6 +116,7 @@ class Consumer:
         self._ending = False
         self._waits = False
         self._background = Background()
+        self._reporter = Reporter(worker, broker=broker, background=self._background)
         self._asking = False
         self._ask_again = False
         """Somebody asked while the store was asked; its answer may be older than what he means."""
@@ -258,7 +260,7 @@ class Consumer:
             arguments,
             timeout,
             partial(self._ended, job, message),
-            job=current,
+            job=Running(current, partial(self._reporter.tell, job.id)),
             before=partial(self._hooks.begin, current) if self._hooks.before else None,
         )
         if message.early:
@@ -302,6 +304,7 @@ class Consumer:
             except CodecError as error:
                 said = f"what follows from its end ({type(outcome).__name__.lower()}) cannot be put together: {error}"
                 outcome = refused(message, Reason.FAILED, said, now)
+        self._reporter.forget(job.id)
         self._settled.append(Settlement(job.id, job.claim, outcome, follow))
         self._wake.set()
         if self._hooks.tells:
@@ -431,6 +434,7 @@ class Consumer:
             self._executor.drop(attempt)
         self._held.clear()
         self._settled.clear()
+        self._reporter.close()
         self._background.cancel()
 
 

@@ -29,7 +29,8 @@ from holdfast.inject import STATE, provided
 from holdfast.logs import get_logger
 from holdfast.retry import DEFAULT_TIMEOUT
 from holdfast.runtime import processes, threads
-from holdfast.runtime.current import CURRENT_JOB, CurrentJob
+from holdfast.runtime.current import RUNNING, Progress
+from holdfast.runtime.current import Running as RunningJob
 from holdfast.runtime.deadlines import Deadlines
 from holdfast.runtime.processes import Processes, ProcessLost, RemoteCall
 from holdfast.runtime.threads import Threads
@@ -71,7 +72,7 @@ class Attempt:
         arguments: tuple[tuple[Any, ...], dict[str, Any]] | None,
         timeout: float | None,
         report: Report,
-        job: CurrentJob | None = None,
+        job: RunningJob | None = None,
         before: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.name = name
@@ -203,7 +204,7 @@ class Executor:
                 begin = self._loop.time()
                 context, running = copy_context(), self._outcome(attempt)
                 if attempt.job is not None:
-                    context.run(CURRENT_JOB.set, attempt.job)
+                    context.run(RUNNING.set, attempt.job)
                 if self._state is not None:
                     context.run(STATE.set, self._state)
                 try:
@@ -325,15 +326,27 @@ class Executor:
         # To start a process may take longer than the action may.
         self._deadlines.hold(attempt)
         call = RemoteCall(
-            action=action.name, module=action.function.__module__, args=args, kwargs=kwargs, job=attempt.job
+            action=action.name,
+            module=action.function.__module__,
+            args=args,
+            kwargs=kwargs,
+            job=None if attempt.job is None else attempt.job.job,
         )
-        return await self._processes.run(call, begins=lambda: self._deadlines.begin(attempt, attempt.timeout))
+        return await self._processes.run(
+            call,
+            begins=lambda: self._deadlines.begin(attempt, attempt.timeout),
+            told=_unheard if attempt.job is None else attempt.job.told,
+        )
 
     def _too_long(self, attempt: Attempt) -> str:
         message = f"action {attempt.name} ran longer than its {attempt.timeout:g} seconds"
         if attempt in self._threads.stuck:
             return f"{message}; its thread goes on, for a thread cannot be stopped"
         return message
+
+
+def _unheard(progress: Progress) -> None:
+    """Nobody asks how far a workflow's call is."""
 
 
 def _arguments(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from holdfast.codec import TRACEBACK, decode, encode_exception
 from holdfast.runtime.background import Background
-from holdfast.runtime.current import CURRENT_JOB, CurrentJob
+from holdfast.runtime.current import RUNNING, CurrentJob, Progress, Running
 from holdfast.runtime.threads import Threads
 from holdfast.task import ACTIONS
 
@@ -59,8 +59,10 @@ class Processes:
         # The interpreter waits for its child processes when it exits; an App that nobody closed must not hang there.
         atexit.register(self._end_at_exit)
 
-    async def run(self, call: RemoteCall, *, begins: Callable[[], None]) -> Any:
+    async def run(self, call: RemoteCall, *, begins: Callable[[], None], told: Callable[[Progress], None]) -> Any:
         """What the function returns or raises; `begins` is called when a process is ready for it.
+
+        `told` hears how far it is, in a thread.
 
         Raises ProcessLost if the process did not live to say so. Cancelled, it ends the process.
         """
@@ -69,7 +71,7 @@ class Processes:
             if call.module not in process.modules:
                 await self._prepare(process, call.module)
             begins()
-            answer = await self._threads.run(process, process.ask, call)
+            answer = await self._threads.run(process, process.ask, call, told)
         except (asyncio.CancelledError, ProcessLost):
             self._end(process)
             raise
@@ -173,9 +175,9 @@ class _Process:
         self._send(module).value()
         self.modules.add(module)
 
-    def ask(self, call: RemoteCall) -> _Answer:
+    def ask(self, call: RemoteCall, told: Callable[[Progress], None]) -> _Answer:
         """Have it run a call."""
-        return self._send(call)
+        return self._send(call, told)
 
     def end(self) -> None:
         """End it, whatever it does."""
@@ -189,13 +191,15 @@ class _Process:
             self._process.kill()
         self._process.join()
 
-    def _send(self, what: str | RemoteCall) -> _Answer:
+    def _send(self, what: str | RemoteCall, told: Callable[[Progress], None] | None = None) -> _Answer:
         try:
             self._here.send(what)
-            sent = self._here.recv_bytes()
+            while isinstance(answer := _unpacked(self._here.recv_bytes()), Progress):
+                if told is not None:
+                    told(answer)
         except (EOFError, OSError) as error:
             raise ProcessLost("died") from error
-        return _unpacked(sent)
+        return answer
 
 
 # --- on the other side
@@ -207,18 +211,37 @@ def _serve(link: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         while True:
-            link.send_bytes(_packed(_answered(link.recv_bytes())))
+            link.send_bytes(_packed(_answered(link.recv_bytes(), _Teller(link))))
     except (EOFError, OSError):
         return
 
 
-def _answered(asked: bytes) -> _Answer:
+class _Teller:
+    """Sends what the running call says of itself, before its answer. Its threads may say it, too."""
+
+    def __init__(self, link: Connection) -> None:
+        self._link = link
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def tell(self, progress: Progress) -> None:
+        with self._lock:
+            if not self._ended:
+                self._link.send_bytes(pickle.dumps(progress))
+
+    def end(self) -> None:
+        """The answer comes next: what a thread that was left behind says is not heard."""
+        with self._lock:
+            self._ended = True
+
+
+def _answered(asked: bytes, teller: _Teller) -> _Answer:
     try:
         match pickle.loads(asked):
             case RemoteCall() as call:
                 context = copy_context()
                 if call.job is not None:
-                    context.run(CURRENT_JOB.set, call.job)
+                    context.run(RUNNING.set, Running(call.job, teller.tell))
                 return _Returned(context.run(_function(call), *call.args, **call.kwargs))
             case module:
                 if module != "__main__":
@@ -226,6 +249,8 @@ def _answered(asked: bytes) -> _Answer:
                 return _Returned(None)
     except BaseException as error:  # noqa: BLE001 - user code, as in the executor, whose place this takes here
         return _failed(error)
+    finally:
+        teller.end()
 
 
 def _function(call: RemoteCall) -> Callable[..., Any]:
@@ -256,6 +281,6 @@ def _packed(answer: _Answer) -> bytes:
         return _packed(_failed(error))
 
 
-def _unpacked(sent: bytes) -> _Answer:
+def _unpacked(sent: bytes) -> _Answer | Progress:
     got: Any = pickle.loads(sent)
-    return got if isinstance(got, _Returned | _Failed) else _Failed(decode(got), "")
+    return got if isinstance(got, _Returned | _Failed | Progress) else _Failed(decode(got), "")

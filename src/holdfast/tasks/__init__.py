@@ -5,6 +5,7 @@ from holdfast.tasks.client import JobHandle, TaskClient, as_completed, gather, w
 from holdfast.tasks.dead import purge_dead, read_dead, replay_dead
 from holdfast.tasks.definition import Task
 from holdfast.tasks.options import CallOptions, JobOptions, TaskOptions
+from holdfast.tasks.queues import pause_queues, paused_queues, resume_queues
 from holdfast.tasks.signature import ChainHandle, Group, Signature, chain, group
 
 __all__ = [
@@ -23,8 +24,11 @@ __all__ = [
     "chain",
     "gather",
     "group",
+    "pause_queues",
+    "paused_queues",
     "purge_dead",
     "read_dead",
     "replay_dead",
+    "resume_queues",
     "wait",
 ]

@@ -13,6 +13,8 @@ from holdfast.errors import ConfigurationError, DecodeError, JobNotFound, TaskCa
 from holdfast.ids import JobId
 from holdfast.model.job import Job, JobFilter, JobStatus, JobView
 from holdfast.ports import Broker
+from holdfast.runtime import reporting
+from holdfast.runtime.current import Progress
 from holdfast.runtime.messages import EARLY
 from holdfast.runtime.watching import Watch
 
@@ -144,6 +146,10 @@ class JobHandle(Generic[R]):
     async def status(self) -> JobStatus:
         """Where it stands. Raises JobNotFound."""
         return (await self.view()).status
+
+    async def progress(self) -> Progress | None:
+        """How far it is, as its task has said last (`report_progress`); None if it has said nothing. Raises JobNotFound."""
+        return reporting.read((await self.view()).progress)
 
     async def cancel(self) -> bool:
         """Ask for its end: at once where it waits, by a CancelledError where it runs. False if it had ended before."""
