@@ -134,10 +134,27 @@ async def test_what_is_asked_of_jobs_is_found_by_key(connection: Any) -> None:
         ("recover_jobs", "holdfast_job_owner", {"worker": "w", "now": NOW, "lost": 1}),
         ("jobs_under", "holdfast_job_owner", {"worker": "w", "tickets": [1]}),
         ("sweep_jobs", "holdfast_job_kept", {"now": NOW, "batch": 10}),
+        ("gates_of", "holdfast_job_pkey", {"ids": ["a"]}),
+        ("report", "holdfast_job_pkey", {"worker": "w", "ids": ["a"], "progress": [b"1"]}),
+        ("pass_gates", "holdfast_job_pkey", {"worker": "w", "ids": ["a"], "due_ats": [None], "paid": [False]}),
+        ("open_gates", "holdfast_job_gate", {"gates": ["a"], "counts": [1]}),
+        ("sweep_gates", "holdfast_gate_next", {"now": NOW, "batch": 10}),
     ):
         found = await plan(connection, name, **values)
         assert index in indexes(found), name
         assert full_reads(found) <= {"holdfast_lease"}, name
+
+
+async def test_what_stands_before_a_job_is_counted_in_order_and_not_further_than_needed(connection: Any) -> None:
+    asked = {"worker": "w", "ids": ["a"], "claims": [1], "gates": ["g"], "rooms": [1], "now": NOW}
+    found = await plan(connection, "at_gates", **asked)
+    assert {"holdfast_job_pkey", "holdfast_job_gate", "holdfast_gate_pkey"} <= indexes(found)
+    assert full_reads(found) == set()
+    [earlier] = [
+        node for node in found if node.get("Index Name") == "holdfast_job_gate" and "ROW" in node["Index Cond"]
+    ]
+    assert "gate = " in earlier["Index Cond"]
+    assert "Sort" not in {node["Node Type"] for node in found}
 
 
 async def test_an_inbox_is_read_by_the_keys_of_its_instances(connection: Any) -> None:

@@ -25,7 +25,7 @@ from tests.backends.making import (
 
 from holdfast.ids import InstanceId, JobId
 from holdfast.model.instance import InstanceFilter
-from holdfast.model.job import Again, Done, Failed, Reason, Settlement
+from holdfast.model.job import Again, Done, Failed, Gate, Reason, Settlement
 from holdfast.ports import Settled
 
 
@@ -111,8 +111,23 @@ async def test_jobs_cost_a_statement_for_each_batch(store: Any) -> None:
     assert await sent(store, broker.look([JobId("j1")])) == 1
     assert await sent(store, broker.unwanted("w", [JobId("j1")])) == 1
     assert await sent(store, broker.replay([JobId("j3")], now=NOW)) == 1
-    # The workers of those that run are told.
-    assert await sent(store, broker.cancel([JobId("j999")], now=NOW, keep_until=None)) == 1
+    # Whether any has a gate is asked first; the workers of those that run are told.
+    assert await sent(store, broker.cancel([JobId("j999")], now=NOW, keep_until=None)) == 2
+
+
+async def test_gates_cost_a_few_statements_for_each_batch(store: Any) -> None:
+    await enlist(store, "w")
+    broker = store.broker()
+    kinds = [Gate("key", limit=1), Gate("rate", interval=1.0), None]
+    assert await sent(store, broker.send([job(f"j{n:03}", gate=kinds[n % 3]) for n in range(600)])) == 1
+    held = (await broker.claim("w", queues=["*"], room=600, now=NOW)).jobs
+    # Locked, looked at, passed or sent back, and the rates kept.
+    assert await sent(store, broker.admit("w", held, now=NOW)) == 4
+    first = next(each for each in held if each.gate == kinds[0])
+    done = [Settlement(each.id, each.claim, Done(b"1", NOW)) for each in held if each.gate is None]
+    assert await sent(store, broker.settle("w", done)) == 1
+    # The gate is locked, and the next job let through.
+    assert await sent(store, broker.settle("w", [Settlement(first.id, first.claim, Done(b"1", NOW), (), "key")])) == 3
 
 
 async def test_only_a_heartbeat_that_finds_a_dead_worker_does_more(store: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from holdfast.backends.gates import gate_of, shown_due
 from holdfast.backends.shared import Row, split_waiters
 from holdfast.ids import JobId
 from holdfast.model.job import (
@@ -67,6 +68,7 @@ def as_claimed_job(row: Row) -> ClaimedJob:
         row["claims"],
         row["losses"],
         row["expires_at"],
+        gate_of(row["gate"], row["gate_rule"]),
     )
 
 
@@ -80,7 +82,7 @@ def as_job_view(row: Row) -> JobView:
         priority=row["priority"],
         attempt=row["attempt"],
         created_at=row["created_at"],
-        due_at=row["due_at"],
+        due_at=shown_due(row["due_at"], row["created_at"]),
         ended_at=row["ended_at"],
         owner=row["owner"],
         reason=row["reason"],

@@ -45,6 +45,18 @@ class Reason(enum.StrEnum):
     """Worker after worker was lost while it ran."""
 
 
+class Gate(NamedTuple):
+    """What a job passes before it runs. Behind it jobs wait in order: the more urgent first, else as they were sent."""
+
+    name: str
+    limit: int | None = None
+    """How many jobs of this gate run at once."""
+    interval: float | None = None
+    """Seconds from one beginning to the next, on average."""
+    burst: int = 1
+    """How many may begin at once after a pause."""
+
+
 class Job(NamedTuple):
     """A request for a call. Sending twice with one id makes one job."""
 
@@ -63,6 +75,7 @@ class Job(NamedTuple):
     """Not begun after that moment (Unix seconds)."""
     waiter: str | None = None
     """The notification channel of a client that waits for the outcome, if one does."""
+    gate: Gate | None = None
 
 
 class ClaimedJob(NamedTuple):
@@ -79,6 +92,8 @@ class ClaimedJob(NamedTuple):
     losses: int = 0
     """How often in a row the worker that held it was lost."""
     expires_at: float | None = None
+    gate: Gate | None = None
+    """It may not run before `Broker.admit` has let it through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +154,8 @@ class Settlement(NamedTuple):
     claim: int
     outcome: Outcome
     follow: Sequence[Job] = ()
+    gate: str | None = None
+    """The gate that it had passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

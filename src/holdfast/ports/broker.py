@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from holdfast.ids import JobId, WorkerId
-from holdfast.model.job import CancelledJobs, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
+from holdfast.model.job import CancelledJobs, ClaimedJob, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
 from holdfast.ports.backend import Backend
 
 JOB_CHANNEL = "hf_jobs"
@@ -88,8 +88,18 @@ class Broker(Protocol):
         """Hold up to `room` due jobs of these queues ("*" means all), those of the highest priority first."""
         ...
 
+    async def admit(self, worker: WorkerId, jobs: Sequence[ClaimedJob], *, now: float) -> Sequence[JobId]:
+        """Let held jobs through their gates, as far as these have room; return those that may run.
+
+        The others are held no more: they come again when jobs before them have ended, or at their moment.
+        """
+        ...
+
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
-        """Write what became of jobs, and send what follows. Only who holds a job can settle it."""
+        """Write what became of jobs, send what follows, and let the next ones at their gates be claimed.
+
+        Only who holds a job can settle it.
+        """
         ...
 
     async def unwanted(self, worker: WorkerId, ids: Sequence[JobId]) -> Sequence[JobId]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from holdfast.backends.callers import POSTGRES, execute
+from holdfast.backends.gates import next_moment, openings, rule_of
 from holdfast.backends.jobs import Kept, as_cancelled, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
-from holdfast.backends.postgres.line import AlreadyThere, Line
+from holdfast.backends.postgres.gates import admit, let_through, lock
+from holdfast.backends.postgres.line import AlreadyThere, Line, Transaction
 from holdfast.backends.postgres.statements import TEXTS, Statement, chosen, compiled
 from holdfast.backends.postgres.workers import lost
-from holdfast.backends.shared import SHARD, split_waiters
+from holdfast.backends.shared import SHARD, Row, split_waiters
 from holdfast.errors import StoreUnavailable
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import (
     CancelledJobs,
+    ClaimedJob,
     ClaimedJobs,
     Job,
     JobFilter,
@@ -84,10 +87,21 @@ class PostgresBroker:
         return (await self._reader().fetch(statement, **values))[0]["number"]
 
     async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
-        answer, news = as_cancelled(
-            await self._writer().fetch("cancel_jobs", ids=sorted(set(ids)), now=now, keep_until=keep_until)
-        )
-        await self._store.notify(news)
+        wanted = sorted(set(ids))
+        gates = [row["gate"] for row in await self._reader().fetch("gates_of", ids=wanted)]
+
+        async def work(transaction: Transaction) -> tuple[list[Row], bool]:
+            await lock(transaction, gates)
+            rows = await transaction.fetch("cancel_jobs", ids=wanted, now=now, keep_until=keep_until)
+            ended = Counter(row["gate"] for row in rows if row["owner"] is None and row["gate"] is not None)
+            return rows, await let_through(transaction, ended)
+
+        if gates:
+            rows, waits = await self._writer().transact(work)
+        else:
+            rows, waits = await self._writer().fetch("cancel_jobs", ids=wanted, now=now, keep_until=keep_until), False
+        answer, news = as_cancelled(rows)
+        await self._store.notify({**news, JOB_CHANNEL: ""} if waits else news)
         return answer
 
     async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
@@ -149,21 +163,45 @@ class PostgresBroker:
         if not rows:
             raise lost(worker)
         taken = [row for row in rows if row["id"] is not None]
-        return ClaimedJobs(jobs=[as_claimed_job(row) for row in by_urgency(taken)], next_due=rows[0]["next_due"])
+        jobs = [as_claimed_job(row) for row in by_urgency(taken)]
+        return ClaimedJobs(jobs=jobs, next_due=next_moment(rows[0]["next_due"]))
+
+    async def admit(self, worker: WorkerId, jobs: Sequence[ClaimedJob], *, now: float) -> Sequence[JobId]:
+        return await self._writer().transact(lambda transaction: admit(transaction, worker, jobs, now))
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
         # One statement would lock those that go before those that stay, not in the order of their ids.
         rows = [(each, kept(each.outcome)) for each in {each.id: each for each in settlements}.values()]
         parts = ([pair for pair in rows if pair[1] is None], [pair for pair in rows if pair[1] is not None])
-        answers = [await self._settle(worker, part) for part in parts if part]
+        gates = openings(settlements)
+        if gates:
+            answers, waits = await self._writer().transact(partial(self._settle_gated, worker, parts, gates))
+            if waits:
+                await self._store.notify({JOB_CHANNEL: ""})
+        else:
+            answers = [await self._settle(self._writer(), worker, part) for part in parts if part]
         return SettledJobs(
             lost=sum(answer.lost for answer in answers),
             waiters=[pair for answer in answers for pair in answer.waiters],
         )
 
-    async def _settle(self, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]) -> SettledJobs:
+    async def _settle_gated(
+        self,
+        worker: WorkerId,
+        parts: Sequence[Sequence[tuple[Settlement, Kept | None]]],
+        gates: Mapping[str, int],
+        transaction: Transaction,
+    ) -> tuple[list[SettledJobs], bool]:
+        """Settle, and let those be claimed that come next at these gates; whether somebody waits for jobs."""
+        await lock(transaction, gates)
+        answers = [await self._settle(transaction, worker, part) for part in parts if part]
+        return answers, await let_through(transaction, gates)
+
+    async def _settle(
+        self, line: Line | Transaction, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]
+    ) -> SettledJobs:
         statement, values = settlement(rows)
-        [row] = await self._writer().fetch(statement, worker=worker, **values)
+        [row] = await line.fetch(statement, worker=worker, **values)
         if not row["alive"]:
             raise lost(worker)
         pairs = zip(row["ids"] or (), row["waiters"] or (), strict=True)
@@ -185,6 +223,7 @@ class PostgresBroker:
     # --- upkeep
 
     async def sweep_jobs(self, *, now: float, batch: int) -> int:
+        await self._reader().fetch("sweep_gates", now=now, batch=batch)
         return len(await self._reader().fetch("sweep_jobs", now=now, batch=batch))
 
 
@@ -208,6 +247,8 @@ def _columns(jobs: Sequence[Job], prefix: str = "") -> dict[str, Any]:
         f"{prefix}uniques": [job.unique for job in jobs],
         f"{prefix}expires_ats": [job.expires_at for job in jobs],
         f"{prefix}waiters": [job.waiter for job in jobs],
+        f"{prefix}gates": [None if job.gate is None else job.gate.name for job in jobs],
+        f"{prefix}gate_rules": [rule_of(job.gate) for job in jobs],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from holdfast.backends.postgres.clients import CLOCK_SLACK
@@ -44,7 +44,7 @@ async def relieve_expired(line: Line, now: float) -> None:
         for row in await transaction.fetch("bury", now=now):
             await transaction.fetch("recover_instances", worker=row["worker"], now=now)
             await transaction.fetch("free_calls", worker=row["worker"], now=now)
-            await transaction.fetch("recover_jobs", worker=row["worker"], now=now, lost=1)
+            await _recover_jobs(transaction, row["worker"], now, lost=1)
 
     await line.transact(work)
 
@@ -55,9 +55,20 @@ async def retire(line: Line, worker: WorkerId, now: float) -> None:
         await transaction.fetch("discharge", worker=worker)
         await transaction.fetch("free_instances", worker=worker, now=now)
         await transaction.fetch("free_calls", worker=worker, now=now)
-        await transaction.fetch("recover_jobs", worker=worker, now=now, lost=0)
+        await _recover_jobs(transaction, worker, now, lost=0)
 
     await line.transact(work)
+
+
+async def _recover_jobs(transaction: Transaction, worker: str, now: float, *, lost: int) -> None:
+    ended = Counter(
+        row["gate"]
+        for row in await transaction.fetch("recover_jobs", worker=worker, now=now, lost=lost)
+        if row["gate"] is not None
+    )
+    if ended:
+        await transaction.fetch("lock_gates", gates=sorted(ended))
+        await transaction.fetch("open_gates", gates=list(ended), counts=list(ended.values()))
 
 
 async def idle(line: Line, worker: WorkerId, idle: bool) -> None:

@@ -25,6 +25,7 @@ from holdfast.model.instance import WorkerView
 from holdfast.model.job import (
     Again,
     CancelledJobs,
+    ClaimedJob,
     ClaimedJobs,
     Job,
     JobFilter,
@@ -122,7 +123,7 @@ class RedisBroker:
     async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
         keep = "" if keep_until is None else repr(keep_until)
         prefix, inbox = self._address.channel(""), self._address.channel(inbox_channel(""))
-        ended, asked = await self._line.run("cancel", repr(now), keep, prefix, inbox, *dict.fromkeys(ids))
+        ended, asked = await self._line.run("cancel", repr(now), keep, prefix, inbox, self._jobs, *dict.fromkeys(ids))
         return CancelledJobs(ended=_ids(ended), asked=_ids(asked))
 
     async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
@@ -174,6 +175,13 @@ class RedisBroker:
         for ticket in [each for each, until in doubtful.items() if until < now]:
             del doubtful[ticket]
         return rows if tickets else None
+
+    async def admit(self, worker: WorkerId, jobs: Sequence[ClaimedJob], *, now: float) -> Sequence[JobId]:
+        held = [part for job in jobs if job.gate is not None for part in (job.id, fence(job.claim, worker))]
+        answer = await self._line.run("admit", worker, repr(now), *held)
+        if answer is None:
+            raise _lost(worker)
+        return _ids(answer)
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
         wanted = {each.id: each for each in settlements}
@@ -262,7 +270,7 @@ def _settlement(worker: WorkerId, settlements: Sequence[Settlement]) -> list[Arg
     kept: list[Argument] = []
     back: list[Argument] = []
     follow = {job.id: (each.id, job) for each in settlements for job in each.follow}
-    for id, claim, outcome, _ in settlements:
+    for id, claim, outcome, *_ in settlements:
         if isinstance(outcome, Again | Returned):
             back += (id, fence(claim, worker), *back_of(outcome, id))
         elif (row := ended_of(outcome, id)) is None:

@@ -19,6 +19,7 @@ from holdfast.model.job import (
     ClaimedJob,
     Done,
     Failed,
+    Gate,
     Job,
     JobStatus,
     JobView,
@@ -43,6 +44,7 @@ class Sent(NamedTuple):
     expires_at: float | None
     unique: str | None
     payload: bytes
+    gate: Gate | None = None
 
     @property
     def queue(self) -> str:
@@ -84,11 +86,21 @@ def lane_of(queue: str, priority: int) -> str:
 def as_arguments(job: Job) -> Sequence[Argument]:
     """What `send` and `settle` take for one job. Raises StoreError for one that cannot be kept."""
     lane = lane_of(job.queue, job.priority)
-    head = [lane, job.name, job.created_at, job.due_at, job.expires_at, job.unique]
+    head: list[Any] = [lane, job.name, job.created_at, job.due_at, job.expires_at, job.unique]
+    gate = None if job.gate is None else _gate(job, job.gate)
+    if gate is not None:
+        head.append(gate)
     blob = _packed(head, job.payload, f"the message of job {job.id}")
     # A mark before them tells an empty text from none.
     unique = "" if job.unique is None else f"={job.unique}"
-    return (_told(job.id), blob, lane, job.priority, repr(job.due_at), unique, job.waiter or "")
+    passes = b"" if gate is None else orjson.dumps(gate)
+    return (_told(job.id), blob, lane, job.priority, repr(job.due_at), unique, job.waiter or "", passes)
+
+
+def _gate(job: Job, gate: Gate) -> list[Any]:
+    """A gate as it is kept; it begins with the job's place there: the more urgent are first, else those sent earlier."""
+    place = f"{2**31 - job.priority:010d} {job.created_at:018.6f} {job.id}"
+    return [place, gate.limit, gate.interval, gate.burst, gate.name]
 
 
 def ended_of(outcome: Outcome, id: JobId) -> tuple[str, str, bytes] | None:
@@ -148,8 +160,12 @@ def _told(id: str) -> str:
 
 def read_sent(blob: bytes) -> Sent:
     head, _, payload = blob.partition(b"\n")
-    lane, name, created_at, due_at, expires_at, unique = orjson.loads(head)
-    return Sent(lane, name, created_at, due_at, expires_at, unique, payload)
+    lane, name, created_at, due_at, expires_at, unique, *more = orjson.loads(head)
+    gate = None
+    if more:
+        _, limit, interval, burst, at = more[0]
+        gate = Gate(at, limit, interval, burst)
+    return Sent(lane, name, created_at, due_at, expires_at, unique, payload, gate)
 
 
 def read_past(row: bytes | None) -> Past:
@@ -171,7 +187,15 @@ def claimed(id: str, blob: bytes, row: bytes | None) -> ClaimedJob:
     sent, past = read_sent(blob), read_past(row)
     expires_at = None if past.replayed else sent.expires_at
     return ClaimedJob(
-        JobId(id), sent.name, sent.payload, sent.queue, past.attempt, past.claims + 1, past.losses, expires_at
+        JobId(id),
+        sent.name,
+        sent.payload,
+        sent.queue,
+        past.attempt,
+        past.claims + 1,
+        past.losses,
+        expires_at,
+        sent.gate,
     )
 
 

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from holdfast.backends.callers import SQLITE, execute
+from holdfast.backends.gates import rule_of
 from holdfast.backends.jobs import as_cancelled
 from holdfast.backends.sqlite import jobs as on_session
 from holdfast.backends.sqlite.database import STATEMENTS
 from holdfast.ids import JobId, WorkerId
-from holdfast.model.job import CancelledJobs, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
+from holdfast.model.job import CancelledJobs, ClaimedJob, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
 from holdfast.ports import JOB_CHANNEL, Store
 
 
@@ -35,7 +36,8 @@ class SqliteBroker:
 
     async def send_through(self, connection: Any, jobs: Sequence[Job]) -> None:
         for job in {job.id: job for job in jobs}.values():
-            await execute(connection, SQLITE, STATEMENTS["send_one"], job._asdict())
+            gate = {"gate": None if job.gate is None else job.gate.name, "gate_rule": rule_of(job.gate)}
+            await execute(connection, SQLITE, STATEMENTS["send_one"], {**job._asdict(), **gate})
 
     async def holders(self, unique: Sequence[str]) -> Mapping[str, JobId]:
         return await self._do(on_session.holders, unique)
@@ -50,8 +52,9 @@ class SqliteBroker:
         return await self._do(on_session.count, filter)
 
     async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
-        answer, news = as_cancelled(await self._do(on_session.cancel, ids, now, keep_until))
-        await self._store.notify(news)
+        rows, through = await self._do(on_session.cancel, ids, now, keep_until)
+        answer, news = as_cancelled(rows)
+        await self._store.notify({**news, JOB_CHANNEL: ""} if through else news)
         return answer
 
     async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
@@ -79,6 +82,9 @@ class SqliteBroker:
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
         return await self._do(on_session.claim, worker, queues, room, now)
+
+    async def admit(self, worker: WorkerId, jobs: Sequence[ClaimedJob], *, now: float) -> Sequence[JobId]:
+        return await self._do(on_session.admit, worker, jobs, now)
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
         if not settlements:

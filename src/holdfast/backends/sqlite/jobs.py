@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from holdfast.backends.gates import next_moment, openings, rule_of
 from holdfast.backends.jobs import Kept, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
 from holdfast.backends.shared import split_waiters
+from holdfast.backends.sqlite import gates
 from holdfast.backends.sqlite.database import Session, as_json, chosen
+from holdfast.backends.sqlite.gates import let_through
 from holdfast.backends.sqlite.workers import lost, require_lease
 from holdfast.ids import JobId, WorkerId
-from holdfast.model.job import ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
+from holdfast.model.job import ClaimedJob, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
 
 # --- clients
 
@@ -47,6 +51,8 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.unique,
         job.expires_at,
         job.waiter,
+        None if job.gate is None else job.gate.name,
+        rule_of(job.gate),
     )
 
 
@@ -70,8 +76,14 @@ def count(session: Session, filter: JobFilter) -> int:
     return session.text(*chosen("count_jobs", job_filter_parts(filter))).fetchone()["number"]
 
 
-def cancel(session: Session, ids: Sequence[JobId], now: float, keep_until: float | None) -> list[sqlite3.Row]:
-    return session.all("cancel_jobs", ids=as_json(ids), now=now, keep_until=keep_until)
+def cancel(
+    session: Session, ids: Sequence[JobId], now: float, keep_until: float | None
+) -> tuple[list[sqlite3.Row], int]:
+    """The rows that it has changed, and how many jobs can be claimed because of that."""
+    with session.writing():
+        rows = session.all("cancel_jobs", ids=as_json(ids), now=now, keep_until=keep_until)
+        ended = Counter(row["gate"] for row in rows if row["owner"] is None and row["gate"] is not None)
+        return rows, let_through(session, ended)
 
 
 def replay(session: Session, ids: Sequence[JobId], now: float) -> list[JobId]:
@@ -128,7 +140,14 @@ def claim(session: Session, worker: WorkerId, queues: Sequence[str], room: int, 
                 found = session.one("next_job", queue=lane["queue"], priority=lane["priority"], now=now)
                 if found is not None and found["due_at"] is not None:
                     moments.append(found["due_at"])
-    return ClaimedJobs(jobs=[as_claimed_job(row) for row in by_urgency(rows)], next_due=min(moments, default=None))
+    jobs = [as_claimed_job(row) for row in by_urgency(rows)]
+    return ClaimedJobs(jobs=jobs, next_due=next_moment(min(moments, default=None)))
+
+
+def admit(session: Session, worker: WorkerId, jobs: Sequence[ClaimedJob], now: float) -> list[JobId]:
+    with session.writing():
+        require_lease(session, worker)
+        return gates.admit(session, worker, jobs, now)
 
 
 def settle(session: Session, worker: WorkerId, settlements: Sequence[Settlement]) -> tuple[SettledJobs, bool]:
@@ -142,12 +161,13 @@ def settle(session: Session, worker: WorkerId, settlements: Sequence[Settlement]
         session.many("settle_gone", [(id,) for id, row in rows.items() if row is None])
         session.many("settle_kept", [{**row._asdict(), "id": id} for id, row in rows.items() if row is not None])
         followed = put_jobs(session, [job for each in mine for job in each.follow])
+        through = let_through(session, openings(mine))
     ended = [id for id, row in rows.items() if _ends(row, held[id])]
     answer = SettledJobs(
         lost=len(wanted) - len(mine),
         waiters=[(channel, id) for id in ended for channel in split_waiters(held[id]["waiter"])],
     )
-    return answer, bool(followed) or len(ended) < len(rows)
+    return answer, bool(followed) or through > 0 or len(ended) < len(rows)
 
 
 def _ends(row: Kept | None, before: sqlite3.Row) -> bool:
@@ -171,4 +191,5 @@ def wait_for_jobs(session: Session, worker: WorkerId, waits: bool) -> None:
 
 
 def sweep(session: Session, now: float, batch: int) -> int:
+    session.run("sweep_gates", now=now, batch=batch)
     return session.run("sweep_jobs", now=now, batch=batch)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from holdfast.backends.shared import as_call, as_claimed, as_delivery, as_step, as_worker
 from holdfast.backends.sqlite.database import Session, as_json
+from holdfast.backends.sqlite.gates import let_through
 from holdfast.errors import LeaseLost
 from holdfast.ids import WorkerId
 from holdfast.model.instance import Claimed, Claims, Delivery, SpilledCall, Step, WorkerView
@@ -43,7 +44,7 @@ def relieve_expired(session: Session, now: float) -> None:
         for row in session.all("bury", now=now):
             session.run("recover_instances", worker=row["worker"], now=now)
             session.run("free_calls", worker=row["worker"], now=now)
-            session.run("recover_jobs", worker=row["worker"], now=now, lost=1)
+            _recover_jobs(session, row["worker"], now, lost=1)
 
 
 def retire(session: Session, worker: WorkerId, now: float) -> None:
@@ -51,7 +52,12 @@ def retire(session: Session, worker: WorkerId, now: float) -> None:
         session.run("discharge", worker=worker)
         session.run("free_instances", worker=worker, now=now)
         session.run("free_calls", worker=worker, now=now)
-        session.run("recover_jobs", worker=worker, now=now, lost=0)
+        _recover_jobs(session, worker, now, lost=0)
+
+
+def _recover_jobs(session: Session, worker: str, now: float, *, lost: int) -> None:
+    rows = session.all("recover_jobs", worker=worker, now=now, lost=lost)
+    let_through(session, Counter(row["gate"] for row in rows if row["gate"] is not None))
 
 
 def idle(session: Session, worker: WorkerId, idle: bool) -> None:

@@ -136,6 +136,10 @@ CREATE TABLE holdfast_job (
     reason text,
     outcome bytea,
     progress bytea,
+    gate text,
+    gate_rule text,
+    gate_paid bool NOT NULL DEFAULT false,
+    admitted int,
     PRIMARY KEY (shard, id)
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
@@ -150,6 +154,24 @@ CREATE UNIQUE INDEX holdfast_job_unique ON holdfast_job (shard, unique_key)
 CREATE INDEX holdfast_job_ended ON holdfast_job (status, created_at) WHERE status <> 'queued';
 
 CREATE INDEX holdfast_job_kept ON holdfast_job (keep_until) WHERE keep_until IS NOT NULL;
+
+-- A job with a gate runs once it was admitted under the claim of that number. One that has to wait behind its gate is due in
+-- the year 31 million. `gate_rule`: how many run at once, seconds between two beginnings, how many may begin at once after a
+-- pause. `gate_paid`: its moment was reckoned by the gate's rate already.
+CREATE INDEX holdfast_job_gate ON holdfast_job (shard, gate, (-priority), created_at, id)
+    WHERE gate IS NOT NULL AND status = 'queued';
+
+CREATE INDEX holdfast_job_inside ON holdfast_job (shard, gate) WHERE gate IS NOT NULL AND owner IS NOT NULL;
+
+-- Gates with a rate: when the next job may begin.
+CREATE TABLE holdfast_gate (
+    shard int NOT NULL,
+    name text NOT NULL,
+    next_at float8 NOT NULL,
+    PRIMARY KEY (shard, name)
+);
+
+CREATE INDEX holdfast_gate_next ON holdfast_gate (next_at);
 
 -- Queues whose jobs nobody claims for now.
 CREATE TABLE holdfast_paused_queue (

@@ -7,11 +7,12 @@
 -- A notification makes commits wait for each other: there is one only while some worker waits for jobs.
 WITH made AS (
     INSERT INTO holdfast_job
-        (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter)
+        (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter, gate, gate_rule)
     SELECT :shard, s.*
     FROM unnest(
         :ids::text[], :names::text[], :payloads::bytea[], :queues::text[], :priorities::int[], :created_ats::float8[],
-        :due_ats::float8[], :uniques::text[], :expires_ats::float8[], :waiters::text[]
+        :due_ats::float8[], :uniques::text[], :expires_ats::float8[], :waiters::text[], :gates::text[],
+        :gate_rules::text[]
     ) AS s
     ON CONFLICT DO NOTHING
     RETURNING id
@@ -74,7 +75,8 @@ claimed AS (
         WHERE EXISTS (SELECT FROM lease)
         LIMIT :room::int
     ))
-    RETURNING j.id, j.name, j.payload, j.queue, j.priority, j.due_at, j.attempt, j.claims, j.losses, j.expires_at
+    RETURNING j.id, j.name, j.payload, j.queue, j.priority, j.due_at, j.attempt, j.claims, j.losses, j.expires_at, j.gate,
+              j.gate_rule
 )
 SELECT c.*,
        (
@@ -90,7 +92,7 @@ FROM lease LEFT JOIN claimed c ON true
 
 -- name: jobs_under
 -- index: holdfast_job_owner
-SELECT id, name, payload, queue, priority, due_at, attempt, claims, losses, expires_at FROM holdfast_job
+SELECT id, name, payload, queue, priority, due_at, attempt, claims, losses, expires_at, gate, gate_rule FROM holdfast_job
 WHERE shard = :shard AND owner = :worker::text AND ticket = ANY(:tickets::int8[])
 
 -- One settlement of many jobs is one statement, put together from the parts it needs, in this order.
@@ -123,7 +125,7 @@ WITH lease AS (
         losses = CASE WHEN u.status = 'queued' AND u.failed = 0 THEN j.losses ELSE 0 END,
         ended_at = coalesce(u.ended_at, CASE WHEN j.cancelled THEN u.due_at END),
         keep_until = coalesce(u.keep_until, CASE WHEN u.status = 'queued' AND j.cancelled THEN u.due_at + 3600 END),
-        reason = u.reason, outcome = coalesce(u.outcome, j.outcome)
+        reason = u.reason, outcome = coalesce(u.outcome, j.outcome), gate_paid = j.gate_paid AND u.failed = 0
     FROM (
         SELECT :shard AS shard, k.*
         FROM unnest(
@@ -140,14 +142,17 @@ WITH lease AS (
 -- index: the primary key and holdfast_job_unique, to leave alone what is there
 , followed AS (
     INSERT INTO holdfast_job
-        (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter)
+        (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter, gate, gate_rule)
     SELECT :shard, s.id, s.name, s.payload, s.queue, s.priority, s.created_at, s.due_at, s.unique_key, s.expires_at,
-           s.waiter
+           s.waiter, s.gate, s.gate_rule
     FROM unnest(
         :follow_sources::text[], :follow_ids::text[], :follow_names::text[], :follow_payloads::bytea[],
         :follow_queues::text[], :follow_priorities::int[], :follow_created_ats::float8[], :follow_due_ats::float8[],
-        :follow_uniques::text[], :follow_expires_ats::float8[], :follow_waiters::text[]
-    ) AS s (source, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter)
+        :follow_uniques::text[], :follow_expires_ats::float8[], :follow_waiters::text[], :follow_gates::text[],
+        :follow_gate_rules::text[]
+    ) AS s (
+        source, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter, gate, gate_rule
+    )
     WHERE (s.source IN (SELECT id FROM settled)) IS TRUE
     ON CONFLICT DO NOTHING
 )
@@ -193,6 +198,97 @@ SELECT count(*) > 0 AND EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard 
 
 -- name: paused_queues
 SELECT queue, since FROM holdfast_paused_queue WHERE shard = :shard ORDER BY queue
+
+-- Gates. Whoever looks at one, or lets the next job through, has locked it first, so that nothing changes in between: by one of
+-- 64 locks, which come in one order. Jobs before another one are those that run, and those that were sent before it and
+-- are due.
+
+-- name: lock_gates
+SELECT pg_advisory_xact_lock(1734437990, slot) IS NULL AS locked
+FROM (SELECT DISTINCT hashtext(g.gate) & 63 AS slot FROM unnest(:gates::text[]) AS g (gate) ORDER BY slot) s
+
+-- name: at_gates
+-- index: holdfast_job primary key, holdfast_job_gate, holdfast_job_inside, holdfast_gate primary key
+SELECT u.id, j.gate_paid, n.next_at,
+       (
+           SELECT count(*) FROM (
+               SELECT FROM holdfast_job e
+               WHERE e.shard = :shard AND e.gate = u.gate AND e.gate IS NOT NULL AND e.status = 'queued'
+                 AND (-e.priority, e.created_at, e.id) < (-j.priority, j.created_at, j.id)
+                 AND (e.owner IS NOT NULL OR e.due_at <= :now::float8 OR e.due_at >= 1e15)
+               ORDER BY -e.priority, e.created_at, e.id LIMIT u.room
+           ) earlier
+       ) + (
+           SELECT count(*) FROM (
+               SELECT FROM holdfast_job r
+               WHERE r.shard = :shard AND r.gate = u.gate AND r.gate IS NOT NULL AND r.owner IS NOT NULL
+                 AND r.admitted = r.claims
+                 AND (-r.priority, r.created_at, r.id) > (-j.priority, j.created_at, j.id)
+               LIMIT u.room
+           ) later
+       ) AS before
+FROM unnest(:ids::text[], :claims::int[], :gates::text[], :rooms::int[]) AS u (id, claim, gate, room)
+CROSS JOIN LATERAL (
+    SELECT j.priority, j.created_at, j.id, j.gate_paid FROM holdfast_job j
+    WHERE j.shard = :shard AND j.id = u.id AND (j.owner = :worker::text) IS TRUE AND j.claims = u.claim OFFSET 0
+) j
+LEFT JOIN LATERAL (
+    SELECT g.next_at FROM holdfast_gate g WHERE g.shard = :shard AND g.name = u.gate OFFSET 0
+) n ON true
+
+-- name: pass_gates
+-- index: holdfast_job primary key
+-- Those with a moment go back, and come again then; the others may run.
+UPDATE holdfast_job j
+SET owner = CASE WHEN u.due_at IS NULL THEN j.owner END, due_at = coalesce(u.due_at, j.due_at),
+    admitted = CASE WHEN u.due_at IS NULL THEN j.claims END, gate_paid = u.paid
+FROM (
+    SELECT :shard AS shard, p.* FROM unnest(:ids::text[], :due_ats::float8[], :paid::bool[]) AS p (id, due_at, paid) OFFSET 0
+) u
+WHERE j.shard = ANY(ARRAY[u.shard]) AND j.id = u.id AND (j.owner = :worker::text) IS TRUE
+
+-- name: keep_rates
+-- index: holdfast_gate primary key
+INSERT INTO holdfast_gate (shard, name, next_at)
+SELECT :shard, u.name, u.next_at FROM unnest(:names::text[], :next_ats::float8[]) AS u (name, next_at)
+ON CONFLICT (shard, name) DO UPDATE SET next_at = excluded.next_at
+
+-- name: open_gates
+-- index: holdfast_job_gate, in order
+-- `waits`: whether some worker waits for jobs.
+UPDATE holdfast_job SET due_at = created_at
+WHERE ctid = ANY(ARRAY(
+    SELECT b.ctid
+    FROM unnest(:gates::text[], :counts::int[]) AS u (gate, count)
+    CROSS JOIN LATERAL (
+        SELECT b.ctid FROM holdfast_job b
+        WHERE b.shard = :shard AND b.gate = u.gate AND b.gate IS NOT NULL AND b.status = 'queued'
+          AND b.owner IS NULL AND b.due_at >= 1e15
+        ORDER BY -b.priority, b.created_at, b.id LIMIT u.count
+        FOR NO KEY UPDATE
+    ) b
+))
+RETURNING EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND waits) AS waits
+
+-- name: has_lease
+-- index: holdfast_lease primary key
+SELECT worker FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
+
+-- name: gates_of
+-- index: holdfast_job primary key
+SELECT j.gate
+FROM unnest(:ids::text[]) AS u (id)
+CROSS JOIN LATERAL (
+    SELECT j.gate FROM holdfast_job j
+    WHERE j.shard = :shard AND j.id = u.id AND (j.gate IS NOT NULL) IS TRUE AND (j.status = 'queued') IS TRUE OFFSET 0
+) j
+
+-- name: sweep_gates
+-- index: holdfast_gate_next
+DELETE FROM holdfast_gate WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM holdfast_gate WHERE (shard = :shard) IS TRUE AND next_at < :now::float8
+    ORDER BY next_at LIMIT :batch::int FOR UPDATE SKIP LOCKED
+))
 
 -- name: await_job
 -- index: holdfast_job primary key
@@ -269,7 +365,7 @@ SET cancelled = true,
     ended_at = CASE WHEN j.owner IS NULL THEN :now::float8 END,
     keep_until = CASE WHEN j.owner IS NULL THEN :keep_until::float8 END
 FROM target t WHERE j.shard = ANY(ARRAY[t.shard]) AND j.id = t.id
-RETURNING j.id, j.owner, j.waiter
+RETURNING j.id, j.owner, j.waiter, j.gate
 
 -- name: replay_jobs
 -- index: holdfast_job primary key, holdfast_job_unique
@@ -285,7 +381,7 @@ WITH target AS (
 )
 UPDATE holdfast_job j
 SET status = 'queued', due_at = :now::float8, attempt = 1, losses = 0, ended_at = NULL, keep_until = NULL,
-    reason = NULL, outcome = NULL, progress = NULL, cancelled = false, expires_at = NULL
+    reason = NULL, outcome = NULL, progress = NULL, cancelled = false, expires_at = NULL, gate_paid = false
 FROM target t
 WHERE j.shard = ANY(ARRAY[t.shard]) AND j.id = t.id
   AND (t.unique_key IS NULL OR (
@@ -321,6 +417,7 @@ SET owner = NULL, due_at = :now::float8, losses = j.losses + :lost::int,
     ended_at = CASE WHEN j.cancelled THEN :now::float8 END,
     keep_until = CASE WHEN j.cancelled THEN :now::float8 + 3600 END
 FROM held h WHERE j.shard = ANY(ARRAY[h.shard]) AND j.id = h.id
+RETURNING CASE WHEN j.cancelled THEN j.gate END AS gate
 
 -- name: sweep_jobs
 -- index: holdfast_job_kept

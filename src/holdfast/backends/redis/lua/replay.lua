@@ -12,6 +12,7 @@ for i = 3, #ARGV do
       write_past(id, claims, 1, 0, now, '1', '')
       call('HDEL', ENDED, id)
       call('HDEL', PROGRESS, id)
+      if head[7] then enter(id, head[7]) end
       call('ZREM', KEPT, id)
       call('ZREM', DEAD, id)
       queue(head[1], now, id)

@@ -51,7 +51,7 @@ for i = gone + 1, gone + kept do
     end
   end
 end
-local queued = false
+local queued, gated, through = false, call('EXISTS', GATED) == 1, 0
 for i = gone + kept + 1, #ids do
   local id, place = ids[i], places[i]
   if holds[id] then
@@ -60,6 +60,10 @@ for i = gone + kept + 1, #ids do
     local spent = ARGV[place + 3] == '1'
     if spent then
       attempt, losses = attempt + 1, 0
+    end
+    if gated then
+      if spent then call('SREM', PAID, id) end
+      through = through + leave(id, false)
     end
     if ARGV[place + 5] ~= '' then error = ARGV[place + 5] end
     local replayed = string.match(row or '', '^%S+ %S+ %S+ %S+ (%d)') or '0'
@@ -80,12 +84,16 @@ if call('EXISTS', PROGRESS) == 1 then many('HDEL', PROGRESS, removed) end
 many('HSET', ENDED, rows)
 many('ZADD', KEPT, until_when)
 local waiting, channels = {}, {}
-if #ended > 0 then waiting, channels = let_go(ended) end
+if #ended > 0 then
+  local opened
+  waiting, channels, opened = let_go(ended)
+  through = through + opened
+end
 
 if follow > 0 then
   local wanted = {}
   for i = 1, follow do wanted[i] = holds[ARGV[at + i - 1]] or false end
   queued = #put(at + follow, follow, wanted) > 0 or queued
 end
-if queued then wake(channel) end
+if queued or through > 0 then wake(channel) end
 return {#ids - #mine, waiting, channels}

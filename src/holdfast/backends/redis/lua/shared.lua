@@ -9,6 +9,10 @@
 -- somebody asked to end. `leases` has the workers by when their leases end, `worker` what they said of themselves,
 -- `waits` those that wait for jobs, `lanes` the lanes that may hold a job by priority. `progress` is how far jobs are,
 -- `paused` since when queues are.
+-- A job with a gate has [place, limit, interval, burst, gate] in `gated` while it has not ended, and its place in `gate:<gate>`.
+-- Places sort as texts, and end with the job's id. It is in `inside:<gate>` while it runs, and its place is in
+-- `behind:<gate>`, instead of its lane, while it waits there. `paid` are those whose moment was reckoned by the gate's
+-- rate already, `rate:<gate>` when the next one may begin.
 -- Moments stay texts: a number of Lua loses microseconds when it is written.
 local K = KEYS[1] .. ':'
 local JOB, PAST, ENDED, WAITER = K .. 'job', K .. 'past', K .. 'ended', K .. 'waiter'
@@ -18,6 +22,8 @@ local HELD, HELD_BY, ASKED = K .. 'held', K .. 'held:', K .. 'asked'
 local KEPT, DEAD = K .. 'kept', K .. 'dead'
 local LEASES, WORKER, WAITS = K .. 'leases', K .. 'worker', K .. 'waits'
 local PROGRESS, PAUSED = K .. 'progress', K .. 'paused'
+local GATED, GATE, BEHIND, INSIDE = K .. 'gated', K .. 'gate:', K .. 'behind:', K .. 'inside:'
+local PAID, RATE = K .. 'paid', K .. 'rate:'
 local call = redis.call
 
 -- A command for many values, in as many calls as Lua's stack wants; answers that are lists are put together.
@@ -49,6 +55,41 @@ local function queue(lane, due, id)
   call('ZADD', LANE .. lane, due, id)
 end
 
+-- The id with which a place at a gate ends.
+local function id_at(place) return string.sub(place, 31) end
+
+local function enter(id, gate)
+  call('HSET', GATED, id, cjson.encode(gate))
+  call('ZADD', GATE .. gate[5], 0, gate[1])
+end
+
+-- Let so many jobs be claimed that wait behind a gate; answers how many there were.
+local function let_through(gate, count)
+  for i = 1, count do
+    local first = call('ZPOPMIN', BEHIND .. gate)
+    if #first == 0 then return i - 1 end
+    local id = id_at(first[1])
+    local head = head_of(call('HGET', JOB, id))
+    queue(head[1], string.format('%.17g', head[3]), id)
+  end
+  return count
+end
+
+-- A job runs no more, so that the next one at its gate can; answers how many can. `over`: it does not come again.
+local function leave(id, over)
+  local row = call('HGET', GATED, id)
+  if not row then return 0 end
+  local gate = cjson.decode(row)
+  call('SREM', INSIDE .. gate[5], id)
+  if over then
+    call('SREM', PAID, id)
+    call('HDEL', GATED, id)
+    call('ZREM', GATE .. gate[5], gate[1])
+    call('ZREM', BEHIND .. gate[5], gate[1])
+  end
+  return let_through(gate[5], 1)
+end
+
 -- A past as claims, attempt, losses and the error with its mark.
 local function read_past(row)
   if not row then return 0, 1, 0, '' end
@@ -60,13 +101,13 @@ local function write_past(id, claims, attempt, losses, due, replayed, error)
   call('HSET', PAST, id, claims .. ' ' .. attempt .. ' ' .. losses .. ' ' .. due .. ' ' .. replayed .. '\n' .. error)
 end
 
--- Accept those of the jobs told from `at` on that are new: id, blob, lane, priority, due, unique text, waiter each.
+-- Accept those of the jobs told from `at` on that are new: id, blob, lane, priority, due, unique text, waiter, gate each.
 local function put(at, count, wanted)
   local ids, new, blobs, lanes = {}, {}, {}, {}
-  for i = 0, count - 1 do ids[i + 1] = ARGV[at + 7 * i] end
+  for i = 0, count - 1 do ids[i + 1] = ARGV[at + 8 * i] end
   local there = many('HMGET', JOB, ids)
   for i = 0, count - 1 do
-    local id, blob, lane, priority, due, unique, waiter = unpack(ARGV, at + 7 * i, at + 7 * i + 6)
+    local id, blob, lane, priority, due, unique, waiter, gate = unpack(ARGV, at + 8 * i, at + 8 * i + 7)
     local free = not there[i + 1] and (not wanted or wanted[i + 1])
     if free and unique ~= '' then
       free = call('HSETNX', UNIQUE, unique, id) == 1
@@ -85,6 +126,7 @@ local function put(at, count, wanted)
       members[#members + 1] = due
       members[#members + 1] = id
       if waiter ~= '' then call('HSET', WAITER, id, waiter) end
+      if gate ~= '' then enter(id, cjson.decode(gate)) end
     end
   end
   many('HSET', JOB, blobs)
@@ -97,7 +139,8 @@ local function wake(channel)
   if call('EXISTS', WAITS) == 1 then call('PUBLISH', channel, '') end
 end
 
--- These jobs have ended: nobody waits for them any more, and their unique texts are free. Who waited comes as two lists.
+-- These jobs have ended: nobody waits for them any more, and their unique texts are free. Who waited comes as two lists,
+-- and then how many jobs can be claimed that waited behind their gates.
 local function let_go(ids)
   local waiting, channels = {}, {}
   for i, told in ipairs(many('HMGET', WAITER, ids)) do
@@ -116,7 +159,11 @@ local function let_go(ids)
     end
   end
   if call('EXISTS', ASKED) == 1 then many('SREM', ASKED, ids) end
-  return waiting, channels
+  local through = 0
+  if call('EXISTS', GATED) == 1 then
+    for _, id in ipairs(ids) do through = through + leave(id, true) end
+  end
+  return waiting, channels, through
 end
 
 -- Nothing remains of these jobs.
@@ -148,6 +195,7 @@ end
 local function relieve(worker, lost, now, keep, prefix)
   local ids = call('SMEMBERS', HELD_BY .. worker)
   local ended = {}
+  local gated = call('EXISTS', GATED) == 1
   for _, id in ipairs(ids) do
     if call('SISMEMBER', ASKED, id) == 1 then
       ended[#ended + 1] = id
@@ -158,6 +206,8 @@ local function relieve(worker, lost, now, keep, prefix)
       local replayed = string.match(call('HGET', PAST, id) or '', '^%S+ %S+ %S+ %S+ (%d)') or '0'
       write_past(id, claims, attempt, losses + lost, now, replayed, error)
       queue(head_of(call('HGET', JOB, id))[1], now, id)
+      local row = gated and call('HGET', GATED, id)
+      if row then call('SREM', INSIDE .. cjson.decode(row)[5], id) end
     end
   end
   many('HDEL', HELD, ids)

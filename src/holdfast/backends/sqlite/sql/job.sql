@@ -3,16 +3,18 @@
 -- name: send
 -- index: the primary key and holdfast_job_unique, to leave alone what is there
 INSERT INTO holdfast_job
-    (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter)
-VALUES (0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter, gate, gate_rule)
+VALUES (0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 
 -- name: send_one
 -- index: as send
 -- On the caller's own connection, whose driver may know parameters by name alone.
 INSERT INTO holdfast_job
-    (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter)
-VALUES (0, :id, :name, :payload, :queue, :priority, :created_at, :due_at, :unique, :expires_at, :waiter)
+    (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter, gate, gate_rule)
+VALUES (
+    0, :id, :name, :payload, :queue, :priority, :created_at, :due_at, :unique, :expires_at, :waiter, :gate, :gate_rule
+)
 ON CONFLICT DO NOTHING
 
 -- name: known_jobs
@@ -57,7 +59,7 @@ WHERE rowid IN (
       AND queue = :queue AND priority = :priority AND due_at <= :now
     ORDER BY due_at LIMIT :room
 )
-RETURNING id, name, payload, queue, priority, due_at, attempt, claims, losses, expires_at
+RETURNING id, name, payload, queue, priority, due_at, attempt, claims, losses, expires_at, gate, gate_rule
 
 -- name: next_job
 -- index: holdfast_job_claimable, one lane
@@ -82,12 +84,65 @@ SET status = CASE WHEN :status = 'queued' AND cancelled THEN 'cancelled' ELSE :s
     losses = CASE WHEN :status = 'queued' AND :failed = 0 THEN losses ELSE 0 END,
     ended_at = coalesce(:ended_at, CASE WHEN cancelled THEN :due_at END),
     keep_until = coalesce(:keep_until, CASE WHEN :status = 'queued' AND cancelled THEN :due_at + 3600 END),
-    reason = :reason, outcome = coalesce(:outcome, outcome)
+    reason = :reason, outcome = coalesce(:outcome, outcome), gate_paid = gate_paid AND :failed = 0
 WHERE shard = 0 AND id = :id
 
 -- name: wait_for_jobs
 -- index: holdfast_lease primary key
 UPDATE holdfast_lease SET waits = :waits WHERE shard = 0 AND worker = :worker
+
+-- Jobs before another one at a gate are those that run, and those that were sent before it and are due.
+
+-- name: at_gate
+-- index: holdfast_job primary key, holdfast_job_gate, holdfast_job_inside, holdfast_gate primary key
+SELECT j.gate_paid, n.next_at,
+       (
+           SELECT count(*) FROM (
+               SELECT 1 FROM holdfast_job e
+               WHERE e.shard = 0 AND e.gate = :gate AND e.gate IS NOT NULL AND e.status = 'queued'
+                 AND (-e.priority, e.created_at, e.id) < (-j.priority, j.created_at, j.id)
+                 AND (e.owner IS NOT NULL OR e.due_at <= :now OR e.due_at >= 1e15)
+               ORDER BY -e.priority, e.created_at, e.id LIMIT :room
+           )
+       ) + (
+           SELECT count(*) FROM (
+               SELECT 1 FROM holdfast_job r
+               WHERE r.shard = 0 AND r.gate = :gate AND r.gate IS NOT NULL AND r.owner IS NOT NULL AND r.admitted = r.claims
+                 AND (-r.priority, r.created_at, r.id) > (-j.priority, j.created_at, j.id)
+               LIMIT :room
+           )
+       ) AS before
+FROM holdfast_job j LEFT JOIN holdfast_gate n ON n.shard = 0 AND n.name = :gate
+WHERE j.shard = 0 AND j.id = :id AND j.owner = :worker AND j.claims = :claim
+
+-- name: pass_gate
+-- index: holdfast_job primary key
+-- With a moment it goes back, and comes again then; without it may run.
+UPDATE holdfast_job
+SET owner = CASE WHEN :due_at IS NULL THEN owner END, due_at = coalesce(:due_at, due_at),
+    admitted = CASE WHEN :due_at IS NULL THEN claims END, gate_paid = :paid
+WHERE shard = 0 AND id = :id AND owner = :worker
+
+-- name: keep_rate
+-- index: holdfast_gate primary key
+INSERT INTO holdfast_gate (shard, name, next_at) VALUES (0, :name, :next_at)
+ON CONFLICT (shard, name) DO UPDATE SET next_at = excluded.next_at
+
+-- name: open_gate
+-- index: holdfast_job_gate, in order
+UPDATE holdfast_job SET due_at = created_at
+WHERE rowid IN (
+    SELECT b.rowid FROM holdfast_job b
+    WHERE b.shard = 0 AND b.gate = :gate AND b.gate IS NOT NULL AND b.status = 'queued' AND b.owner IS NULL
+      AND b.due_at >= 1e15
+    ORDER BY -b.priority, b.created_at, b.id LIMIT :count
+)
+
+-- name: sweep_gates
+-- index: holdfast_gate_next
+DELETE FROM holdfast_gate WHERE rowid IN (
+    SELECT rowid FROM holdfast_gate WHERE next_at < :now ORDER BY next_at LIMIT :batch
+)
 
 -- name: report
 -- index: holdfast_job primary key
@@ -151,13 +206,14 @@ SET cancelled = 1,
     ended_at = CASE WHEN owner IS NULL THEN :now END,
     keep_until = CASE WHEN owner IS NULL THEN :keep_until END
 WHERE shard = 0 AND id IN (SELECT value FROM json_each(:ids)) AND status = 'queued'
-RETURNING id, owner, waiter
+RETURNING id, owner, waiter, gate
 
 -- name: replay_job
 -- index: holdfast_job primary key, holdfast_job_unique
 UPDATE holdfast_job AS j
 SET status = 'queued', due_at = :now, attempt = 1, losses = 0, ended_at = NULL, keep_until = NULL, reason = NULL,
-    outcome = NULL, progress = NULL, cancelled = 0, expires_at = NULL
+    outcome = NULL, progress = NULL, cancelled = 0, expires_at = NULL,
+    gate_paid = 0
 WHERE shard = 0 AND id = :id AND status <> 'queued'
   AND (unique_key IS NULL OR NOT EXISTS (
       SELECT 1 FROM holdfast_job l
@@ -178,6 +234,7 @@ SET owner = NULL, due_at = :now, losses = losses + :lost,
     ended_at = CASE WHEN cancelled THEN :now END,
     keep_until = CASE WHEN cancelled THEN :now + 3600 END
 WHERE shard = 0 AND owner = :worker
+RETURNING CASE WHEN cancelled THEN gate END AS gate
 
 -- name: sweep_jobs
 -- index: holdfast_job_kept
