@@ -172,7 +172,7 @@ async def test_the_callback_is_one_job_however_often_the_last_member_ends(app: A
 
 async def test_a_member_whose_end_is_not_written_yet_is_looked_at_again(app: App, shop: Shop):
     """As where a broker sends what follows before it writes the end that it follows from."""
-    asked = chord([shop.add.options(delay=60).s(1)], shop.total.s(RESULT))
+    asked = chord([shop.add.options(delay=2).s(1)], shop.total.s(RESULT))
     handle = await asked.delay()
     view = await handle.members[0].view()
     [[link]] = read(view.payload).then
