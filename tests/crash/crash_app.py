@@ -101,6 +101,24 @@ async def job(key: str, seconds: float = 0.0) -> str:
     return key
 
 
+@app.task(retry=RetryPolicy(100, delay=0.01))
+async def collect(key: str, results: list[str]) -> str:
+    note("begin", key)
+    return f"{key}: {' '.join(results)}"
+
+
+@app.task(retries=0)
+async def failing(key: str) -> str:
+    note("begin", key)
+    raise ValueError(key)
+
+
+@app.task(retries=5)
+async def mourn(key: str) -> str:
+    note("begin", key)
+    return key
+
+
 @app.task(acks="early")
 async def deadly(key: str) -> None:
     note("begin", key)

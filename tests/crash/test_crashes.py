@@ -16,8 +16,10 @@ import pytest
 
 from holdfast import App, JobStatus, Status
 from holdfast.codec import loads
+from holdfast.model.job import JobFilter
+from holdfast.tasks import RESULT, ChordHandle, chord
 from holdfast.workflow import Run
-from tests.crash.crash_app import Audited, deadly, job
+from tests.crash.crash_app import Audited, collect, deadly, failing, job, mourn
 from tests.redis_servers import fresh
 
 HERE = Path(__file__).parent
@@ -197,6 +199,12 @@ async def test_workers_killed_at_random_lose_nothing(url: str, tmp_path: Path) -
 # --- jobs
 
 
+def use(app: App) -> None:
+    """From now on the tasks of the application are sent through this App, whose URL is that of the test."""
+    for task in (job, collect, failing, mourn):
+        task.sender = app
+
+
 async def audit_jobs(app: App, fleet: Fleet, ids: list[str]) -> None:
     """Every job has its result, and none that was settled has run again."""
     begun: dict[str, list[float]] = defaultdict(list)
@@ -266,6 +274,78 @@ async def test_workers_killed_at_random_lose_no_job(jobs_url: str, tmp_path: Pat
             pytest.fail(fleet.logs())
         await fleet.stop()
         await audit_jobs(app, fleet, ids)
+
+
+async def send_chords(prefix: str, count: int) -> list[ChordHandle[str]]:
+    sent: list[ChordHandle[str]] = []
+    for n in range(count):
+        key = f"{prefix}{n}"
+        members = [job.s(f"{key}/{m}", 0.005) for m in range(6)]
+        members.append(job.s(f"{key}/first") >> job.s(f"{key}/second"))
+        sent.append(await chord(members, collect.s(key, RESULT)).delay())
+    return sent
+
+
+async def audit_chords(app: App, fleet: Fleet, prefix: str, sent: list[ChordHandle[str]]) -> None:
+    """Each chord has had one callback, with all its results in order."""
+    for n, handle in enumerate(sent):
+        key = f"{prefix}{n}"
+        names = [f"{key}/{m}" for m in range(6)] + [f"{key}/second"]
+        assert await handle.get(timeout=30) == f"{key}: {' '.join(names)}", fleet.logs()
+    callbacks = await app.tasks.broker.find(JobFilter(name=collect.name, limit=10_000))
+    assert {view.id for view in callbacks} >= {handle.id for handle in sent}
+    begun = [line.split()[1] for line in fleet.audit.read_text().splitlines() if line.startswith("begin")]
+    killed = fleet.count - 1
+    assert all(begun.count(f"{prefix}{n}") <= 1 + killed for n in range(len(sent)))
+    assert await app.tasks.dead() == []
+
+
+@pytest.mark.parametrize(
+    "point", ["before:jobs.settle:1", "after:jobs.settle:1", "after:jobs.settle:3", "before:jobs.look:1"]
+)
+async def test_a_worker_killed_at_a_named_point_loses_no_chord(jobs_url: str, tmp_path: Path, point: str) -> None:
+    fleet = Fleet(jobs_url, tmp_path)
+    client = App("client", url=jobs_url, embedded_worker=False)
+    async with client:
+        use(client)
+        first = await fleet.start(crash_point=point)
+        sent = await send_chords("c", 4)
+        await asyncio.wait_for(first.wait(), 30)
+        assert first.returncode == -signal.SIGKILL, fleet.logs()
+        fleet.workers.remove(first)
+        await fleet.start()
+        await audit_chords(client, fleet, "c", sent)
+        await fleet.stop()
+
+
+async def test_workers_killed_at_random_lose_no_chord(jobs_url: str, tmp_path: Path) -> None:
+    chance = random.Random(13)
+    fleet = Fleet(jobs_url, tmp_path)
+    client = App("client", url=jobs_url, embedded_worker=False)
+    async with client:
+        use(client)
+        for _ in range(2):
+            await fleet.start()
+        sent: list[ChordHandle[str]] = []
+        for round in range(5):
+            sent.append((await send_chords(f"r{round}c", 1))[0])
+            bad = [failing.s(f"bad{round}/{m}") for m in range(3)] + [job.s(f"bad{round}/fine")]
+            await chord(bad, collect.s("never", RESULT), on_failure=mourn.s(f"mourn{round}")).delay()
+            await asyncio.sleep(chance.uniform(0.05, 0.5))
+            await fleet.kill(chance.choice(fleet.workers))
+            await fleet.start()
+        for round, handle in enumerate(sent):
+            assert (await handle.get(timeout=60)).startswith(f"r{round}c0: r{round}c0/0 "), fleet.logs()
+        views: list[Any] = []
+        async with asyncio.timeout(60):
+            while len(views) < 5:
+                views = list(await client.tasks.broker.find(JobFilter(name=mourn.name, status=JobStatus.DONE)))
+                await asyncio.sleep(0.05)
+        await fleet.stop()
+        assert len(await client.tasks.broker.find(JobFilter(name=mourn.name))) == 5
+        begun = {line.split()[1] for line in fleet.audit.read_text().splitlines()}
+        assert {f"mourn{round}" for round in range(5)} <= begun
+        assert "never" not in begun
 
 
 async def test_an_early_job_that_kills_its_worker_does_not_run_again(jobs_url: str, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from holdfast.retry import RetryPolicy, jitter_chance
 from holdfast.runtime import messages
 from holdfast.runtime.announcing import news_of_endings, notify
 from holdfast.runtime.background import Background
+from holdfast.runtime.chords import OWN
 from holdfast.runtime.concluding import LOSSES, cancelled, conclude, refused
 from holdfast.runtime.current import CurrentJob, Running
 from holdfast.runtime.early import EarlyJobs
@@ -41,6 +42,7 @@ from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
 from holdfast.runtime.following import following
 from holdfast.runtime.hooks import Hooks
 from holdfast.runtime.messages import Message
+from holdfast.runtime.own import OwnJobs
 from holdfast.runtime.patience import patiently
 from holdfast.runtime.reporting import Reporter
 from holdfast.task import ACTIONS
@@ -117,6 +119,7 @@ class Consumer:
         self._waits = False
         self._background = Background()
         self._reporter = Reporter(worker, broker=broker, background=self._background)
+        self._own = OwnJobs(broker, clock=clock, background=self._background, settle=self._put)
         self._asking = False
         self._ask_again = False
         """Somebody asked while the store was asked; its answer may be older than what he means."""
@@ -239,6 +242,9 @@ class Consumer:
                 self._conclude(job, message, Returned(now + ALONE_PAUSE))
                 return
             self._suspect = job.id
+        if job.name in OWN:
+            self._own.take(job, message)
+            return
         if job.name not in ACTIONS and not self._executor.stubbed(job.name):
             unknown = (
                 f"no task {job.name!r} is defined on the worker that took it; import its module there, then replay it"
@@ -305,12 +311,16 @@ class Consumer:
                 said = f"what follows from its end ({type(outcome).__name__.lower()}) cannot be put together: {error}"
                 outcome = refused(message, Reason.FAILED, said, now)
         self._reporter.forget(job.id)
-        self._settled.append(Settlement(job.id, job.claim, outcome, follow))
-        self._wake.set()
+        self._put(Settlement(job.id, job.claim, outcome, follow))
         if self._hooks.tells:
             self._hooks.ended(_current(job), outcome, self._background)
 
     # --- settling
+
+    def _put(self, settlement: Settlement) -> None:
+        """Have it written."""
+        self._settled.append(settlement)
+        self._wake.set()
 
     async def settle(self) -> None:
         """Write what became of jobs, for as long as this runs. What comes in meanwhile makes the next group."""

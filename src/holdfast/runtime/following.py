@@ -5,7 +5,8 @@ Their ids follow from that job's, so that they are sent once, however often its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from holdfast.codec import Decoder, Tree, decode, encode, loads
@@ -20,9 +21,12 @@ def following(job: ClaimedJob, message: Message | None, outcome: Outcome, *, now
         return ()
     match outcome:
         case Done(result) if message.then:
-            return _jobs(job.id, "then", message.then, RESULT, result, now)
+            known = partial(_decoded, result)
+            return jobs_that_follow(job.id, "then", message.then, RESULT, known, now)
         case Failed(_, error) if message.otherwise:
-            return _jobs(job.id, "else", message.otherwise, ERROR, error, now)
+            # An exception of a class that is not known here is told in words.
+            known = partial(_decoded, error, lenient=True)
+            return jobs_that_follow(job.id, "else", message.otherwise, ERROR, known, now)
         case _:
             return ()
 
@@ -32,16 +36,23 @@ def link_id(job: JobId, number: int = 0, *, of: str = "then") -> JobId:
     return JobId(derived(job, f"{of}/{number}"))
 
 
-def _jobs(source: JobId, of: str, chains: Sequence[Chain], place: Placeholder, outcome: bytes, now: float) -> list[Job]:
+def jobs_that_follow(
+    source: JobId, of: str, chains: Sequence[Chain], place: Placeholder, known: Callable[[], Any], now: float
+) -> list[Job]:
+    """The first jobs of these chains, with what is `known` by now where its placeholder stands."""
     jobs: list[Job] = []
     for number, (first, *rest) in enumerate(chains):
         message = first.message
         if first.filled:
-            message = message._replace(arguments=_fill(message.arguments, place, outcome))
+            message = message._replace(arguments=_fill(message.arguments, place, known()))
         if rest:
             message = message._replace(then=(tuple(rest), *message.then))
         jobs.append(_job(link_id(source, number, of=of), first, message, now))
     return jobs
+
+
+def _decoded(outcome: bytes, *, lenient: bool = False) -> Any:
+    return Decoder(lenient_exceptions=lenient).decode(loads(outcome))
 
 
 def _job(id: JobId, link: Link, message: Message, now: float) -> Job:
@@ -58,10 +69,8 @@ def _job(id: JobId, link: Link, message: Message, now: float) -> Job:
     )
 
 
-def _fill(arguments: Tree, place: Placeholder, outcome: bytes) -> Tree:
+def _fill(arguments: Tree, place: Placeholder, value: Any) -> Tree:
     """The arguments with what has become known. The other placeholder has no meaning here, and gives None."""
-    # An exception of a class that is not known here is told in words.
-    value = Decoder(lenient_exceptions=place is ERROR).decode(loads(outcome))
     args, kwargs = decode(arguments)
 
     def known(each: Any) -> Any:

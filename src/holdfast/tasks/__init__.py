@@ -1,6 +1,7 @@
 """Tasks: functions that are enqueued, run by whichever worker has room, and answered for by a handle."""
 
 from holdfast.runtime.messages import ERROR, RESULT
+from holdfast.tasks.chords import Chord, ChordHandle, chord
 from holdfast.tasks.client import JobHandle, TaskClient, as_completed, gather, wait
 from holdfast.tasks.dead import purge_dead, read_dead, replay_dead
 from holdfast.tasks.definition import Task
@@ -13,6 +14,8 @@ __all__ = [
     "RESULT",
     "CallOptions",
     "ChainHandle",
+    "Chord",
+    "ChordHandle",
     "Group",
     "JobHandle",
     "JobOptions",
@@ -22,6 +25,7 @@ __all__ = [
     "TaskOptions",
     "as_completed",
     "chain",
+    "chord",
     "gather",
     "group",
     "pause_queues",

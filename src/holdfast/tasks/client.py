@@ -132,6 +132,11 @@ class JobHandle(Generic[R]):
         self.client = client
         self.id = JobId(id)
 
+    @property
+    def line(self) -> Sequence[JobHandle[Any]]:
+        """The jobs it stands for, in the order in which they are sent."""
+        return [self]
+
     async def get(self, timeout: timedelta | float | None = None) -> R:
         """Its result, once it is there. Raises TaskFailed, TaskCancelled, WaitTimeout, JobNotFound."""
         seconds = None if timeout is None else as_seconds(timeout)

@@ -79,6 +79,13 @@ class Signature(Generic[R]):
             raise ConfigurationError(f"{last!r} is followed by several calls; say after which of them this one comes")
         last.on_success = following
 
+    def fail_to(self, following: Signature[Any]) -> None:
+        """Have `following` sent when any call of its chain has failed that does not say what is."""
+        [given] = _members(following, "on_failure=")
+        for each in self._line():
+            if each.on_failure is None:
+                each.on_failure = given.copy()
+
     async def delay(self) -> JobHandle[R]:
         """Send it. The handle is that of the last call of its chain: `get` waits for each in turn."""
         return cast("JobHandle[R]", (await send_all([self]))[0])
@@ -93,18 +100,26 @@ class Signature(Generic[R]):
     def job(self) -> Job:
         """The job of this call, with all that follows in its message."""
         return self.asked.task.job(
-            self.args, self.kwargs, self.asked.chosen, then=self._chains(), otherwise=self._otherwise_chains()
+            self.args, self.kwargs, self.asked.chosen, then=self.chains(), otherwise=self.failure_chains()
         )
 
     def link(self) -> Link:
         """This call as one that follows another, without those that come after it in its chain."""
         return self.asked.task.link(
-            self.args, self.kwargs, self.asked.chosen, filled=self._filled, otherwise=self._otherwise_chains()
+            self.args, self.kwargs, self.asked.chosen, filled=self._filled, otherwise=self.failure_chains()
         )
 
     def links(self) -> int:
         """How many calls its chain has."""
         return len(self._line())
+
+    def last(self) -> Signature[Any]:
+        """The last call of its chain."""
+        return self._line()[-1]
+
+    def following(self) -> Sequence[Signature[Any]]:
+        """What is sent when it has returned."""
+        return self._then or ()
 
     @property
     def _filled(self) -> bool:
@@ -117,20 +132,22 @@ class Signature(Generic[R]):
             line += then
         return line
 
-    def _chain(self) -> Chain:
-        """This call and what follows it, as they are written."""
+    def chain(self) -> Chain:
+        """This call and those after it in its chain, as they are written."""
         line = self._line()
         links = [each.link() for each in line]
         if line[-1]._then:
-            message: Message = links[-1].message._replace(then=line[-1]._chains())
+            message: Message = links[-1].message._replace(then=line[-1].chains())
             links[-1] = links[-1]._replace(message=message)
         return tuple(links)
 
-    def _chains(self) -> tuple[Chain, ...]:
-        return tuple(each._chain() for each in self._then or ())
+    def chains(self) -> tuple[Chain, ...]:
+        """What is sent when it has returned, as it is written."""
+        return tuple(each.chain() for each in self._then or ())
 
-    def _otherwise_chains(self) -> tuple[Chain, ...]:
-        return () if self._otherwise is None else (self._otherwise._chain(),)
+    def failure_chains(self) -> tuple[Chain, ...]:
+        """What is sent when it has failed for good, as it is written."""
+        return () if self._otherwise is None else (self._otherwise.chain(),)
 
     def _refuse_early(self, following: Sequence[Signature[Any]]) -> None:
         if following and self.asked.chosen.acks == "early":
@@ -181,10 +198,7 @@ def chain(*calls: Signature[Any], on_failure: Signature[Any] | None = None) -> S
     for each in rest:
         first.append(each)
     if on_failure is not None:
-        [given] = _members(on_failure, "on_failure=")
-        for each in first._line():  # pyright: ignore[reportPrivateUsage]
-            if each.on_failure is None:
-                each.on_failure = given.copy()
+        first.fail_to(on_failure)
     return first
 
 
@@ -192,15 +206,20 @@ async def send_all(calls: Sequence[Signature[Any]]) -> list[JobHandle[Any]]:
     """Send these calls, those of one App in few statements."""
     if not calls:
         return []
+    handles: list[JobHandle[Any]] = await sender_of(calls).send([call.job() for call in calls])
+    return [handle_of_line(handle, call.links()) for handle, call in zip(handles, calls, strict=True)]
+
+
+def sender_of(calls: Sequence[Signature[Any]]) -> Any:
+    """The App whose tasks these are. Raises ConfigurationError for those of several."""
     senders = {id(call.asked.task.sender): call.asked.task.sender for call in calls}
     if len(senders) > 1:
         raise ConfigurationError("calls of tasks of several Apps cannot be sent together")
-    [sender] = senders.values()
-    handles: list[JobHandle[Any]] = await sender.send([call.job() for call in calls])
-    return [_of_chain(handle, call.links()) for handle, call in zip(handles, calls, strict=True)]
+    return next(iter(senders.values()))
 
 
-def _of_chain(handle: JobHandle[Any], links: int) -> JobHandle[Any]:
+def handle_of_line(handle: JobHandle[Any], links: int) -> JobHandle[Any]:
+    """The handle of so many calls, one after another, of which this one is the first."""
     if links == 1:
         return handle
     ids = [handle.id]
@@ -216,6 +235,11 @@ class ChainHandle(JobHandle[R]):
         super().__init__(client, ids[-1])
         self.links = [JobHandle[Any](client, id) for id in ids]
         """The handles of all, in order. Those whose turn has not come are not there yet."""
+
+    @property
+    def line(self) -> Sequence[JobHandle[Any]]:
+        """See `links`."""
+        return self.links
 
     async def get(self, timeout: timedelta | float | None = None) -> R:
         """The result of the last. Raises what the first that fails would raise: TaskFailed, TaskCancelled; WaitTimeout."""
