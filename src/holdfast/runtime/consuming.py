@@ -35,6 +35,7 @@ from holdfast.runtime import messages
 from holdfast.runtime.announcing import news_of_endings, notify
 from holdfast.runtime.background import Background
 from holdfast.runtime.concluding import LOSSES, cancelled, conclude, refused
+from holdfast.runtime.counting import Counts
 from holdfast.runtime.current import CurrentJob
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
 from holdfast.runtime.following import following
@@ -92,6 +93,7 @@ class Consumer:
         poll: float,
         policy: RetryPolicy,
         hooks: Hooks | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self.finished = 0
         """How many attempts have come to an end here."""
@@ -104,6 +106,7 @@ class Consumer:
         self._policy = policy
         """Of tasks that were defined without one."""
         self._hooks = hooks or Hooks()
+        self._counts = counts
         self._held: dict[JobId, _Held] = {}
         self._settled: list[Settlement] = []
         self._look = asyncio.Event()
@@ -138,6 +141,11 @@ class Consumer:
         """Whether nothing happens here until time passes or somebody calls `look`."""
         return self._napping and not self._look.is_set() and not self.busy and not self._background.busy
 
+    @property
+    def held(self) -> int:
+        """How many jobs it holds, running or about to."""
+        return len(self._held)
+
     def look(self, *_: str) -> None:
         """There may be jobs to claim."""
         self._look.set()
@@ -158,6 +166,8 @@ class Consumer:
                     self._worker, queues=self._queues, room=room, now=self._clock.now()
                 )
             )
+            if self._counts is not None:
+                self._counts.claimed("job", len(claimed.jobs))
             if self._ending:
                 self._give_back(claimed.jobs)
                 return
@@ -286,6 +296,8 @@ class Consumer:
                 outcome = refused(message, Reason.FAILED, said, now)
         self._settled.append(Settlement(job.id, job.claim, outcome, follow))
         self._wake.set()
+        if self._counts is not None:
+            self._counts.concluded(job, outcome)
         if self._hooks.tells:
             self._hooks.ended(_current(job), outcome, self._background)
 
@@ -299,7 +311,11 @@ class Consumer:
             self._settling = True
             while self._settled:
                 group = self._group()
+                begin = time.monotonic()
                 answer = await self._write(group)
+                if self._counts is not None:
+                    self._counts.committed("job", len(group), time.monotonic() - begin)
+                    self._counts.jobs_lost.add((), answer.lost)
                 if answer.lost:
                     log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
                 if answer.waiters:
