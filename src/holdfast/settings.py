@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     """After how many seconds without a sign of life a worker's instances go to others."""
     drain_seconds: float = Field(30.0, ge=0)
     """How long a worker that is asked to stop lets running actions go on."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """The port of `holdfast worker` for `/metrics`, `/livez` and `/readyz`; 0 for any that is free; by default none."""
+    metrics_host: str = "127.0.0.1"
+    """The address at which it listens; `0.0.0.0` or `::` for all of the machine's."""
     gc_interval_ms: float | None = Field(None, gt=0)
     """How often finished instances are cleaned up, in milliseconds; by default never."""
     gc_retention_seconds: float = Field(86400, ge=0)

@@ -18,6 +18,7 @@ from holdfast import Settings
 from holdfast.cli import main
 from holdfast.compiler.diagnostics import REASONS
 from holdfast.ir.rules import ASYNC_NAMES, BUILTINS
+from holdfast.runtime.counting import METRICS
 
 SETTINGS = ROOT / "docs/reference/settings.md"
 CLI = ROOT / "docs/reference/cli.md"
@@ -166,3 +167,20 @@ def test_every_page_is_reached_from_the_index() -> None:
 def test_codes_that_pages_name_exist() -> None:
     for page in PAGES:
         assert set(re.findall(r"\bHF\d{3}\b", page.read_text())) <= set(REASONS), page
+
+
+# --- metrics
+
+
+def test_the_page_has_every_metric_as_it_is() -> None:
+    """What `/metrics` gives is compared with the same table by `tests/cli/test_metrics.py`."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in (ROOT / "docs/reference/metrics.md").read_text().splitlines()
+        if line.startswith("| `holdfast_")
+    ]
+    expected = [
+        [f"`{name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels) or "–", metric.words]
+        for name, metric in METRICS.items()
+    ]
+    assert rows == expected

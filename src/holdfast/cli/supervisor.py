@@ -9,19 +9,28 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holdfast.errors import ConfigurationError
+from holdfast.cli.telling import VARIABLE
+from holdfast.errors import ConfigurationError, DecodeError
 from holdfast.logs import get_logger
+from holdfast.observe.health import Health, Told, health_of
 from holdfast.runtime.background import Background
+from holdfast.runtime.counting import Numbers, Tally, add_numbers, only_counted
+from holdfast.runtime.reading import Reading, read_reading
 
 log = get_logger("holdfast.supervisor")
 
 STABLE_AFTER = 10.0
 """A process that lived so many seconds is started anew at once; others with a growing pause."""
+LAST_WORDS = 1.0
+"""Seconds for which a process that has ended is heard at most."""
+LONGEST_LINE = 16_000_000
+"""Bytes of a line that a worker tells."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 NEVER = 78
@@ -40,6 +49,24 @@ class Child:
     reason: str = "it told nothing"
     """Why it cannot start."""
     retiring: bool = False
+    """Another one takes its place, or none does."""
+    told: Reading | None = None
+    """How it was when it last told."""
+    told_at: float = 0.0
+
+
+@dataclass(eq=False)
+class Place:
+    """A place for a worker process: whoever has it is replaced when it dies."""
+
+    child: Child | None = None
+    deaths: int = 0
+    """How many processes in a row have died here before they were stable."""
+
+    def lost(self, now: float) -> int:
+        """How many have died in a row, unless the present one is stable."""
+        stable = self.child is not None and now - self.child.born >= STABLE_AFTER
+        return 0 if stable else self.deaths
 
 
 class Supervisor:
@@ -51,6 +78,14 @@ class Supervisor:
         self.drain = drain
         self.reload = reload
         self.children: set[Child] = set()
+        self._places: set[Place] = set()
+        self._restarts = Tally()
+        for reason in ("died", "recycled", "reloaded"):
+            self._restarts.add((reason,), 0)
+        self._past: Numbers = {}
+        """What processes counted that have ended."""
+        self._lock = threading.Lock()
+        """Guards that no process counts twice, or not at all, to those who ask for numbers from another thread."""
         self._stopping = asyncio.Event()
         self._signals = 0
         self._background = Background()
@@ -90,8 +125,42 @@ class Supervisor:
             for child in self.children:
                 _signal(child, signal.SIGTERM)
 
+    def health(self) -> Health:
+        """How the workers are. Safe to call from any thread, as is `numbers`."""
+        now = time.monotonic()
+        told = [
+            Told(reading=child.told, age=now - child.told_at)
+            for child in list(self.children)
+            if child.told is not None and not (child.retiring and child.told.draining)
+        ]
+        deaths = [place.lost(now) for place in list(self._places)]
+        return health_of(told, wanted=self.processes, stopping=self._stopping.is_set(), deaths=deaths)
+
+    def numbers(self) -> Numbers:
+        """What all workers have counted, also those that have ended."""
+        found: Numbers = {}
+        with self._lock:
+            children = list(self.children)
+            told = [child.told for child in children if child.told is not None]
+            for numbers in (self._past, *(reading.numbers for reading in told)):
+                add_numbers(found, numbers)
+        found["holdfast_processes"] = {(): [len(children)]}
+        found["holdfast_processes_ready"] = {(): [sum(each.ready and not each.draining for each in told)]}
+        found["holdfast_process_restarts_total"] = {
+            labels: list(n) for labels, n in list(self._restarts.series.items())
+        }
+        return found
+
     async def _post(self) -> None:
-        """One place for a worker: whoever holds it is replaced when it dies or has done its share."""
+        """Keep a place filled: whoever has it is replaced when it dies, until one retires."""
+        place = Place()
+        self._places.add(place)
+        try:
+            await self._fill(place)
+        finally:
+            self._places.discard(place)
+
+    async def _fill(self, place: Place) -> None:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             try:
@@ -102,15 +171,20 @@ class Supervisor:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
+            place.child = child
             await self._watch(child)
+            place.child = None
             if child.retiring or self._stopping.is_set():
                 return
             if child.process.returncode == NEVER and await self._never(child):
                 return
             lived = time.monotonic() - child.born
             log.warning("worker died", pid=child.process.pid, status=child.process.returncode, lived=round(lived, 1))
+            self._restarts.add(("died",))
+            place.deaths += 1
             if lived >= STABLE_AFTER:
                 pause = FIRST_PAUSE
+                place.deaths = 0
                 continue
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -121,7 +195,7 @@ class Supervisor:
             process = await asyncio.create_subprocess_exec(
                 *self.command,
                 pass_fds=(write,),
-                env={**os.environ, "HOLDFAST_SUPERVISOR_FD": str(write)},
+                env={**os.environ, VARIABLE: str(write)},
                 start_new_session=True,
             )
         except BaseException:
@@ -151,11 +225,17 @@ class Supervisor:
 
     async def _watch(self, child: Child) -> None:
         await child.process.wait()
-        self.children.discard(child)
+        # Its last words may still be in the pipe; but somebody else may hold that open.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(child.heard.wait(), LAST_WORDS)
+        with self._lock:
+            self.children.discard(child)
+            if child.told is not None:
+                add_numbers(self._past, only_counted(child.told.numbers))
 
     async def _listen(self, child: Child, read: int) -> None:
-        """Hear what a worker says: that it is ready, that it wants to be replaced, or why it can never start."""
-        reader = asyncio.StreamReader()
+        """Hear what a worker says: that it is ready, how it is, that it wants to be replaced, or why it can never start."""
+        reader = asyncio.StreamReader(limit=LONGEST_LINE)
         pipe = os.fdopen(read, "rb")
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
@@ -165,18 +245,29 @@ class Supervisor:
                 if line == b"ready\n":
                     child.ready.set()
                 elif line == b"recycle\n":
-                    await self._replace(child)
+                    self._background.begin(self._replace(child, "recycled"))
+                elif line.startswith(b"reading "):
+                    self._hear(child, line.removeprefix(b"reading "))
                 elif line.startswith(b"never "):
                     child.reason = json.loads(line.removeprefix(b"never "))
         finally:
             child.heard.set()
             transport.close()
 
-    async def _replace(self, child: Child) -> None:
+    def _hear(self, child: Child, line: bytes) -> None:
+        try:
+            child.told = read_reading(line)
+        except DecodeError as error:
+            log.warning("worker not understood", pid=child.process.pid, error=str(error))
+            return
+        child.told_at = time.monotonic()
+
+    async def _replace(self, child: Child, why: str) -> None:
         """Start the replacement first; the old one drains once the new one takes work."""
         if child.retiring or self._stopping.is_set():
             return
         child.retiring = True
+        self._restarts.add((why,))
         before = set(self.children)
         self._background.begin(self._post())
         while not self._stopping.is_set():
@@ -184,7 +275,7 @@ class Supervisor:
             if fresh:
                 break
             await asyncio.sleep(0.05)
-        log.info("worker recycled", pid=child.process.pid)
+        log.info("worker recycled", pid=child.process.pid, reason=why)
         _signal(child, signal.SIGTERM)
 
     async def _reloading(self, watchfiles: Any) -> None:
@@ -193,7 +284,7 @@ class Supervisor:
             async for changes in watched:
                 print(f"holdfast: {len(changes)} changed, restarting", file=sys.stderr)
                 for child in list(self.children):
-                    self._background.begin(self._replace(child))
+                    self._background.begin(self._replace(child, "reloaded"))
         except OSError as error:
             self._break(f"--reload cannot watch this folder: {error}", error)
 

@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -19,8 +20,13 @@ import click
 from holdfast.app import App
 from holdfast.cli.common import find_app
 from holdfast.cli.supervisor import NEVER, Supervisor
+from holdfast.cli.telling import Teller, say
 from holdfast.errors import CompileError, ConfigurationError, SchemaError
 from holdfast.logs import configure_logging, get_logger
+from holdfast.observe.health import Health, Told, health_of
+from holdfast.observe.serving import Port
+from holdfast.runtime.counting import Numbers
+from holdfast.runtime.reading import Pulse, take_reading
 from holdfast.runtime.worker import Worker
 
 log = get_logger("holdfast.worker")
@@ -39,6 +45,8 @@ LONGEST_REASON = 10_000
 @click.option("--queues", help="Queues to work on, separated by commas; by default all.")
 @click.option("--url", help="The database, instead of HOLDFAST_DATABASE_URL.")
 @click.option("--tasks-url", help="Where jobs lie, instead of HOLDFAST_TASKS_URL.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics, /livez and /readyz on this port.")
+@click.option("--metrics-host", help="The address at which to serve them; by default 127.0.0.1.")
 @click.option("--reload", is_flag=True, help="Restart when a Python file below this folder changes.")
 @click.option("--child", is_flag=True, hidden=True)
 def worker(
@@ -48,6 +56,8 @@ def worker(
     queues: str | None,
     url: str | None,
     tasks_url: str | None,
+    metrics_port: int | None,
+    metrics_host: str | None,
     reload: bool,
     child: bool,
 ) -> None:
@@ -55,7 +65,14 @@ def worker(
 
     SIGTERM and Ctrl-C let running actions end first; a second one stops at once.
     """
-    given = {"tasks_url": tasks_url, "worker_count": processes, "concurrent_per_worker": concurrency, "queues": queues}
+    given = {
+        "tasks_url": tasks_url,
+        "worker_count": processes,
+        "concurrent_per_worker": concurrency,
+        "queues": queues,
+        "metrics_port": metrics_port,
+        "metrics_host": metrics_host,
+    }
     if child:
         raise SystemExit(_serve_supervised(target, url, given))
     app = _prepared(target, url, given)
@@ -64,11 +81,31 @@ def worker(
         raise SystemExit(run_loop(serve(app)))
     command = [sys.executable, "-m", "holdfast", "worker", "--child"]
     command += [target] if target else []
-    flags = {"--concurrency": concurrency, "--queues": queues, "--url": url, "--tasks-url": tasks_url}
+    flags = {
+        "--concurrency": concurrency,
+        "--queues": queues,
+        "--url": url,
+        "--tasks-url": tasks_url,
+        "--metrics-port": metrics_port,
+    }
     for flag, value in flags.items():
         command += [flag, str(value)] if value is not None else []
     supervisor = Supervisor(command, processes=settings.worker_count, drain=settings.drain_seconds, reload=reload)
-    raise SystemExit(asyncio.run(supervisor.run()))
+    with _served(app, health=supervisor.health, numbers=supervisor.numbers):
+        raise SystemExit(asyncio.run(supervisor.run()))
+
+
+@contextmanager
+def _served(app: App, *, health: Callable[[], Health], numbers: Callable[[], Numbers]) -> Generator[None]:
+    """Inside, metrics and health are served, where a port is set for that."""
+    if app.settings.metrics_port is None:
+        yield
+        return
+    port = Port(app.settings.metrics_host, app.settings.metrics_port, health=health, numbers=numbers)
+    try:
+        yield
+    finally:
+        port.close()
 
 
 def _prepared(target: str | None, url: str | None, given: Mapping[str, Any]) -> App:
@@ -83,7 +120,7 @@ def _serve_supervised(target: str | None, url: str | None, given: Mapping[str, A
     try:
         return run_loop(serve(_prepared(target, url, given), supervised=True))
     except (ConfigurationError, CompileError, SchemaError) as error:
-        if not _say(f"never {json.dumps(str(error)[:LONGEST_REASON])}"):
+        if not say(f"never {json.dumps(str(error)[:LONGEST_REASON])}".encode()):
             raise
         return NEVER
 
@@ -102,13 +139,37 @@ def run_loop(work: Coroutine[Any, Any, int]) -> int:
 
 async def serve(app: App, *, supervised: bool = False) -> int:
     """Run one worker in this process until a signal stops it. Returns the exit status."""
+    made, pulse = app.make_worker(), Pulse()
+    beating = asyncio.create_task(pulse.beat(), name="holdfast-pulse")
+    try:
+        if supervised:
+            return await _serve(app, made, pulse)
+        with _served(app, health=lambda: _health(made, pulse), numbers=lambda: _numbers(made, pulse)):
+            return await _serve(app, made)
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+
+
+def _health(made: Worker, pulse: Pulse) -> Health:
+    return health_of([Told(reading=take_reading(made, pulse))], wanted=1, stopping=made.stopping)
+
+
+def _numbers(made: Worker, pulse: Pulse) -> Numbers:
+    """The numbers of a process that is alone."""
+    reading = take_reading(made, pulse)
+    ready = float(reading.ready and not reading.draining)
+    return reading.numbers | {"holdfast_processes": {(): [1.0]}, "holdfast_processes_ready": {(): [ready]}}
+
+
+async def _serve(app: App, made: Worker, pulse: Pulse | None = None) -> int:
+    """Run the worker; with a pulse it tells a supervisor of itself."""
     await app.open()
     # What is loaded by now stays: the collector need not look at it again, nor at short-lived steps all the time. None of
     # what runs instances is made of circles, so that only what users make is left to find.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 10, 20)
-    made = app.make_worker()
     loop = asyncio.get_running_loop()
     asked = 0
 
@@ -119,13 +180,12 @@ async def serve(app: App, *, supervised: bool = False) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    telling = asyncio.create_task(_tell(made, app.settings.max_action_lifecycle)) if supervised else None
+    teller = Teller(made, pulse) if pulse is not None else None
     try:
         await made.run()
     finally:
-        if telling is not None:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+        if teller is not None:
+            await teller.end()
         await app.close()
         threading.Thread(target=_leave, args=(asked > 0,), name="holdfast-leave", daemon=True).start()
     return 0
@@ -139,28 +199,3 @@ def _leave(asked: bool) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if asked else 1)
-
-
-async def _tell(made: Worker, limit: int | None) -> None:
-    """Tell the supervisor when this process is ready, when it has run its share; end when the supervisor is gone."""
-    parent = os.getppid()
-    await made.ready.wait()
-    _say("ready")
-    told = False
-    while True:
-        await asyncio.sleep(0.1)
-        if os.getppid() != parent:
-            made.stop()
-            return
-        if limit is not None and not told and made.finished_actions >= limit:
-            told = True
-            _say("recycle")
-
-
-def _say(words: str) -> bool:
-    """Tell the supervisor; False where there is none."""
-    channel: Any = os.environ.get("HOLDFAST_SUPERVISOR_FD")
-    if channel is None:
-        return False
-    os.write(int(channel), f"{words}\n".encode())
-    return True

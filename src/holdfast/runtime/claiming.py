@@ -10,6 +10,7 @@ from holdfast.clock import Clock
 from holdfast.ids import WorkerId
 from holdfast.model.instance import Claimed, Claims, SpilledCall
 from holdfast.ports import Store
+from holdfast.runtime.counting import Counts
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.patience import patiently
 from holdfast.settings import Settings
@@ -48,6 +49,7 @@ class Claiming:
         mail: Callable[[], None],
         mail_looks: Callable[[], int],
         stirred: Callable[[], None] = lambda: None,
+        counts: Counts | None = None,
     ) -> None:
         self.queues = settings.queue_names
         self._worker = worker
@@ -61,6 +63,7 @@ class Claiming:
         self._mail = mail
         self._mail_looks = mail_looks
         self._stirred = stirred
+        self._counts = counts
         self._poll = settings.poll_interval_ms / 1000
         self._notifies = store.traits.notifies
         self._glances = not store.traits.notifies and store.traits.sees_changes
@@ -136,6 +139,8 @@ class Claiming:
                 self._worker, queues=self.queues, room=room, call_room=call_room, now=self._clock.now()
             )
         )
+        if self._counts is not None:
+            self._counts.claimed("instance", len(claims.instances))
         self._hungry = len(claims.instances) >= room
         self._executor.freed = self.look if claims.more_calls else None
         for call in claims.calls:

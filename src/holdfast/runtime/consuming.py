@@ -36,6 +36,7 @@ from holdfast.runtime.announcing import news_of_endings, notify
 from holdfast.runtime.background import Background
 from holdfast.runtime.chords import OWN
 from holdfast.runtime.concluding import LOSSES, cancelled, conclude, refused
+from holdfast.runtime.counting import Counts
 from holdfast.runtime.current import CurrentJob, Running
 from holdfast.runtime.early import EarlyJobs
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
@@ -96,6 +97,7 @@ class Consumer:
         poll: float,
         policy: RetryPolicy,
         hooks: Hooks | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self.finished = 0
         """How many attempts have come to an end here."""
@@ -108,6 +110,7 @@ class Consumer:
         self._policy = policy
         """Of tasks that were defined without one."""
         self._hooks = hooks or Hooks()
+        self._counts = counts
         self._held: dict[JobId, _Held] = {}
         self._early = EarlyJobs(lambda group: patiently(lambda: broker.settle(worker, group)), clock=clock)
         self._settled: list[Settlement] = []
@@ -145,6 +148,11 @@ class Consumer:
         """Whether nothing happens here until time passes or somebody calls `look`."""
         return self._napping and not self._look.is_set() and not self.busy and not self._background.busy
 
+    @property
+    def held(self) -> int:
+        """How many jobs it holds, running or about to."""
+        return len(self._held)
+
     def look(self, *_: str) -> None:
         """There may be jobs to claim."""
         self._look.set()
@@ -165,6 +173,8 @@ class Consumer:
                     self._worker, queues=self._queues, room=room, now=self._clock.now()
                 )
             )
+            if self._counts is not None:
+                self._counts.claimed("job", len(claimed.jobs))
             if self._ending:
                 self._give_back(claimed.jobs)
                 return
@@ -288,6 +298,8 @@ class Consumer:
         now = self._clock.now()
         if message.early:
             told = self._early.ended(job, ended, now=now)
+            if told is not None and self._counts is not None:
+                self._counts.concluded(job, told)
             if told is not None and self._hooks.tells:
                 self._hooks.ended(_current(job), told, self._background)
             return
@@ -312,6 +324,8 @@ class Consumer:
                 outcome = refused(message, Reason.FAILED, said, now)
         self._reporter.forget(job.id)
         self._put(Settlement(job.id, job.claim, outcome, follow))
+        if self._counts is not None:
+            self._counts.concluded(job, outcome)
         if self._hooks.tells:
             self._hooks.ended(_current(job), outcome, self._background)
 
@@ -330,7 +344,11 @@ class Consumer:
             self._settling = True
             while self._settled:
                 group = self._group()
+                begin = time.monotonic()
                 answer = await self._write(group)
+                if self._counts is not None:
+                    self._counts.committed("job", len(group), time.monotonic() - begin)
+                    self._counts.jobs_lost.add((), answer.lost)
                 if answer.lost:
                     log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
                 if answer.waiters:

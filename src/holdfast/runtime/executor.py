@@ -29,6 +29,7 @@ from holdfast.inject import STATE, provided
 from holdfast.logs import get_logger
 from holdfast.retry import DEFAULT_TIMEOUT
 from holdfast.runtime import processes, threads
+from holdfast.runtime.counting import Counts
 from holdfast.runtime.current import RUNNING, Progress
 from holdfast.runtime.current import Running as RunningJob
 from holdfast.runtime.deadlines import Deadlines
@@ -63,7 +64,19 @@ BREATH = 50
 class Attempt:
     """One attempt: what to call with what, for how long at most, and whom to tell."""
 
-    __slots__ = ("arguments", "before", "dropped", "expired", "job", "name", "payload", "report", "task", "timeout")
+    __slots__ = (
+        "arguments",
+        "before",
+        "began",
+        "dropped",
+        "expired",
+        "job",
+        "name",
+        "payload",
+        "report",
+        "task",
+        "timeout",
+    )
 
     def __init__(
         self,
@@ -86,6 +99,8 @@ class Attempt:
         """What comes before the call; if that raises, the attempt has failed."""
         self.task: asyncio.Task[None] | None = None
         """What runs it; None before it has made its first step."""
+        self.began = 0.0
+        """The time of the loop at its first step."""
         self.expired = False
         self.dropped = False
 
@@ -99,6 +114,7 @@ class Executor:
         concurrency: int,
         stub: Callable[[str], Callable[..., Any] | None] | None = None,
         state: object = None,
+        counts: Counts | None = None,
     ) -> None:
         self.concurrency = concurrency
         self.room = concurrency
@@ -113,6 +129,7 @@ class Executor:
         self._stub = stub
         self._state = state
         """What calls get that ask for the App's state."""
+        self._counts = counts
         self._threads = Threads(self._stuck_changed)
         self._processes: Processes | None = None
         self._deadlines = Deadlines(self.running, self._expire)
@@ -126,6 +143,11 @@ class Executor:
     def stubbed(self, name: str) -> bool:
         """Whether a test has put something in place of this action."""
         return self._stub is not None and self._stub(name) is not None
+
+    @property
+    def stuck(self) -> int:
+        """How many threads go on with calls whose time is over."""
+        return len(self._threads.stuck)
 
     @property
     def load(self) -> int:
@@ -201,7 +223,7 @@ class Executor:
                     self._ended(attempt, None)
                     continue
                 attempt.task = task
-                begin = self._loop.time()
+                attempt.began = self._loop.time()
                 context, running = copy_context(), self._outcome(attempt)
                 if attempt.job is not None:
                     context.run(RUNNING.set, attempt.job)
@@ -215,7 +237,7 @@ class Executor:
                     self._ended(attempt, _unless_cancelled(error))
                 else:
                     self._start_runner()
-                    self._deadlines.add(attempt, attempt.timeout, begin)
+                    self._deadlines.add(attempt, attempt.timeout, attempt.began)
                     await self._run_on(attempt, running, awaited, context)
                     return
         finally:
@@ -242,6 +264,8 @@ class Executor:
         # Its task may be another one's by now.
         attempt.task = None
         self.finished += 1
+        if self._counts is not None and attempt.began:
+            self._count(attempt, outcome, self._counts)
         try:
             if outcome is not None:
                 attempt.report(outcome)
@@ -250,6 +274,17 @@ class Executor:
                 self._fill()
             if self._drained is not None and not self.running:
                 self._drained.set()
+
+    def _count(self, attempt: Attempt, outcome: Gave | Raised | None, counts: Counts) -> None:
+        match outcome:
+            case None:
+                how = "dropped"
+            case Gave():
+                how = "returned"
+            case Raised(error):
+                how = "timed_out" if isinstance(error, ActionTimeout) else "raised"
+        kind = "call" if attempt.job is None else "job"
+        counts.attempted(attempt.name, kind, how, self._loop.time() - attempt.began)
 
     def _fill(self) -> None:
         """Begin what waits, as far as there is room; tell whoever waits for more room than that needs."""

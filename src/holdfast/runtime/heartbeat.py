@@ -46,7 +46,14 @@ class Heartbeat:
         self._stop = threading.Event()
         self._turned = time.monotonic()
         self._asked = 0.0
+        self._renewed = [time.monotonic()] * len(leases)
+        """When each lease was renewed last."""
         self._thread = threading.Thread(target=self._run, name="holdfast-heartbeat", daemon=True)
+
+    @property
+    def age(self) -> float:
+        """For how many seconds the lease that was renewed longest ago was not renewed. Safe to read from any thread."""
+        return time.monotonic() - min(self._renewed)
 
     def start(self) -> None:
         """Begin to beat."""
@@ -61,11 +68,12 @@ class Heartbeat:
         asyncio.run(self._living())
 
     async def _living(self) -> None:
-        await asyncio.gather(self._watching(), *[self._beating(leases, heard) for leases, heard in self._leases])
+        await asyncio.gather(self._watching(), *map(self._beating, range(len(self._leases))))
 
-    async def _beating(self, leases: Leases, heard: Heard) -> None:
+    async def _beating(self, place: int) -> None:
         """Beat three times a lease. An outage ends the lease only once it would have ended anyway."""
-        good = time.monotonic()
+        leases, heard = self._leases[place]
+        self._renewed[place] = time.monotonic()
         next_beat = 0.0
         try:
             while not await self._stopped(min(0.25, self.lease / 10)):
@@ -77,12 +85,12 @@ class Heartbeat:
                 except HoldfastError as error:
                     log.warning("heartbeat failed", error=str(error))
                     next_beat = time.monotonic() + self.lease / 10
-                    if time.monotonic() - good > self.lease:
+                    if time.monotonic() - self._renewed[place] > self.lease:
                         log.error("lease lost", reason="the store was out of reach for longer than the lease")
                         self._tell(self._lost)
                         return
                     continue
-                good = time.monotonic()
+                self._renewed[place] = time.monotonic()
                 if not beat.alive:
                     log.error("lease lost", reason="others took over")
                     self._tell(self._lost)

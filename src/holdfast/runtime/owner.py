@@ -25,6 +25,7 @@ from holdfast.runtime.alarms import Alarms
 from holdfast.runtime.announcing import Announcer
 from holdfast.runtime.children import Joiner
 from holdfast.runtime.claiming import Claiming
+from holdfast.runtime.counting import Counts
 from holdfast.runtime.dismissing import end_of, heed
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
 from holdfast.runtime.mail import Mail, concerns
@@ -63,6 +64,7 @@ class Owner:
         ended: Callable[[InstanceId, Ending], bool],
         parked: Callable[[InstanceId], None] = lambda _id: None,
         forgetful: bool = False,
+        counts: Counts | None = None,
     ) -> None:
         self.worker = worker
         self.executor = executor
@@ -75,6 +77,7 @@ class Owner:
         self._clock = clock
         self._ended = ended
         self._parked = parked
+        self._counts = counts
         self._forgetful = forgetful
         """For tests: read every instance back from the store after each commit, as after a crash."""
         self._draining = False
@@ -83,7 +86,7 @@ class Owner:
         self._declining: dict[InstanceId, tuple[Claimed, str]] = {}
         """Those that are being let go of for that, each with the reason."""
 
-        self.writer = Writer(worker, self, store=store, clock=clock)
+        self.writer = Writer(worker, self, store=store, clock=clock, counts=counts)
         self._stir = self.writer.stir
         self.mail = Mail(
             worker, store=store, clock=clock, residents=self.residents, stir=self._stir, abandon=self.abandon
@@ -103,6 +106,7 @@ class Owner:
             mail=self.mail.look,
             mail_looks=lambda: self.mail.looks,
             stirred=lambda: self.stirred(),
+            counts=counts,
         )
         self.joiner = Joiner(
             store=store, clock=clock, stir=self._stir, abandon=self.abandon, mail=self.mail.look, look=self.look
@@ -198,6 +202,7 @@ class Owner:
                     self._park(one, reason)
                 continue
             end = end_of(one, one.steps, why="cancelled", reason=reason, now=now)
+            self._count(one, end.ending.status)
             log.warning("instance cancelled while parked", instance=one.id, reason=reason)
             self.writer.give_up(
                 Commit(instance=one.id, steps=[end.step], close=end.ending, deliveries=end.deliveries, claim=one.claim)
@@ -311,10 +316,13 @@ class Owner:
         if commit.consumed:
             self.mail.spend(resident, commit.consumed)
         match commit.close:
-            case None | Park():
+            case None:
                 pass
+            case Park():
+                self._count(resident.claimed, Status.PARKED)
             case Ending() as ending:
                 self.forget(resident)
+                self._count(resident.claimed, ending.status)
                 if ending.status is Status.FAILED:
                     tree = loads(ending.payload)
                     fields = {"instance": resident.id, "workflow": resident.claimed.name}
@@ -415,7 +423,12 @@ class Owner:
 
     def _park(self, claimed: Claimed, reason: str) -> None:
         log.warning("instance parked", instance=claimed.id, reason=reason)
+        self._count(claimed, Status.PARKED)
         self.writer.give_up(Commit(instance=claimed.id, close=Park(reason=reason), claim=claimed.claim))
+
+    def _count(self, claimed: Claimed, status: Status) -> None:
+        if self._counts is not None:
+            self._counts.finished(claimed.name, status)
 
     def forget(self, resident: Resident) -> None:
         """Let go of it: what it runs is dropped, and what comes for it is not for this worker."""

@@ -19,6 +19,7 @@ from holdfast.ports import JOB_CHANNEL, WORK_CHANNEL, Backend, Beat, Broker, Enl
 from holdfast.registry import Registry
 from holdfast.retry import task_retry
 from holdfast.runtime.consuming import Consumer
+from holdfast.runtime.counting import Counts
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.heartbeat import Heartbeat
 from holdfast.runtime.hooks import Hooks
@@ -60,6 +61,10 @@ class Worker:
         self.consumer: Consumer | None = None
         self.ready = asyncio.Event()
         """Set while the worker is enlisted and takes work."""
+        self.counts = Counts() if settings.metrics_port is not None else None
+        """What it did, over all its leases; None where nobody asks."""
+        self.executor: Executor | None = None
+        self.heart: Heartbeat | None = None
         self._ended = ended
         self._parked = parked
         self._stub = stub
@@ -72,18 +77,22 @@ class Worker:
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._finished_before = 0
-        self._executor: Executor | None = None
 
     @property
     def finished_actions(self) -> int:
         """How many actions it has run."""
-        return self._finished_before + (self._executor.finished if self._executor else 0)
+        return self._finished_before + (self.executor.finished if self.executor else 0)
 
     @property
     def quiet(self) -> bool:
         """Whether nothing happens here until time passes or something comes from outside."""
         at_rest = self.owner.quiet if self.owner is not None else self.store is None
         return at_rest and self.consumer is not None and self.consumer.quiet
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stopping.is_set()
 
     def stop(self, *, at_once: bool = False) -> None:
         """Ask it to end: running actions may go on for `drain_seconds`, unless `at_once`."""
@@ -106,12 +115,14 @@ class Worker:
                 await self._tenure()
             except LeaseLost as error:
                 log.warning("worker starts over", reason=str(error))
+                if self.counts is not None:
+                    self.counts.leases_lost.add(())
 
     async def _tenure(self) -> None:
         """One term of office, under a lease with each backend, from enlisting to handing over."""
         id = WorkerId(uuid7())
-        executor = self._executor = Executor(
-            concurrency=self.settings.concurrent_per_worker, stub=self._stub, state=self._state
+        executor = self.executor = Executor(
+            concurrency=self.settings.concurrent_per_worker, stub=self._stub, state=self._state, counts=self.counts
         )
         owner = self.owner = self._make_owner(id, executor)
         consumer = self.consumer = Consumer(
@@ -123,6 +134,7 @@ class Worker:
             poll=self.settings.poll_interval_ms / 1000,
             policy=task_retry(self.settings.default_retries),
             hooks=self._hooks,
+            counts=self.counts,
         )
         parts: list[Owner | Consumer] = [consumer] if owner is None else [owner, consumer]
         if owner is not None and self.broker.home is self.store:
@@ -130,7 +142,7 @@ class Worker:
         if not await self._enlist(id):
             return
         lost = asyncio.Event()
-        heart = Heartbeat(
+        heart = self.heart = Heartbeat(
             id,
             leases=[(backend, self._hearing(backend, owner, consumer)) for backend in self.backends],
             clock=self.clock,
@@ -183,6 +195,7 @@ class Worker:
             ended=self._ended,
             parked=self._parked,
             forgetful=self._forgetful,
+            counts=self.counts,
         )
 
     async def _enlist(self, id: WorkerId) -> bool:
@@ -281,7 +294,7 @@ class Worker:
             part.abandon_all()
         self._finished_before += executor.finished
         await executor.close()
-        self.owner = self.consumer = self._executor = None
+        self.owner = self.consumer = self.executor = self.heart = None
         await heart.stop()
         try:
             for stop in unlisten:

@@ -6,6 +6,7 @@ It never waits on a timer to fill a batch: what came in while one commit was und
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,6 +18,7 @@ from holdfast.ids import InstanceId, WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.instance import Commit, Committed, Park
 from holdfast.ports import Settled, Store
+from holdfast.runtime.counting import Counts
 from holdfast.runtime.patience import patiently
 from holdfast.runtime.resident import Resident
 from holdfast.runtime.turns import Begun
@@ -95,13 +97,16 @@ class Holder(Protocol):
 class Writer:
     """Has residents take their turns, and writes what they produce."""
 
-    def __init__(self, worker: WorkerId, holder: Holder, *, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, worker: WorkerId, holder: Holder, *, store: Store, clock: Clock, counts: Counts | None = None
+    ) -> None:
         self.commits = 0
         """How many groups it has sent."""
         self._worker = worker
         self._holder = holder
         self._store = store
         self._clock = clock
+        self._counts = counts
         self._stirred: dict[InstanceId, Resident] = {}
         self._later: dict[InstanceId, Resident] = {}
         """Those whose last turn is not written yet: their next one waits for that."""
@@ -296,4 +301,8 @@ class Writer:
         return receipts
 
     async def _commit(self, commits: Sequence[Commit]) -> Committed:
-        return await patiently(lambda: self._store.commit(self._worker, commits))
+        begin = time.monotonic()
+        committed = await patiently(lambda: self._store.commit(self._worker, commits))
+        if self._counts is not None:
+            self._counts.committed("instance", len(commits), time.monotonic() - begin)
+        return committed
