@@ -179,7 +179,9 @@ class Consumer:
                 self._give_back(claimed.jobs)
                 return
             for job in claimed.jobs:
-                self._take(job)
+                if job.gate is None:
+                    self._take(job)
+            await self._admit([job for job in claimed.jobs if job.gate is not None])
             if len(claimed.jobs) >= room:
                 await self._say(waits=False)
                 await asyncio.sleep(0)
@@ -207,6 +209,18 @@ class Consumer:
             return 0, rest
         # Nobody tells when workflows leave room; to ask costs no statement.
         return room, AHEAD
+
+    async def _admit(self, jobs: Sequence[ClaimedJob]) -> None:
+        """Run those of these jobs that their gates let through; the others have gone back."""
+        if not jobs:
+            return
+        passed = set(await patiently(lambda: self._broker.admit(self._worker, jobs, now=self._clock.now())))
+        through = [job for job in jobs if job.id in passed]
+        if self._ending:
+            self._give_back(through)
+            return
+        for job in through:
+            self._take(job)
 
     async def _say(self, *, waits: bool) -> None:
         if self._waits != waits:
@@ -323,7 +337,7 @@ class Consumer:
                 said = f"what follows from its end ({type(outcome).__name__.lower()}) cannot be put together: {error}"
                 outcome = refused(message, Reason.FAILED, said, now)
         self._reporter.forget(job.id)
-        self._put(Settlement(job.id, job.claim, outcome, follow))
+        self._put(Settlement(job.id, job.claim, outcome, follow, None if job.gate is None else job.gate.name))
         if self._counts is not None:
             self._counts.concluded(job, outcome)
         if self._hooks.tells:
@@ -391,7 +405,7 @@ class Consumer:
             words = f"the store refuses what became of it: {error}"[:1000]
             words = words.encode("ascii", "replace").decode().replace("\0", "?")
             outcome = refused(None, Reason.FAILED, words, self._clock.now())
-            instead = [Settlement(settlement.id, settlement.claim, outcome)]
+            instead = [Settlement(settlement.id, settlement.claim, outcome, gate=settlement.gate)]
             return await patiently(lambda: self._broker.settle(self._worker, instead))
 
     # --- letting go

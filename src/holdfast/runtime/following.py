@@ -66,6 +66,7 @@ def _job(id: JobId, link: Link, message: Message, now: float) -> Job:
         queue=link.queue,
         priority=link.priority,
         expires_at=None if link.expires is None else due + link.expires,
+        gate=link.gate,
     )
 
 

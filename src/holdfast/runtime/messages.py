@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from holdfast.codec import Tree, dumps, loads, register_type
 from holdfast.errors import ConfigurationError, DecodeError
+from holdfast.model.job import Gate
 from holdfast.retry import ONE_ATTEMPT, changed_policy
 
 
@@ -63,6 +64,7 @@ class Link(NamedTuple):
     """Seconds after its moment by which it must have begun."""
     filled: bool = False
     """Whether placeholders stand in its arguments."""
+    gate: Gate | None = None
 
 
 Chain = tuple[Link, ...]
@@ -99,7 +101,8 @@ def _tree(message: Message) -> dict[str, Tree]:
 
 
 def _link_tree(link: Link) -> list[Tree]:
-    return [link.name, _tree(link.message), link.queue, link.priority, link.delay, link.expires, link.filled]
+    tree = [link.name, _tree(link.message), link.queue, link.priority, link.delay, link.expires, link.filled]
+    return tree if link.gate is None else [*tree, list(link.gate)]
 
 
 def _message(tree: Tree) -> Message:
@@ -140,11 +143,21 @@ def _chains(tree: Tree) -> tuple[Chain, ...]:
 
 
 def _link(tree: Tree) -> Link:
-    name, message, queue, priority, delay, expires, filled = tree
+    name, message, queue, priority, delay, expires, filled, *gate = tree
     for value, kinds in ((name, str), (queue, str), (priority, int), (delay, (int, float)), (expires, (int, float))):
         if not isinstance(value, kinds) and not (value is None and kinds == (int, float)):
             raise DecodeError(f"a call that follows the message has {type(value).__name__} where there can be none")
-    return Link(name, _message(message), queue, priority, delay, expires, filled is True)
+    return Link(
+        name, _message(message), queue, priority, delay, expires, filled is True, _gate(*gate) if gate else None
+    )
+
+
+def _gate(tree: Tree) -> Gate:
+    match tree:
+        case [str(name), int() | None as limit, int() | float() | None as interval, int(burst)]:
+            return Gate(name, limit, interval, burst)
+        case _:
+            raise DecodeError("a call that follows the message has a gate that is none")
 
 
 _PLACEHOLDERS = {each.name: each for each in (RESULT, ERROR, EARLY)}

@@ -10,10 +10,11 @@ from holdfast.codec import encode_call
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
 from holdfast.inject import STATE
-from holdfast.model.job import Job
+from holdfast.model.job import Gate, Job
 from holdfast.runtime.messages import Chain, Link, Message, Placeholder, write
 from holdfast.task import Action
 from holdfast.tasks.client import JobHandle
+from holdfast.tasks.gates import check_key, gate_of, key_of
 from holdfast.tasks.options import CallOptions, JobOptions, check_names, job_options
 from holdfast.tasks.signature import Signature
 
@@ -60,6 +61,8 @@ class Task(Action[P, R]):
 
     def __init__(self, function: Callable[..., Any], *, sender: Sender, jobs: JobOptions, **definition: Any) -> None:
         super().__init__(function, **definition)
+        if jobs.key is not None:
+            check_key(jobs.key, function, self.name)
         self.sender = sender
         self.jobs = jobs
         """How its jobs are sent, unless a call says otherwise."""
@@ -117,7 +120,22 @@ class Task(Action[P, R]):
     def chosen(self, options: CallOptions) -> JobOptions:
         """How jobs are sent with these options for one call. Raises ConfigurationError."""
         check_names(options, CallOptions, "options()")
-        return job_options(self.jobs, options)
+        given: dict[str, Any] = {**options}
+        if "key" in given:
+            given["exact_key"] = _text(given.pop("key"))
+        return job_options(self.jobs, given)
+
+    def gate(self, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions) -> Gate | None:
+        """What one call passes before it runs. Raises ConfigurationError."""
+        key = options.exact_key
+        if key is None and options.key is not None:
+            if any(isinstance(each, Placeholder) for each in (*args, *kwargs.values())):
+                raise ConfigurationError(
+                    f"the key of {self.name} is made of its arguments, and not all of them are known yet: "
+                    "give it with .options(key=…)"
+                )
+            key = key_of(options.key, self.function, args, kwargs)
+        return gate_of(self.name, key, concurrency=options.concurrency, interval=options.interval, burst=options.burst)
 
     @property
     def result_ttl(self) -> float:
@@ -155,6 +173,7 @@ class Task(Action[P, R]):
             priority=options.priority,
             unique=_short(unique) if unique else None,
             expires_at=None if options.expires is None else due + options.expires,
+            gate=self.gate(args, kwargs, options),
         )
 
     def link(
@@ -178,6 +197,7 @@ class Task(Action[P, R]):
             options.delay,
             options.expires,
             filled,
+            self.gate(args, kwargs, options),
         )
 
     def _message(
@@ -253,6 +273,12 @@ class Asked(Generic[P, R]):
             raise ConfigurationError("one id= cannot be that of many jobs")
         jobs = [self.task.job(tuple(each), {}, self.chosen) for each in calls]
         return await self.task.send(jobs, through=self._through)
+
+
+def _text(key: object) -> str | None:
+    if key is not None and not isinstance(key, str):
+        raise ConfigurationError(f"the key= of a call is a text, not {key!r}")
+    return key
 
 
 def _short(unique: str) -> str:

@@ -12,6 +12,7 @@ from holdfast.clock import as_seconds
 from holdfast.errors import ConfigurationError
 from holdfast.retry import BackoffPolicy, Duration, ExceptionClasses, RetryPolicy, policy_changes
 from holdfast.task import Pool
+from holdfast.tasks.gates import Key, check_number, interval_of
 
 
 class SharedOptions(TypedDict, total=False):
@@ -37,6 +38,12 @@ class SharedOptions(TypedDict, total=False):
     """Seconds after its moment by which a job must have begun, or it becomes a dead letter."""
     result_ttl: Duration | None
     """For how many seconds the result is kept; 0: not at all. An hour by default."""
+    concurrency: int | None
+    """How many jobs with the same key, or of the task where there is no key, run at once, over all workers."""
+    rate: str | None
+    """How many of those begin in a time: "10/s", "30/m", "500/h"."""
+    burst: int | None
+    """How many may begin at once after a pause; 1 by default."""
     dead_letter: bool | None
     """Whether a job that has failed for good is kept until somebody acts; True by default."""
 
@@ -50,6 +57,8 @@ class TaskOptions(SharedOptions, total=False):
     """Where a sync function runs: in a "thread", or in a "process" which a timeout ends."""
     unique: bool | None
     """True: one job with the same arguments at a time."""
+    key: Key | None
+    """Jobs with one key run one by one, in the order of sending, unless `concurrency` says otherwise."""
     acks: Literal["late", "early"]
     """When a job is settled: "late", after it has run, at least once; or "early", before that, at most once."""
 
@@ -63,6 +72,8 @@ class CallOptions(SharedOptions, total=False):
     """The moment at which it is due: a datetime with a timezone, or Unix seconds."""
     unique: str | bool | None
     """While a job with this text has not ended, no other is accepted; True: the task's name and the arguments are it."""
+    key: str | None
+    """Jobs with one key run one by one, in the order of sending, unless `concurrency` says otherwise."""
     id: str | None
     """Sent twice under one id, it is one job."""
 
@@ -85,6 +96,13 @@ class JobOptions:
     result_ttl: float | None = None
     dead_letter: bool = True
     acks: Literal["late", "early"] = "late"
+    key: Key | None = None
+    """As a definition has it; `exact_key` is that of one call, and goes before."""
+    exact_key: str | None = None
+    concurrency: int | None = None
+    interval: float | None = None
+    """Seconds between two beginnings, on average."""
+    burst: int | None = None
     id: str | None = None
 
 
@@ -105,6 +123,11 @@ def job_options(base: JobOptions, given: Mapping[str, Any]) -> JobOptions:
                 changes[name] = seconds
             case "acks" if value not in ("late", "early"):
                 raise ConfigurationError(f"acks= is 'late' or 'early', not {value!r}")
+            case "concurrency" | "burst":
+                check_number(name, value)
+                changes[name] = value
+            case "rate":
+                changes["interval"] = interval_of(value)
             case "eta":
                 changes["eta"] = _moment(cast("datetime | float", value))
             case _:
@@ -112,6 +135,13 @@ def job_options(base: JobOptions, given: Mapping[str, Any]) -> JobOptions:
     if changes.get("delay") is not None and changes.get("eta") is not None:
         raise ConfigurationError("give either delay= or eta=, not both")
     made = replace(base, retry={**base.retry, **policy_changes(**policy)}, **changes)
+    if made.burst is not None and made.interval is None:
+        raise ConfigurationError('burst= goes with a rate=, such as rate="10/s"')
+    if made.acks == "early" and (made.concurrency or made.key or made.exact_key):
+        raise ConfigurationError(
+            'with acks="early" a job is settled before it runs: nobody knows how long it does, so that '
+            "it can have no key= and no concurrency="
+        )
     if made.acks == "early" and made.retry.get("attempts", 1) != 1:
         raise ConfigurationError('with acks="early" there is one attempt; leave out what says how it is retried')
     return made
