@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,11 @@ class ServiceBus:
     port: int
     offset: float = 0.0
 
+    def url(self, **options: str) -> str:
+        """The URL of a broker there."""
+        said = "".join(f"&{name}={value}" for name, value in options.items())
+        return f"servicebus://127.0.0.1:{self.port}?emulator=true{said}"
+
     def do(self, verb: str, **order: Any) -> dict[str, Any]:
         """Have something done; what it said to that."""
         assert self.process.stdin is not None
@@ -34,6 +40,12 @@ class ServiceBus:
     def move(self, seconds: float) -> None:
         """Let time pass for it."""
         self.offset = self.do("move", seconds=seconds)["offset"]
+
+    def move_to(self, moment: float) -> None:
+        """Let time pass until then, in Unix seconds, if that is to come."""
+        rest = moment - (time.time() + self.offset)
+        if rest > 0:
+            self.move(rest)
 
     def moment(self, seconds: float) -> datetime:
         """The moment in so many seconds, as it sees time."""
