@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
+import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -63,7 +66,7 @@ class ServiceBus:
 
 
 @contextlib.contextmanager
-def servicebus_emulator(*arguments: str) -> Iterator[ServiceBus]:
+def servicebus_emulator(*arguments: str, port: int = 0) -> Iterator[ServiceBus]:
     """An emulator, until the end of the block."""
     command = [
         sys.executable,
@@ -71,7 +74,7 @@ def servicebus_emulator(*arguments: str) -> Iterator[ServiceBus]:
         "holdfast",
         "servicebus-emulator",
         "--port",
-        "0",
+        str(port),
         "--json",
         "--control",
         *arguments,
@@ -84,3 +87,19 @@ def servicebus_emulator(*arguments: str) -> Iterator[ServiceBus]:
         finally:
             process.terminate()
             process.wait()
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextlib.contextmanager
+def leaks_of_the_client() -> Iterator[None]:
+    """The real client never closes the socket of a connection that broke. Has it collected where that is forgiven."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

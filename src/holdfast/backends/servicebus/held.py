@@ -56,10 +56,17 @@ def held_of(message: ServiceBusReceivedMessage, *, queue: str, entity: str) -> H
         losses=letter.losses + deliveries,
         expires_at=letter.expires_at,
     )
-    until = message.locked_until_utc
     assert isinstance(message.lock_token, UUID)
-    lasts = LONGEST if until is None else (until - datetime.now(UTC)).total_seconds()
-    return Held(letter, job, entity, message.lock_token, min(max(lasts, SHORTEST), LONGEST))
+    return Held(letter, job, entity, message.lock_token, _lasts(message))
+
+
+def _lasts(message: ServiceBusReceivedMessage) -> float:
+    until, since, now = message.locked_until_utc, message.enqueued_time_utc, datetime.now(UTC)
+    if until is None:
+        return SHORTEST
+    # Where the clock there is ahead of ours, the message seems to have come from the future.
+    seconds = (until - (now if since is None else max(now, since))).total_seconds()
+    return min(max(seconds, SHORTEST), LONGEST)
 
 
 class Holdings:
