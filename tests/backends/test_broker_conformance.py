@@ -338,6 +338,7 @@ async def test_nothing_wanted_is_called_unwanted(broker: Any) -> None:
 
 
 async def test_nobody_claims_from_a_paused_queue_until_it_is_resumed(home: Any, broker: Any) -> None:
+    needs(broker, "pauses")
     await broker.send([job("a", queue="mail"), job("b"), job("c", queue="mail", due_at=NOW + 5)])
     held = (await claim(broker, queues=["mail"])).jobs[0]
     await broker.pause(["mail", "unheard"], now=NOW + 1)
@@ -364,6 +365,7 @@ async def test_nobody_claims_from_a_paused_queue_until_it_is_resumed(home: Any, 
 
 
 async def test_the_holder_says_how_far_a_job_is(broker: Any) -> None:
+    needs(broker, "finds_jobs")
     held = await one(broker, "a")
     await broker.send([job("b")])
     assert (await look(broker, "a")).progress is None

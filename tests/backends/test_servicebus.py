@@ -367,6 +367,12 @@ async def test_what_service_bus_cannot_do_is_refused_with_what_to_do(place: Any)
             await broker.look([JobId("a")], waiter="hf_c_1")
         with pytest.raises(UnsupportedError, match="expires="):
             await broker.cancel([JobId("a")], now=NOW, keep_until=None)
+        with pytest.raises(UnsupportedError, match="ReceiveDisabled"):
+            await broker.pause(["default"], now=NOW)
+        with pytest.raises(UnsupportedError, match="Active"):
+            await broker.resume(["default"])
+        assert await broker.paused() == {}
+        await broker.report(WorkerId("w"), {JobId("a"): b"1"})
         with pytest.raises(UnsupportedError, match="after the commit"):
             await broker.send_through(object(), [job("a")])
         with pytest.raises(UnsupportedError, match="does not tell which jobs are running"):

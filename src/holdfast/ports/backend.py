@@ -26,7 +26,9 @@ class Traits:
     ranks: bool = True
     """Jobs have priorities and unique texts; where they cannot, asking for either is refused."""
     finds_jobs: bool = True
-    """A job is found by its id: it can be cancelled, its end waited for, its result kept."""
+    """A job is found by its id: it can be cancelled, its end waited for, its result and progress kept."""
+    pauses: bool = True
+    """Queues can be paused here; else where they are administered."""
     knows_workers: bool = True
     """It knows all workers and what they hold; where it does not, each job has a lock of its own."""
     prompt: bool = True

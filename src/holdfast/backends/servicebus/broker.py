@@ -84,6 +84,7 @@ class ServiceBusBroker:
             finds_jobs=False,
             knows_workers=False,
             prompt=False,
+            pauses=False,
         )
 
     async def open(self, *, create: bool = True) -> None:
@@ -169,6 +170,21 @@ class ServiceBusBroker:
 
         return await dead.take(self._links, ids, let_be)
 
+    # --- queues
+
+    async def pause(self, queues: Sequence[str], *, now: float) -> None:
+        raise UnsupportedError(
+            "Service Bus pauses a queue itself, for everybody: az servicebus queue update --name … --status ReceiveDisabled"
+        )
+
+    async def resume(self, queues: Sequence[str]) -> None:
+        raise UnsupportedError(
+            "Service Bus lets a queue go on itself: az servicebus queue update --name … --status Active"
+        )
+
+    async def paused(self) -> Mapping[str, float]:
+        return {}
+
     # --- workers
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
@@ -246,6 +262,9 @@ class ServiceBusBroker:
             return held is not None and not held.lost
 
         return [id for id in ids if not stands(id)]
+
+    async def report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> None:
+        """Nothing: a message that is sent does not change, and nobody could look."""
 
     async def wait_for_jobs(self, worker: WorkerId, waits: bool) -> None:
         """Nothing is to be said: messages come to whoever has asked for some."""
