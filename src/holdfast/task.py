@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Generator
 from datetime import timedelta
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from holdfast.clock import as_seconds
 from holdfast.codec import register_type
@@ -22,6 +22,19 @@ Pool = Literal["thread", "process"]
 
 ACTIONS: dict[str, Action[Any, Any]] = {}
 """All actions defined in this process, by name. The last definition of a name counts."""
+
+
+class BatchLimits(NamedTuple):
+    """How calls are gathered into one."""
+
+    size: int
+    """Items of one call, at most."""
+    within: float
+    """Seconds for which the first one waits for others, at most."""
+
+
+class Gathered(list[Any]):
+    """The items of a batch, where a function also takes one item."""
 
 
 class ActionCall(Call, Awaitable[R]):
@@ -91,6 +104,8 @@ class Action(Generic[P, R]):
         self.plan: Plan = plan_for(function)
         self.defaults = call_options(retry=retry, backoff=backoff, timeout=timeout, queue=queue)
         tree = self.defaults.retry
+        self.batch: BatchLimits | None = None
+        """How its calls are gathered, if they are."""
         self.policy = None if tree is None else policy_from_tree(tree)
         """How it is retried; None: as the default of where it runs."""
         self.check = _checker(function, self.plan)

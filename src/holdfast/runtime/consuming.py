@@ -41,6 +41,7 @@ from holdfast.runtime.current import CurrentJob, Running
 from holdfast.runtime.early import EarlyJobs
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
 from holdfast.runtime.following import following
+from holdfast.runtime.gathering import Batch, Gathering, Member
 from holdfast.runtime.hooks import Hooks
 from holdfast.runtime.messages import Message
 from holdfast.runtime.own import OwnJobs
@@ -74,13 +75,19 @@ class _Held:
 
     job: ClaimedJob
     message: Message
-    attempt: Attempt
+    by: Attempt | Batch
+    """What runs it: an attempt of its own, or a batch."""
     since: float = field(default_factory=time.monotonic)
 
     @property
     def begun(self) -> bool:
-        """Whether its attempt has made its first step."""
-        return self.attempt.task is not None
+        """Whether it has made its first step."""
+        return self.by.begun if isinstance(self.by, Batch) else self.by.task is not None
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it waits for others, with which it is to run."""
+        return isinstance(self.by, Batch) and self.by.attempt is None
 
 
 class Consumer:
@@ -112,6 +119,11 @@ class Consumer:
         self._hooks = hooks or Hooks()
         self._counts = counts
         self._held: dict[JobId, _Held] = {}
+        self._gathering = Gathering(
+            executor,
+            begin=(lambda job: self._hooks.begin(_current(job))) if self._hooks.before else None,
+            ended=self._ended,
+        )
         self._early = EarlyJobs(lambda group: patiently(lambda: broker.settle(worker, group)), clock=clock)
         self._settled: list[Settlement] = []
         self._look = asyncio.Event()
@@ -202,7 +214,8 @@ class Consumer:
             self._pace = (self.finished - before) / (now - then)
             self._measured = (now, self.finished)
         wanted = min(HELD_LIMIT, max(self._executor.room, int(self._pace * AHEAD)))
-        room = wanted - max(len(self._held), self._executor.load)
+        gathering = self._gathering.waiting
+        room = min(wanted - max(len(self._held) - gathering, self._executor.load), HELD_LIMIT - len(self._held))
         rest = self._claimed_at + AHEAD - now
         if 0 < room < wanted // 4 and self._held and rest > 0:
             # A claim for a few is not worth its statement while there is other work; but that may go on for hours.
@@ -283,6 +296,13 @@ class Consumer:
             self._conclude(job, message, refused(message, Reason.UNREADABLE, unreadable, now))
             return
         timeout = message.timeout if message.timeout is not None else _timeout_of(job.name)
+        action = ACTIONS.get(job.name)
+        if action is not None and action.batch is not None and not self._executor.stubbed(job.name):
+            item = arguments[0][0] if arguments[0] else next(iter(arguments[1].values()), None)
+            # One that may have killed its workers takes nobody with it.
+            alone, member = job.id == self._suspect, Member(job, message, item)
+            self._held[job.id] = _Held(job, message, self._gathering.add(member, action.batch, timeout, alone=alone))
+            return
         current = _current(job)
         attempt = Attempt(
             job.name,
@@ -415,7 +435,9 @@ class Consumer:
         self.ask()
         if beat.workers > 1 or not self._broker.home.traits.knows_workers:
             late = time.monotonic() - PATIENCE
-            self._hand_back([held for held in self._held.values() if not held.begun and held.since < late])
+            self._hand_back(
+                [held for held in self._held.values() if not held.begun and not held.gathers and held.since < late]
+            )
 
     def ask(self, *_: str) -> None:
         """Somebody may have asked for the end of a job that runs here."""
@@ -442,7 +464,7 @@ class Consumer:
             held = asked[id]
             if self._held.get(id) is held:
                 del self._held[id]
-                self._executor.drop(held.attempt)
+                self._drop(held)
                 self._conclude(held.job, held.message, cancelled(held.message, self._clock.now()))
 
     def drain(self) -> None:
@@ -453,9 +475,16 @@ class Consumer:
 
     def _hand_back(self, waiting: Sequence[_Held]) -> None:
         for held in waiting:
-            self._executor.drop(held.attempt)
+            self._drop(held)
             self._held.pop(held.job.id, None)
         self._give_back([held.job for held in waiting])
+
+    def _drop(self, held: _Held) -> None:
+        """Stop it, if it can be stopped."""
+        if isinstance(held.by, Batch):
+            self._gathering.leave(held.by, held.job.id)
+        else:
+            self._executor.drop(held.by)
 
     def _give_back(self, jobs: Sequence[ClaimedJob]) -> None:
         now = self._clock.now()
@@ -471,7 +500,7 @@ class Consumer:
     def abandon_all(self) -> None:
         """The lease is lost, or given up: drop everything in memory. Others go on."""
         for held in self._held.values():
-            self._executor.drop(held.attempt)
+            self._drop(held)
         for attempt in self._early.abandon():
             self._executor.drop(attempt)
         self._held.clear()

@@ -11,6 +11,7 @@ from holdfast.errors import ConfigurationError
 from holdfast.retry import Duration, changed_policy, task_retry
 from holdfast.runtime.hooks import Hook, Hooks
 from holdfast.schedules import KEPT, Overlap, Spec, Timer
+from holdfast.tasks.batches import BatchDecorator, batch_limits, of_items
 from holdfast.tasks.definition import Sender, Task, TaskDecorator
 from holdfast.tasks.options import JobOptions, TaskOptions, check_names, job_options
 
@@ -65,6 +66,33 @@ class Registering:
             definition["retry"] = changed_policy(task_retry(self._sender().default_retries), jobs.retry)
         decorator = TaskDecorator(self._sender(), replace(jobs, retry={}), definition, made=self.task_class)
         return decorator if function is None else decorator(function)
+
+    def batch_task(self, *, size: int, within: Duration = 0.1, **options: Unpack[TaskOptions]) -> BatchDecorator:
+        """Make a function of a list of items a task of one item, whose jobs are gathered: up to `size` of them, or those that
+        a worker has taken `within` seconds of the first one, run in one call.
+
+        It returns a result for each item in their order, or None; an exception in a result's place is the failure of that item
+        alone, one that is raised that of all. Each job is tried again, cancelled and settled by itself. Takes the options of
+        `task`. Raises ConfigurationError.
+
+            @app.batch_task(size=100, within=0.5)
+            async def index(documents: list[str]) -> None: ...
+
+            await index.delay("one document")
+        """
+        limits = batch_limits(size, within)
+        if options.get("acks") == "early":
+            raise ConfigurationError(
+                'acks="early" settles jobs one by one before they run, and a batch task runs many at once'
+            )
+        decorator = self.task(**options)
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            made = decorator(of_items(function))
+            made.batch = limits
+            return made
+
+        return cast("BatchDecorator", decorate)
 
     # --- timers
 
