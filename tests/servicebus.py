@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
+import socket
 import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +25,11 @@ class ServiceBus:
     port: int
     offset: float = 0.0
 
+    def url(self, **options: str) -> str:
+        """The URL of a broker there."""
+        said = "".join(f"&{name}={value}" for name, value in options.items())
+        return f"servicebus://127.0.0.1:{self.port}?emulator=true{said}"
+
     def do(self, verb: str, **order: Any) -> dict[str, Any]:
         """Have something done; what it said to that."""
         assert self.process.stdin is not None
@@ -34,6 +43,12 @@ class ServiceBus:
     def move(self, seconds: float) -> None:
         """Let time pass for it."""
         self.offset = self.do("move", seconds=seconds)["offset"]
+
+    def move_to(self, moment: float) -> None:
+        """Let time pass until then, in Unix seconds, if that is to come."""
+        rest = moment - (time.time() + self.offset)
+        if rest > 0:
+            self.move(rest)
 
     def moment(self, seconds: float) -> datetime:
         """The moment in so many seconds, as it sees time."""
@@ -51,7 +66,7 @@ class ServiceBus:
 
 
 @contextlib.contextmanager
-def servicebus_emulator(*arguments: str) -> Iterator[ServiceBus]:
+def servicebus_emulator(*arguments: str, port: int = 0) -> Iterator[ServiceBus]:
     """An emulator, until the end of the block."""
     command = [
         sys.executable,
@@ -59,7 +74,7 @@ def servicebus_emulator(*arguments: str) -> Iterator[ServiceBus]:
         "holdfast",
         "servicebus-emulator",
         "--port",
-        "0",
+        str(port),
         "--json",
         "--control",
         *arguments,
@@ -72,3 +87,19 @@ def servicebus_emulator(*arguments: str) -> Iterator[ServiceBus]:
         finally:
             process.terminate()
             process.wait()
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@contextlib.contextmanager
+def leaks_of_the_client() -> Iterator[None]:
+    """The real client never closes the socket of a connection that broke. Has it collected where that is forgiven."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

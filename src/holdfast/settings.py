@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///holdfast.db"
     """Where instances live: `sqlite:///file.db`, `sqlite://:memory:`, `postgresql://user@host/database`."""
     tasks_url: str | None = None
-    """Where jobs lie, if not in the database of the instances: `redis://host:6379`, or the URL of another database."""
+    """Where jobs lie, if not in the database of the instances: `redis://…`, `servicebus://…`, or the URL of another database."""
     worker_count: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Worker processes of `holdfast worker`; by default one for each processor."""
     concurrent_per_worker: int = Field(10, ge=1)

@@ -1,6 +1,6 @@
 """Stores to test: SQLite in a file, SQLite in memory, and a real PostgreSQL with a database for each test.
 
-Brokers to test: those beside these stores, and those on Redis.
+Brokers to test: those beside these stores, those on Redis, and those on Service Bus, each time a Service Bus of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.redis_servers import fresh
 from tests.servers import Postgres
+from tests.servicebus import ServiceBus, servicebus_emulator
 
 from holdfast.backends import open_broker, open_store
 
@@ -27,13 +28,18 @@ class Bench:
     stack: contextlib.AsyncExitStack
     first: Any = None
     opened: list[Any] = field(default_factory=list)
+    service: ServiceBus | None = None
 
     async def store(self) -> Any:
         """A store of its own; in memory there is only the one."""
         if self.kind == "memory" and self.opened:
             return self.opened[0]
-        store: Any = open_broker(self.url).home if self.kind in ("redis", "cluster") else open_store(self.url)
+        alone = self.kind in ("redis", "cluster", "servicebus")
+        store: Any = open_broker(self.url).home if alone else open_store(self.url)
         await store.open()
+        if self.service is not None:
+            # Whose clock decides what is due, and who knows what nobody has received yet.
+            store.service = self.service
         self.stack.push_async_callback(store.close)
         self.opened.append(store)
         return store
@@ -44,18 +50,23 @@ def broker_of(home: Any) -> Any:
     return home.broker() if hasattr(home, "broker") else home
 
 
-@pytest.fixture(params=["file", "memory", "postgres", "redis", "cluster"])
+@pytest.fixture(params=["file", "memory", "postgres", "redis", "cluster", "servicebus"])
 async def jobs_bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     """A place for jobs."""
     async with contextlib.AsyncExitStack() as stack:
+        service: ServiceBus | None = None
         match request.param:
             case "redis":
                 url = request.getfixturevalue("redis_url")
             case "cluster":
                 url = fresh(request.getfixturevalue("redis_cluster").url)
+            case "servicebus":
+                queues = ("--queue", "default:lock=300,duplicate-window=600", "--queue", "mail:lock=300")
+                service = stack.enter_context(servicebus_emulator(*queues))
+                url = service.url(queues="default,mail")
             case _:
                 url = await _database(request, tmp_path, stack)
-        yield Bench(request.param, url, stack)
+        yield Bench(request.param, url, stack, service=service)
 
 
 @pytest.fixture(params=["file", "memory", "postgres"])

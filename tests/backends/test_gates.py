@@ -13,6 +13,9 @@ from holdfast.errors import LeaseLost
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import Again, ClaimedJob, Done, Failed, Gate, JobFilter, JobStatus, Reason, Returned, Settlement
 
+pytestmark = pytest.mark.parametrize("jobs_bench", ["file", "memory", "postgres", "redis", "cluster"], indirect=True)
+"""Those whose traits say that they keep gates."""
+
 LATER = NOW + 1000
 ONE = Gate("one", limit=1)
 

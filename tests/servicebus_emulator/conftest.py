@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 from azure.servicebus.aio import ServiceBusClient
-from tests.servicebus import ServiceBus
+from tests.servicebus import ServiceBus, leaks_of_the_client
 
 _numbers = itertools.count()
 
@@ -36,12 +34,11 @@ def queue(declare: Callable[..., str]) -> str:
 
 @pytest.fixture(autouse=True)
 def _leaks_of_the_client(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The real client never closes the socket of a connection that broke. Have it collected where that is forgiven."""
-    yield
-    if {"client", "servicebus"} & set(request.fixturenames):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+    if not {"client", "servicebus"} & set(request.fixturenames):
+        yield
+        return
+    with leaks_of_the_client():
+        yield
 
 
 @pytest.fixture

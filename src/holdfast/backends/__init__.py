@@ -11,6 +11,8 @@ from holdfast.ports import Broker, Store
 __all__ = ["keeps_workflows", "no_workflows", "open_broker", "open_store"]
 
 REDIS = ("redis", "rediss", "redis+unix", "unix", "redis+cluster", "rediss+cluster")
+SERVICE_BUS = ("servicebus",)
+JOBS_ALONE = (*REDIS, *SERVICE_BUS)
 """Schemes of URLs where there are only jobs."""
 
 
@@ -45,7 +47,7 @@ def open_store(url: str, **options: Any) -> Store:
             raise ConfigurationError(
                 f"{url!r} is not a database URL: write sqlite:///path.db or postgresql://user@host/database"
             )
-        case scheme if scheme in REDIS:
+        case scheme if scheme in JOBS_ALONE:
             raise no_workflows(url)
         case scheme:
             raise ConfigurationError(
@@ -58,10 +60,13 @@ def open_broker(url: str, **options: Any) -> Broker:
 
     A database has one beside its store. `redis://user:password@host:6379/0` takes `?prefix=name` and `?timeout=30`;
     `rediss://` speaks TLS, `redis+unix:///run/redis.sock` a socket, `redis+cluster://host:port,host:port` to a cluster.
+    `servicebus://policy:key@name.servicebus.windows.net` takes `?queues=default,mail:shop-mail` and `?prefix=name`.
     Raises `ConfigurationError` as `open_store` does.
     """
     if keeps_workflows(url):
         return open_store(url, **options).broker()
+    if _scheme(url) in SERVICE_BUS:
+        return _service_bus(url, **options)
     try:
         from holdfast.backends.redis import RedisBroker
     except ModuleNotFoundError as error:
@@ -73,15 +78,28 @@ def open_broker(url: str, **options: Any) -> Broker:
     return RedisBroker(url, **options)
 
 
+def _service_bus(url: str, **options: Any) -> Broker:
+    try:
+        from holdfast.backends.servicebus import ServiceBusBroker
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "azure":
+            raise
+        raise ConfigurationError(
+            "Service Bus needs azure-servicebus, which is not installed here: pip install 'holdfast[servicebus]'"
+        ) from error
+    return ServiceBusBroker(url, **options)
+
+
 def keeps_workflows(url: str) -> bool:
     """Whether a store can lie there; else it is a broker of jobs alone."""
-    return _scheme(url) not in REDIS
+    return _scheme(url) not in JOBS_ALONE
 
 
 def no_workflows(url: str) -> ConfigurationError:
     """The error of whoever asks for workflows where there are only jobs."""
+    place = "Service Bus" if _scheme(url) in SERVICE_BUS else "Redis"
     return ConfigurationError(
-        f"Redis keeps no workflows: give url=… a database and tasks_url={_scheme(url)}://…, or, in the environment, "
+        f"{place} keeps no workflows: give url=… a database and tasks_url={_scheme(url)}://…, or, in the environment, "
         "HOLDFAST_DATABASE_URL and HOLDFAST_TASKS_URL"
     )
 

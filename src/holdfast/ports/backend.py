@@ -23,6 +23,18 @@ class Traits:
     """`version` tells when another process has written, so that callers may ask often; else they look now and then."""
     ephemeral: bool = False
     """It ends with this process."""
+    ranks: bool = True
+    """Jobs have priorities and unique texts; where they cannot, asking for either is refused."""
+    finds_jobs: bool = True
+    """A job is found by its id: it can be cancelled, its end waited for, its result and progress kept."""
+    pauses: bool = True
+    """Queues can be paused here; else where they are administered."""
+    gates: bool = True
+    """Jobs may have gates, which let so many through at once; where they cannot, a job with one is refused."""
+    knows_workers: bool = True
+    """It knows all workers and what they hold; where it does not, each job has a lock of its own."""
+    prompt: bool = True
+    """A claim gives all that is due by the caller's clock; else jobs come a moment after they were asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

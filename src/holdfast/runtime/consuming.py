@@ -413,7 +413,7 @@ class Consumer:
     def heard(self, beat: Beat) -> None:
         """A heartbeat was answered."""
         self.ask()
-        if beat.workers > 1:
+        if beat.workers > 1 or not self._broker.home.traits.knows_workers:
             late = time.monotonic() - PATIENCE
             self._hand_back([held for held in self._held.values() if not held.begun and held.since < late])
 

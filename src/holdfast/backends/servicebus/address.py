@@ -1,0 +1,111 @@
+"""What a Service Bus URL says: which namespace, as whom, and which entities our queues are. Connects to nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from holdfast.errors import ConfigurationError
+
+LONGEST_NAME = 260
+"""Characters of an entity's name, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A URL taken apart."""
+
+    shown: str
+    """The URL for messages: without its key and query."""
+    host: str
+    """The namespace by its whole name, with a port where the URL gives one."""
+    key_name: str | None = None
+    """The shared access policy; None where azure-identity says who we are."""
+    key: str | None = field(default=None, repr=False)
+    emulator: bool = False
+    """Whether it is a local emulator, which speaks no TLS."""
+    queues: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The entities by our names of queues, in the order of the URL."""
+    prefix: str = ""
+    """What the names of entities begin with that the URL does not name."""
+    timeout: float = 30.0
+    """Seconds after which a request without an answer has failed."""
+
+    def entity(self, queue: str) -> str:
+        """The name of the entity that is this queue of ours. Raises ConfigurationError for what can be no name."""
+        name = self.queues.get(queue) or f"{self.prefix}{queue}"
+        if not re.fullmatch(r"[A-Za-z0-9](?:[\w./~-]*[\w])?", name) or len(name) > LONGEST_NAME:
+            raise ConfigurationError(
+                f"{self.shown}: {name!r} can be no queue of Service Bus: map it by ?queues={queue}:its-name"
+            )
+        return name
+
+    @property
+    def connection_string(self) -> str | None:
+        """What the client connects with; None where it needs a credential instead."""
+        if self.key_name is None:
+            return None
+        end = ";UseDevelopmentEmulator=true" if self.emulator else ""
+        return f"Endpoint=sb://{self.host};SharedAccessKeyName={self.key_name};SharedAccessKey={self.key}{end}"
+
+
+def parse(url: str) -> Address:
+    """Take `url` apart. Raises ConfigurationError."""
+    parts = urlsplit(url)
+    credentials, at, host = parts.netloc.rpartition("@")
+    user, colon, key = credentials.partition(":")
+    shown = f"{parts.scheme}://{host}"
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if not host or parts.path.strip("/"):
+        raise ConfigurationError(
+            f"{shown}{parts.path} names no namespace: write servicebus://name.servicebus.windows.net, and queues as ?queues=a,b"
+        )
+    if at and not (user and colon and key):
+        raise ConfigurationError(f"{shown}: before the @ come the name of an access policy, a colon and its key")
+    emulator = _truth(options.pop("emulator", "false"), shown)
+    prefix = options.pop("prefix", "")
+    address = Address(
+        shown=shown,
+        host=host,
+        key_name=unquote(user) if at else "any" if emulator else None,
+        key=unquote(key) if at else "any" if emulator else None,
+        emulator=emulator,
+        queues=_queues(options.pop("queues", "default"), prefix, shown),
+        prefix=prefix,
+        timeout=_seconds(options.pop("timeout", "30"), shown),
+    )
+    if options:
+        raise ConfigurationError(f"{shown}: Service Bus knows no option {', '.join(sorted(options))}")
+    for queue in address.queues:
+        address.entity(queue)
+    return address
+
+
+def _queues(text: str, prefix: str, shown: str) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        queue, colon, entity = part.partition(":")
+        if not queue or (colon and not entity):
+            raise ConfigurationError(f"{shown}: queues={text!r} cannot be: write queues=default,mail:shop-mail")
+        found[queue] = entity or f"{prefix}{queue}"
+    if not found:
+        raise ConfigurationError(f"{shown}: queues= names no queue")
+    return found
+
+
+def _truth(text: str, shown: str) -> bool:
+    if text not in ("true", "false"):
+        raise ConfigurationError(f"{shown}: emulator is true or false, not {text!r}")
+    return text == "true"
+
+
+def _seconds(text: str, shown: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86400:
+        raise ConfigurationError(f"{shown}: timeout={text!r} is no number of seconds")
+    return seconds

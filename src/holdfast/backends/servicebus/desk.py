@@ -1,0 +1,109 @@
+"""The desk: requests about the messages of one entity. Locks are settled and renewed by the hundred, whoever received them.
+
+The client offers that for one message at a time only; here, its own requests are made with many tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from azure.servicebus import ServiceBusReceivedMessage
+from azure.servicebus.aio import ServiceBusReceiver
+from azure.servicebus.exceptions import MessageLockLostError
+
+from holdfast.backends.servicebus.address import Address
+from holdfast.backends.servicebus.trouble import explained, let_go
+from holdfast.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+REQUESTS = 9_000
+"""Requests over one link: the client gives its replies credit for 10,000 once, and then waits for ever."""
+TOKENS = 500
+"""Locks named in one request."""
+
+
+class Desk:
+    """Any number of callers at once; their requests are made one after the other."""
+
+    def __init__(self, address: Address, entity: str, connect: Callable[[], ServiceBusReceiver]) -> None:
+        self.requests = 0
+        """How many were made over the present link."""
+        self._address = address
+        self._entity = entity
+        self._connect = connect
+        self._link: ServiceBusReceiver | None = None
+        self._turn = asyncio.Lock()
+
+    async def complete(self, tokens: Sequence[UUID]) -> set[UUID]:
+        """Remove these messages; returns those whose locks are lost, or that were removed before."""
+        return await self._each(tokens, lambda link, some: _settle(link, "completed", some, None))
+
+    async def bury(self, token: UUID, reason: str, description: str) -> bool:
+        """Make a message a dead letter; False if its lock is lost."""
+        details = {"deadletter-reason": reason, "deadletter-description": description}
+        return not await self._each([token], lambda link, some: _settle(link, "suspended", some, details))
+
+    async def abandon(self, tokens: Sequence[UUID]) -> None:
+        """Let these go; each counts as delivered once more."""
+        await self._each(tokens, lambda link, some: _settle(link, "abandoned", some, None))
+
+    async def renew(self, tokens: Sequence[UUID]) -> set[UUID]:
+        """Begin the time of these locks anew; returns those that are lost."""
+        return await self._each(tokens, lambda link, some: cast(Any, link)._renew_locks(*some))
+
+    async def peek(self, first: int, count: int) -> Sequence[ServiceBusReceivedMessage]:
+        """Up to `count` messages from this sequence number on, whoever has locked them."""
+        return await self._ask(lambda link: link.peek_messages(count, sequence_number=first))
+
+    async def close(self) -> None:
+        """Let go of the link."""
+        link, self._link = self._link, None
+        await let_go(link)
+
+    async def _each(
+        self, tokens: Sequence[UUID], act: Callable[[ServiceBusReceiver, Sequence[UUID]], Awaitable[object]]
+    ) -> set[UUID]:
+        """Act on all of them, in few requests; returns those whose locks are lost."""
+        lost: set[UUID] = set()
+        for at in range(0, len(tokens), TOKENS):
+            some = tokens[at : at + TOKENS]
+            try:
+                await self._ask(lambda link, some=some: act(link, some))
+            except MessageLockLostError:
+                if len(some) == 1:
+                    lost.update(some)
+                    continue
+                # One of them; the request does not say which, nor what became of the others.
+                for token in some:
+                    lost |= await self._each([token], act)
+        return lost
+
+    async def _ask(self, act: Callable[[ServiceBusReceiver], Awaitable[T]]) -> T:
+        async with self._turn:
+            if self.requests >= REQUESTS:
+                await self.close()
+            if self._link is None:
+                self._link, self.requests = self._connect(), 0
+            self.requests += 1
+            try:
+                with explained(self._address, self._entity):
+                    return await act(self._link)
+            except StoreUnavailable:
+                await self.close()
+                raise
+
+
+async def _settle(
+    link: ServiceBusReceiver, settlement: str, tokens: Sequence[UUID], details: dict[str, str] | None
+) -> None:
+    asked: Any = link
+    await asked._do_retryable_operation(
+        asked._settle_message_via_mgmt_link,
+        settlement=settlement,
+        lock_tokens=list(tokens),
+        dead_letter_details=details,
+    )

@@ -1,0 +1,89 @@
+"""Links: the client of one event loop, with a sender and a desk for each entity. Receives and decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from azure.servicebus import ServiceBusSubQueue
+from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
+
+from holdfast.backends.servicebus.address import Address
+from holdfast.backends.servicebus.desk import Desk
+from holdfast.backends.servicebus.outbox import Outbox
+from holdfast.errors import ConfigurationError, StoreUnavailable
+
+READ_WAIT = 0.05
+"""Seconds for which the client reads a socket before others may write to it; so long does what is sent wait, at most."""
+
+
+class Links:
+    """Made when they are first needed, each over a connection of its own: the client reads or writes, never both."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._client: ServiceBusClient | None = None
+        self._credential: Any = None
+        self._outboxes: dict[str, Outbox] = {}
+        self._desks: dict[tuple[str, bool], Desk] = {}
+        self._closed = False
+
+    def outbox(self, entity: str) -> Outbox:
+        """The way in for messages."""
+        if entity not in self._outboxes:
+            client = self._open()
+            self._outboxes[entity] = Outbox(self.address, entity, lambda: client.get_queue_sender(entity))
+        return self._outboxes[entity]
+
+    def desk(self, entity: str, *, dead: bool = False) -> Desk:
+        """Where requests about its messages are made."""
+        if (entity, dead) not in self._desks:
+            self._desks[entity, dead] = Desk(self.address, entity, lambda: self.receiver(entity, dead=dead))
+        return self._desks[entity, dead]
+
+    def receiver(self, entity: str, *, dead: bool = False) -> ServiceBusReceiver:
+        """A new receiver, not yet open, which holds no more than was asked for."""
+        part = ServiceBusSubQueue.DEAD_LETTER if dead else None
+        return self._open().get_queue_receiver(entity, sub_queue=part, prefetch_count=0)
+
+    async def close(self) -> None:
+        """Close all of it."""
+        self._closed = True
+        links = [*self._outboxes.values(), *self._desks.values()]
+        await asyncio.gather(*[link.close() for link in links])
+        self._outboxes, self._desks = {}, {}
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+        if self._credential is not None:
+            await self._credential.close()
+            self._credential = None
+
+    def _open(self) -> ServiceBusClient:
+        if self._closed:
+            raise StoreUnavailable(f"{self.address.shown} is closed here: open it again first")
+        if self._client is None:
+            self._client = self._connected()
+        return self._client
+
+    def _connected(self) -> ServiceBusClient:
+        # The client tries once more by itself: a link that was idle for ten minutes is closed by the service.
+        # What lasts longer than that is waited for by those who ask.
+        options: dict[str, Any] = {
+            "retry_total": 1,
+            "retry_backoff_factor": 0.1,
+            "try_timeout": self.address.timeout,
+            "socket_timeout": READ_WAIT,
+        }
+        string = self.address.connection_string
+        if string is not None:
+            return ServiceBusClient.from_connection_string(string, **options)
+        try:
+            from azure.identity.aio import DefaultAzureCredential
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"{self.address.shown} gives no key, and azure-identity is not installed here: "
+                "pip install 'holdfast[servicebus]', or write servicebus://policy:key@namespace"
+            ) from error
+        self._credential = DefaultAzureCredential()
+        return ServiceBusClient(self.address.host, self._credential, **options)
