@@ -12,6 +12,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
+from holdfast.arguments import called_as
 from holdfast.backends import keeps_workflows, no_workflows, open_broker, open_store
 from holdfast.clock import Clock, SystemClock
 from holdfast.errors import ConfigurationError, StoreError, StoreUnavailable, told_with_place
@@ -396,6 +397,7 @@ class App(Registering):
 
     # --- schedules
 
+    @called_as('app.schedule(Report, id="nightly", cron="30 2 * * *")')
     async def schedule(
         self,
         workflow: Run[Any] | type[Workflow],

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pydantic
 from pydantic import ConfigDict, TypeAdapter
 
-from holdfast.errors import ValidationError
+from holdfast.errors import ConfigurationError, ValidationError
 from holdfast.inject import Depend
 
 _ARBITRARY = ConfigDict(arbitrary_types_allowed=True)
@@ -20,6 +21,29 @@ _VARIADIC: Mapping[Any, TypeAdapter[Any]] = {
     inspect.Parameter.VAR_POSITIONAL: TypeAdapter(tuple[Any, ...]),
     inspect.Parameter.VAR_KEYWORD: TypeAdapter(dict[str, Any]),
 }
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def called_as(example: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Arguments that do not fit the function's parameters raise ConfigurationError, with an example of a right call."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise ConfigurationError(f"{function.__name__}(): {error}; write it as {example}") from error
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 class Binder:

@@ -106,3 +106,19 @@ def test_queues_are_paused_and_resumed(cli: Cli) -> None:
         {"id": "mail", "outcome": "was not paused"},
     ]
     assert "default" in cli("tasks", "paused")
+
+
+def test_jobs_that_lie_elsewhere_are_found_by_their_own_url(cli: Cli, tmp_path: Path):
+    here, elsewhere = f"sqlite:///{tmp_path}/workflows.db", cli.url
+
+    async def make() -> None:
+        async with App("workflows", url=here, embedded_worker=False):
+            return
+
+    asyncio.run(make())
+    cli.url = here
+    assert cli.json("tasks", "list") == []
+    found = cli.json("tasks", "list", "--tasks-url", elsewhere)
+    assert "good" in [row["id"] for row in found]
+    assert len(cli.json("dlq", "read", "--tasks-url", elsewhere)) == 3
+    assert cli.json("dlq", "replay", "--tasks-url", elsewhere)["replayed"] == 3

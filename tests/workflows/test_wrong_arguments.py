@@ -65,6 +65,13 @@ async def test_an_app_says_what_it_starts_and_schedules():
     async with workflow_app() as app:
         with pytest.raises(ConfigurationError, match=r"start_many\(\) takes runs, such as .*, not 3"):
             await app.start_many([3])  # type: ignore[list-item]
+        for misused in (
+            lambda: app.schedule("nightly"),  # type: ignore[arg-type, call-arg]
+            lambda: app.schedule("nightly", Nothing, cron="@daily"),  # type: ignore[arg-type, call-arg]
+            lambda: app.schedule(Nothing, id="x", corn="@daily"),  # type: ignore[call-arg]
+        ):
+            with pytest.raises(ConfigurationError, match=r"schedule\(\): .*; write it as app\.schedule\(Report, id="):
+                await misused()
         with pytest.raises(
             ConfigurationError, match=r"schedule\(\) takes a workflow class, or a run such as .*, not 3"
         ):

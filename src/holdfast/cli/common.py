@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import json
 import pkgutil
@@ -36,6 +37,17 @@ def app_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--app", "target", metavar="MODULE:NAME", help="The application, such as shop.app:app.")(
         command
     )
+
+
+def jobs_app(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--app`, `--url` and `--tasks-url`, and gives the command the App that they name."""
+
+    @functools.wraps(command)
+    def with_app(*, target: str | None, url: str | None, tasks_url: str | None, **given: Any) -> Any:
+        return command(app=find_app(target, url, tasks_url=tasks_url), **given)
+
+    where = click.option("--tasks-url", help="Where jobs lie, instead of HOLDFAST_TASKS_URL.")
+    return app_option(where(with_app))
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from holdfast.app import App
-from holdfast.cli.common import Group, app_option, find_app, json_option, run
+from holdfast.cli.common import Group, jobs_app, json_option, run
 from holdfast.cli.tables import listing, room, show, show_json
 from holdfast.codec import describe, describe_error, loads, stored_traceback, to_json
 from holdfast.errors import CodecError, HoldfastError
@@ -34,15 +34,14 @@ def dlq() -> None:
 
 
 @tasks.command("list")
-@app_option
+@jobs_app
 @json_option
 @click.option("--name", help="Only those of this task.")
 @click.option("--queue", help="Only those of this queue.")
 @click.option("--status", type=click.Choice([status.value for status in JobStatus]))
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 def list_(
-    target: str | None,
-    url: str | None,
+    app: App,
     as_json: bool,
     name: str | None,
     queue: str | None,
@@ -51,24 +50,23 @@ def list_(
 ) -> None:
     """List jobs, newest first."""
     filter = JobFilter(name=name, queue=queue, status=JobStatus(status) if status else None, limit=limit)
-    app = find_app(target, url)
     _list(app, run(app, lambda app: app.tasks.broker.find(filter)), as_json=as_json)
 
 
 @tasks.command("show")
 @click.argument("id")
-@app_option
+@jobs_app
 @json_option
-def show_job(id: str, target: str | None, url: str | None, as_json: bool) -> None:
+def show_job(id: str, app: App, as_json: bool) -> None:
     """Show a job: its arguments, where it stands, its result or its last error."""
-    _show(find_app(target, url), id, as_json=as_json)
+    _show(app, id, as_json=as_json)
 
 
 @tasks.command("cancel")
 @click.argument("ids", nargs=-1, required=True)
-@app_option
+@jobs_app
 @json_option
-def cancel(ids: tuple[str, ...], target: str | None, url: str | None, as_json: bool) -> None:
+def cancel(ids: tuple[str, ...], app: App, as_json: bool) -> None:
     """Ask jobs to end: at once where they wait, by a CancelledError where they run."""
 
     async def cancelled(app: App) -> dict[str, str]:
@@ -79,7 +77,7 @@ def cancel(ids: tuple[str, ...], target: str | None, url: str | None, as_json: b
                 said[id] = "asked to end" if before and before[0].status is JobStatus.RUNNING else "cancelled"
         return said
 
-    _say(run(find_app(target, url), cancelled), ("asked to end", "cancelled"), as_json=as_json)
+    _say(run(app, cancelled), ("asked to end", "cancelled"), as_json=as_json)
 
 
 # --- queues
@@ -87,9 +85,9 @@ def cancel(ids: tuple[str, ...], target: str | None, url: str | None, as_json: b
 
 @tasks.command("pause")
 @click.argument("queues", nargs=-1, required=True)
-@app_option
+@jobs_app
 @json_option
-def pause(queues: tuple[str, ...], target: str | None, url: str | None, as_json: bool) -> None:
+def pause(queues: tuple[str, ...], app: App, as_json: bool) -> None:
     """Let no worker take jobs of these queues until they are resumed. What runs goes on."""
 
     async def paused(app: App) -> dict[str, str]:
@@ -97,14 +95,14 @@ def pause(queues: tuple[str, ...], target: str | None, url: str | None, as_json:
         await pause_queues(app, *queues)
         return {queue: "was paused already" if queue in before else "paused" for queue in queues}
 
-    _say(run(find_app(target, url), paused), ("paused", "was paused already"), as_json=as_json)
+    _say(run(app, paused), ("paused", "was paused already"), as_json=as_json)
 
 
 @tasks.command("resume")
 @click.argument("queues", nargs=-1, required=True)
-@app_option
+@jobs_app
 @json_option
-def resume(queues: tuple[str, ...], target: str | None, url: str | None, as_json: bool) -> None:
+def resume(queues: tuple[str, ...], app: App, as_json: bool) -> None:
     """Let workers take jobs of these queues again."""
 
     async def resumed(app: App) -> dict[str, str]:
@@ -112,13 +110,13 @@ def resume(queues: tuple[str, ...], target: str | None, url: str | None, as_json
         await resume_queues(app, *queues)
         return {queue: "resumed" if queue in before else "was not paused" for queue in queues}
 
-    _say(run(find_app(target, url), resumed), ("resumed", "was not paused"), as_json=as_json)
+    _say(run(app, resumed), ("resumed", "was not paused"), as_json=as_json)
 
 
 @tasks.command("paused")
-@app_option
+@jobs_app
 @json_option
-def paused(target: str | None, url: str | None, as_json: bool) -> None:
+def paused(app: App, as_json: bool) -> None:
     """List the queues that are paused, and how many jobs wait in each."""
 
     async def found(app: App) -> list[dict[str, Any]]:
@@ -131,7 +129,7 @@ def paused(target: str | None, url: str | None, as_json: bool) -> None:
             for queue, since in (await paused_queues(app)).items()
         ]
 
-    rows = run(find_app(target, url), found)
+    rows = run(app, found)
     if as_json:
         show_json(rows)
     else:
@@ -151,7 +149,7 @@ def dead_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--name", help="Only those of this task."),
     ):
         command = option(command)
-    return json_option(app_option(command))
+    return jobs_app(json_option(command))
 
 
 def _wanted(name: str | None, queue: str | None, reason: str | None) -> dict[str, Any]:
@@ -161,36 +159,30 @@ def _wanted(name: str | None, queue: str | None, reason: str | None) -> dict[str
 @dlq.command("list")
 @dead_options
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
-def list_dead(target: str | None, url: str | None, as_json: bool, limit: int, **chosen: str | None) -> None:
+def list_dead(app: App, as_json: bool, limit: int, **chosen: str | None) -> None:
     """List dead letters, newest first."""
-    app = find_app(target, url)
     _list(app, run(app, lambda app: app.tasks.dead(limit=limit, **_wanted(**chosen))), as_json=as_json)
 
 
-@dlq.command("read", hidden=True)
-@dead_options
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
-@click.pass_context
-def read(context: click.Context, **options: Any) -> None:
-    """As `list`."""
-    context.invoke(list_dead, **options)
+dlq.add_command(
+    click.Command("read", callback=list_dead.callback, params=list_dead.params, help="As `list`.", hidden=True)
+)
 
 
 @dlq.command("show")
 @click.argument("id")
-@app_option
+@jobs_app
 @json_option
-def show_dead(id: str, target: str | None, url: str | None, as_json: bool) -> None:
+def show_dead(id: str, app: App, as_json: bool) -> None:
     """Show a dead letter: its arguments, why it died, and the traceback."""
-    _show(find_app(target, url), id, as_json=as_json)
+    _show(app, id, as_json=as_json)
 
 
 @dlq.command("replay")
 @click.argument("ids", nargs=-1)
 @dead_options
-def replay(ids: tuple[str, ...], target: str | None, url: str | None, as_json: bool, **chosen: str | None) -> None:
+def replay(ids: tuple[str, ...], app: App, as_json: bool, **chosen: str | None) -> None:
     """Queue dead letters again: those named, or all that the options choose."""
-    app = find_app(target, url)
     done, found = run(app, lambda app: _each_dead(app, ids, chosen, app.tasks.replay))
     _tell(done, found, ids, "replayed", as_json=as_json)
 
@@ -199,26 +191,23 @@ def replay(ids: tuple[str, ...], target: str | None, url: str | None, as_json: b
 @click.argument("ids", nargs=-1)
 @dead_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def purge(
-    ids: tuple[str, ...], target: str | None, url: str | None, as_json: bool, yes: bool, **chosen: str | None
-) -> None:
+def purge(ids: tuple[str, ...], app: App, as_json: bool, yes: bool, **chosen: str | None) -> None:
     """Remove dead letters for ever: those named, or all that the options choose. `export` keeps a copy."""
     if not ids and not yes:
         click.confirm("Remove all dead letters that these options choose?", abort=True)
-    app = find_app(target, url)
     done, found = run(app, lambda app: _each_dead(app, ids, chosen, app.tasks.purge))
     _tell(done, found, ids, "purged", as_json=as_json)
 
 
 @dlq.command("export")
 @dead_options
-def export(target: str | None, url: str | None, as_json: bool, **chosen: str | None) -> None:
+def export(app: App, as_json: bool, **chosen: str | None) -> None:
     """Print dead letters as JSON, one a line, with their payloads."""
 
     async def found(app: App) -> list[JobView]:
         return await app.tasks.all_dead(**_wanted(**chosen))
 
-    for view in run(find_app(target, url), found):
+    for view in run(app, found):
         click.echo(json.dumps(_row_of(view)))
 
 

@@ -20,7 +20,7 @@ from holdfast.errors import ConfigurationError
 from holdfast.model.job import JobFilter, JobStatus
 from holdfast.task import ACTIONS, Action
 
-__all__ = ["ManualClock", "drain", "workflow_app"]
+__all__ = ["ManualClock", "at_work", "drain", "workflow_app"]
 
 
 @asynccontextmanager
@@ -54,12 +54,25 @@ async def workflow_app(
         raise ConfigurationError("eager= waits for retries and delays, which never come with move_time=False")
     app.forgetful = crash
     app.stubs = named
+    if eager:
+        app.sent = partial(drain, app)
+    async with at_work(app, move_time=move_time):
+        yield app
+
+
+@asynccontextmanager
+async def at_work(app: App, *, move_time: bool = True) -> AsyncGenerator[App, None]:
+    """An App of your own, opened and with a worker. Its `clock=ManualClock()` moves by itself, unless `move_time` is False.
+
+    Raises ConfigurationError for an App with another clock whose time is to be moved.
+    """
+    clock = app.clock
+    if move_time and not isinstance(clock, ManualClock):
+        raise ConfigurationError("make the App with clock=ManualClock(), or say move_time=False")
     async with app:
         worker = app.start_worker()
         await worker.ready.wait()
-        mover = asyncio.create_task(_move(app, clock)) if move_time else None
-        if eager:
-            app.sent = partial(drain, app)
+        mover = asyncio.create_task(_move(app, cast("ManualClock", clock))) if move_time else None
         try:
             yield app
         finally:
