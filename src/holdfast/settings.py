@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -45,7 +46,8 @@ class Settings(BaseSettings):
     max_instances: int = Field(2000, ge=1)
     """How many instances a worker process holds in memory at once; those that only wait do not count."""
     queues: str = "*"
-    """The queues to work on, separated by commas; `*` means all."""
+    """The queues to work on, separated by commas; `*` means all. With weights (`critical:3,default:1`) they share the room for
+    jobs."""
     default_retries: int = Field(10, ge=0)
     """How often a task that was defined without a policy is retried."""
     results_ttl: float = Field(3600, ge=0)
@@ -79,7 +81,13 @@ class Settings(BaseSettings):
     @property
     def queue_names(self) -> list[str]:
         """The queues to work on, one by one."""
-        return [queue.strip() for queue in self.queues.split(",") if queue.strip()]
+        return list(dict.fromkeys(name for name, _ in _queues(self.queues)))
+
+    @property
+    def queue_weights(self) -> dict[str, int]:
+        """The shares of queues in a worker's room for jobs, where any was given; queues without one have 1."""
+        found = _queues(self.queues)
+        return {name: weight or 1 for name, weight in found} if any(weight for _, weight in found) else {}
 
     @field_validator("log_level")
     @classmethod
@@ -93,6 +101,13 @@ class Settings(BaseSettings):
     def _some_queue(cls, value: str) -> str:
         if not value.replace(",", "").strip():
             raise ValueError(f"{value!r} names no queue; give names separated by commas, or * for all")
+        found = _queues(value)
+        names = [name for name, _ in found]
+        if any(weight is not None for _, weight in found):
+            if "*" in names:
+                raise ValueError("* stands for all queues, and has no share among them; name each queue that has one")
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{twice[0]!r} is named twice")
         return value
 
     @classmethod
@@ -111,6 +126,23 @@ class Settings(BaseSettings):
                 for item in error.errors()
             ]
             raise ConfigurationError("these settings cannot be used:\n" + "\n".join(lines)) from error
+
+
+_WEIGHT = re.compile(r"(?P<name>.+):(?P<weight>[-+]?[0-9][0-9.]*)")
+
+
+def _queues(text: str) -> list[tuple[str, int | None]]:
+    """Names of queues with their weights, if they have any. Raises ValueError for weights that are none."""
+    found: list[tuple[str, int | None]] = []
+    for each in filter(None, map(str.strip, text.split(","))):
+        match = _WEIGHT.fullmatch(each)
+        if match is None:
+            found.append((each, None))
+        elif match["weight"].isdigit() and int(match["weight"]) >= 1:
+            found.append((match["name"].strip(), int(match["weight"])))
+        else:
+            raise ValueError(f"{each!r}: a weight is a whole number from 1 on")
+    return found
 
 
 def unknown_variables() -> dict[str, str | None]:

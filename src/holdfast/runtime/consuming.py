@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from holdfast.logs import get_logger
 from holdfast.model.job import (
     Again,
     ClaimedJob,
+    ClaimedJobs,
     Done,
     Failed,
     Job,
@@ -47,6 +48,7 @@ from holdfast.runtime.messages import Message
 from holdfast.runtime.own import OwnJobs
 from holdfast.runtime.patience import patiently
 from holdfast.runtime.reporting import Reporter
+from holdfast.runtime.sharing import Shares
 from holdfast.task import ACTIONS
 
 log = get_logger("holdfast.worker")
@@ -105,6 +107,7 @@ class Consumer:
         policy: RetryPolicy,
         hooks: Hooks | None = None,
         counts: Counts | None = None,
+        weights: Mapping[str, int] | None = None,
     ) -> None:
         self.finished = 0
         """How many attempts have come to an end here."""
@@ -118,6 +121,8 @@ class Consumer:
         """Of tasks that were defined without one."""
         self._hooks = hooks or Hooks()
         self._counts = counts
+        self._shares = Shares(weights) if weights else None
+        """How queues share the room, where they have weights; else priorities and age decide alone."""
         self._held: dict[JobId, _Held] = {}
         self._gathering = Gathering(
             executor,
@@ -180,11 +185,7 @@ class Consumer:
                 await self._nap(pause, None)
                 continue
             self._claimed_at = time.monotonic()
-            claimed = await patiently(
-                lambda room=room: self._broker.claim(
-                    self._worker, queues=self._queues, room=room, now=self._clock.now()
-                )
-            )
+            claimed = await self._claim_shared(room) if self._shares else await self._claim(self._queues, room)
             if self._counts is not None:
                 self._counts.claimed("job", len(claimed.jobs))
             if self._ending:
@@ -203,6 +204,28 @@ class Consumer:
                 await self._say(waits=True)
                 continue
             await self._nap(IDLE_POLL if self._broker.home.traits.notifies else self._poll, claimed.next_due)
+
+    async def _claim(self, queues: Sequence[str], room: int) -> ClaimedJobs:
+        return await patiently(
+            lambda: self._broker.claim(self._worker, queues=queues, room=room, now=self._clock.now())
+        )
+
+    async def _claim_shared(self, room: int) -> ClaimedJobs:
+        """Ask those queues whose turn it is, and all of them for what that leaves of the room."""
+        shares = self._shares
+        assert shares is not None
+        jobs: list[ClaimedJob] = []
+        for queue, wanted in shares.plan(room, time.monotonic()).items():
+            given = (await self._claim([queue], wanted)).jobs
+            shares.asked(queue, given=len(given), room=wanted, now=time.monotonic())
+            jobs += given
+        next_due = None
+        if len(jobs) < room:
+            rest = await self._claim(self._queues, room - len(jobs))
+            jobs += rest.jobs
+            next_due = rest.next_due
+        shares.claimed([job.queue for job in jobs], room=room, now=time.monotonic())
+        return ClaimedJobs(jobs=jobs, next_due=next_due)
 
     def _room(self) -> tuple[int, float]:
         """How many more jobs to claim: what can begin at once, and what will within moments at the present pace.

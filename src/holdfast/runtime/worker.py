@@ -135,6 +135,7 @@ class Worker:
             policy=task_retry(self.settings.default_retries),
             hooks=self._hooks,
             counts=self.counts,
+            weights=self.settings.queue_weights,
         )
         parts: list[Owner | Consumer] = [consumer] if owner is None else [owner, consumer]
         if owner is not None and self.broker.home is self.store:
