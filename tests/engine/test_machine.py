@@ -281,6 +281,77 @@ def test_an_instance_that_ends_says_whether_it_was_asked_to() -> None:
     assert not driven(Kid).finish().asked
 
 
+class Stubborn(Workflow):
+    async def run(self, where: str) -> str:
+        for number in range(3):
+            try:
+                match where:
+                    case "sleep":
+                        await asyncio.sleep(1000)
+                    case _:
+                        await asyncio.gather(asyncio.sleep(1000), asyncio.sleep(1000))
+            except asyncio.CancelledError:
+                note(number)
+        return "went on"
+
+
+class Cleaning(Workflow):
+    async def clean(self) -> None:
+        await asyncio.sleep(5)
+        note("cleaned")
+
+    async def part(self) -> None:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await self.clean()
+
+    async def run(self, where: str) -> None:
+        match where:
+            case "here":
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    await self.clean()
+            case "gather":
+                await asyncio.gather(self.part(), self.part())
+            case "task":
+                await asyncio.create_task(self.part())
+            case "limit":
+                await asyncio.wait_for(self.part(), 5000)
+            case _:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self.part())
+
+
+def cancelled_once_more(run: Driven) -> None:
+    run.machine.cancel()
+    run.turn()
+    if run.ended is None:
+        run.save()
+        run.crash()
+
+
+@pytest.mark.parametrize("where", ["sleep", "gather"])
+def test_who_has_refused_to_be_cancelled_can_be_asked_again(where: str) -> None:
+    run = until_it_waits(Stubborn, where)
+    for _ in range(3):
+        cancelled_once_more(run)
+    assert notes() == ["0", "1", "2"]
+    assert run.ended is not None
+    assert (run.ended.kind, run.ended.tree) == ("done", "went on")
+
+
+@pytest.mark.parametrize(("where", "parts"), [("here", 1), ("gather", 2), ("task", 1), ("limit", 1), ("group", 1)])
+def test_who_cleans_up_after_a_cancellation_is_not_disturbed_by_another(where: str, parts: int) -> None:
+    run = until_it_waits(Cleaning, where)
+    for _ in range(3):
+        cancelled_once_more(run)
+    assert notes() == []
+    assert run.finish().kind == "cancelled"
+    assert notes() == ["'cleaned'"] * parts
+
+
 # --- messages
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -65,6 +66,58 @@ WAY_OUT = (
 async def test_what_cannot_be_saved_in_a_workflow_is_named(app: App, what: str, told: str):
     with pytest.raises(EncodeError) as caught:
         await Outer().run(what)
+    assert str(caught.value).startswith(told)
+
+
+@workflow(name="Leaking")
+class Leaking(Workflow):
+    async def run(self, what: str) -> Any:
+        task = asyncio.create_task(same(1))
+        match what:
+            case "task as a result":
+                return [task]
+            case "task as an argument":
+                return await same([task])
+            case "child as a result":
+                return {"child": await Inner().start(id=f"{what}-inner")}
+            case "itself to a child":
+                return await Inner().run(self)
+            case "timeout":
+                async with asyncio.timeout(5) as limit:
+                    return await same(limit)
+            case _:
+                return self
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (
+            "task as a result",
+            "the result of workflow Leaking cannot be saved: at [0]: a task has a meaning only inside its own workflow; "
+            "await it, and pass on its result",
+        ),
+        (
+            "task as an argument",
+            "argument 1 of action unsavable:same cannot be saved: at [0]: a task has a meaning only inside its own workflow",
+        ),
+        (
+            "child as a result",
+            "the result of workflow Leaking cannot be saved: at ['child']: the handle of a child has a meaning only inside "
+            "its own workflow; pass on its id",
+        ),
+        (
+            "itself to a child",
+            "argument 'value' of workflow Inner cannot be saved: the workflow object has a meaning only inside its own "
+            "workflow; pass on those of its attributes that are needed",
+        ),
+        ("timeout", "argument 1 of action unsavable:same cannot be saved: a Timeout has a meaning only inside"),
+        ("itself", "the result of workflow Leaking cannot be saved: the workflow object has a meaning only inside"),
+    ],
+)
+async def test_what_means_something_only_inside_does_not_leave(app: App, what: str, told: str):
+    with pytest.raises(EncodeError) as caught:
+        await Leaking().run(what)
     assert str(caught.value).startswith(told)
 
 

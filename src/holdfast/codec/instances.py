@@ -187,6 +187,8 @@ def encode_registered(graph: EncodingGraph, value: Any, entry: Registered) -> Tr
     graph.closed.add(id(value))
     try:
         stand_in = entry.encode(value)
+    except Refusal:
+        raise
     except Exception as error:  # user code
         kind = f"{entry.cls.__module__}.{entry.cls.__qualname__}"
         raise Refusal(f"the registered encode= of {kind} failed: {type(error).__name__}", kind=kind) from error

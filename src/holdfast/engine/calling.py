@@ -9,6 +9,7 @@ from holdfast.codec import encode_call, encode_start, is_plain, lineage
 from holdfast.engine.branch import Branch, OnCall
 from holdfast.engine.core import Core
 from holdfast.engine.events import DropCall, GiveUpChild, PendingCall, StartCall
+from holdfast.engine.leaving import leaving
 from holdfast.engine.values import ChildHandle, StartedChild
 from holdfast.errors import ActionTimeout
 from holdfast.model.call import Call, Child
@@ -90,7 +91,9 @@ class Calling(Core):
         call = PendingCall(
             id,
             item.workflow,
-            encode_start(cast("dict[str, Any]", item.instance.__dict__), item.bound, "workflow", item.workflow),
+            leaving(
+                encode_start, cast("dict[str, Any]", item.instance.__dict__), item.bound, "workflow", item.workflow
+            ),
             # The id follows from the parent and the call, so that asking twice starts one.
             child={**item.options, "id": item.id or f"{self.instance}.{id}"},
         )
@@ -127,4 +130,4 @@ def _payload(name: str, args: tuple[object, ...], kwargs: dict[str, Any]) -> Any
                 break
         else:
             return [list(args), {}]
-    return encode_call(args, kwargs, "action", name)
+    return leaving(encode_call, args, kwargs, "action", name)

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from holdfast.codec import encode_exception, encode_result
-from holdfast.engine.branch import Branch, Frame, OnFuture, OnMessage
+from holdfast.engine.branch import Branch, Frame, OnCall, OnFuture, OnGroup, OnLimited, OnMessage
 from holdfast.engine.calling import Calling
 from holdfast.engine.events import Command, Ended, Note, PendingCall, Send
+from holdfast.engine.leaving import leaving
 from holdfast.engine.link import AWAITS, LinkedProgram
 from holdfast.engine.objects import Objects
 from holdfast.engine.raising import at_line, chain, handled_at, handling, strip
@@ -124,13 +125,30 @@ class Machine(Calling, Timing, Waiting):
                 break
 
     def cancel(self) -> None:
-        """Somebody asked the instance to end."""
-        if self.cancel_asked or self.ended is not None:
+        """Somebody asked the instance to end. While it handles an earlier request, as by cleaning up, this one is not heard."""
+        if self.ended is not None or (self.cancel_asked and self._heeds_cancel()):
             return
         self.cancel_asked = True
         self.notes.append(("cancel", {}))
         if self.root is not None and not self.root.done():
             self.cancel_future(self.root)
+
+    def _heeds_cancel(self) -> bool:
+        """Whether the main branch is on its way out of a cancellation, or has yet to hear of it."""
+        branch = None if self.root is None else self.root.branch
+        if branch is None or branch.must_cancel:
+            return True
+        match branch.wait:
+            case None:
+                return True
+            case OnCall(call=call) if call.given_up:
+                return True
+            case OnFuture(future=future) | OnLimited(future=future) if _told_to_end(future):
+                return True
+            case OnGroup(cancelled=cancelled) if cancelled is not None:
+                return True
+            case _:
+                return isinstance(handled_at(branch), asyncio.CancelledError)
 
     # --- what workflow code does at once
 
@@ -337,7 +355,7 @@ class Machine(Calling, Timing, Waiting):
         else:
             try:
                 name = self.code.program.name
-                self.ended = Ended("done", encode_result(root.result_value, "workflow", name), asked)
+                self.ended = Ended("done", leaving(encode_result, root.result_value, "workflow", name), asked)
             except Exception as error:  # noqa: BLE001 - a result that can't be saved is the workflow's failure
                 self.ended = Ended("failed", encode_exception(error), asked)
 
@@ -384,6 +402,17 @@ class Machine(Calling, Timing, Waiting):
         return self._resume(branch, None)
 
     _turns: ClassVar[dict[str, Callable[..., None]]] = {}
+
+
+def _told_to_end(future: Future) -> bool:
+    """Whether a future that somebody waits for was cancelled, and is on its way out."""
+    match future:
+        case Task(cancels=cancels):
+            return cancels > 0
+        case Gathered(cancel_asked=asked):
+            return asked
+        case _:
+            return False
 
 
 _kind_of: Callable[[object], type[Any]] = type

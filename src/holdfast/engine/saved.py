@@ -7,6 +7,7 @@ from typing import Any
 from holdfast.codec import register_type
 from holdfast.codec.registry import BY_TAG, Registered
 from holdfast.engine.iterate import DictIterator, SetIterator
+from holdfast.engine.leaving import stays
 from holdfast.engine.values import (
     CURRENT,
     ChildHandle,
@@ -45,21 +46,34 @@ def _self(_: Any) -> Any:
 
 
 def _id(thing: Tracked) -> int:
+    if isinstance(thing, Future):
+        stays(f"a {type(thing).__name__.lower()}", "await it, and pass on its result", thing.kind)
+    else:
+        stays(f"a {type(thing).__name__}", "pass on what was made with it", thing.kind)
     return thing.id
+
+
+def _handle(started: StartedChild) -> list[Any]:
+    stays("the handle of a child", "pass on its id", "started_child")
+    return [started.future]
+
+
+def _no_attributes(_: object) -> None:
+    stays("the workflow object", "pass on those of its attributes that are needed", "self")
 
 
 for _kind in (Task, Gathered, Shielded, ChildHandle, Timeout, TaskGroup, Completed, Future):
     register_type(_kind, encode=_id, decode=_tracked, name=_kind.kind)
 
 # The durable class of each program is saved under this tag; see `durable_class`.
-BY_TAG[":self"] = Registered(object, ":self", lambda _: None, _self)
+BY_TAG[":self"] = Registered(object, ":self", _no_attributes, _self)
 register_type(Sub, encode=lambda s: [s.function, s.bound], decode=lambda v: Sub(*v), name="sub")
 register_type(Sleep, encode=lambda s: [s.seconds, s.result], decode=lambda v: Sleep(*v), name="sleep")
 register_type(Ready, encode=lambda r: [r.value], decode=lambda v: Ready(*v), name="ready")
 register_type(WaitFor, encode=lambda w: [w.item, w.timeout], decode=lambda v: WaitFor(*v), name="wait_for")
 register_type(WaitSet, encode=lambda w: [w.items, w.timeout, w.mode], decode=lambda v: WaitSet(*v), name="wait")
 register_type(NextDone, encode=lambda n: [n.source, n.boxed], decode=lambda v: NextDone(*v), name="next_done")
-register_type(StartedChild, encode=lambda c: [c.future], decode=lambda v: StartedChild(*v), name="started_child")
+register_type(StartedChild, encode=_handle, decode=lambda v: StartedChild(*v), name="started_child")
 register_type(Send, encode=lambda s: [s.instance, s.key, s.payload], decode=lambda v: Send(*v), name="send")
 register_type(Receive, encode=lambda r: [r.key, r.timeout], decode=lambda v: Receive(*v), name="receive")
 register_type(

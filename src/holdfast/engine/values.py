@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from holdfast.codec import encode
+from holdfast.engine.leaving import leaving
 from holdfast.errors import NotInWorkflow
 from holdfast.model.call import Durable, Send, message_key
 
@@ -260,7 +261,7 @@ class StartedChild:
 
     def send(self, message: Any, value: Any = None, /) -> Send:
         """Send it a message by name, or under its type: `await child.send("go", 1)`."""
-        return Send(self.id, message_key(message), encode(value if isinstance(message, str) else message))
+        return Send(self.id, message_key(message), leaving(encode, value if isinstance(message, str) else message))
 
     def __repr__(self) -> str:
         return f"<started workflow {self.id}>"
