@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from holdfast import App, JobStatus, TaskCancelled, TaskFailed, WaitTimeout
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, UnsupportedError
 from holdfast.model.job import Job, JobFilter
 from holdfast.runtime import chords
 from holdfast.runtime.messages import Message, read, write
@@ -218,3 +218,10 @@ async def test_what_cannot_be_a_chord_is_refused(app: App, shop: Shop):
         chord([shop.add.options(id="x").s(1)], shop.total.s(RESULT))
     with pytest.raises(ConfigurationError, match="the callback of a chord is a call"):
         chord([shop.add.s(1)], shop.total)  # type: ignore[arg-type]
+
+
+async def test_where_no_job_is_found_by_its_id_there_are_no_chords():
+    app = App("apart", url="servicebus://127.0.0.1:1?emulator=true", embedded_worker=False)
+    shop = Shop(app)
+    with pytest.raises(UnsupportedError, match="a chord looks at the results of its members"):
+        await chord([shop.add.s(1)], shop.total.s(RESULT)).delay()

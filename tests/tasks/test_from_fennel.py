@@ -170,6 +170,12 @@ def test_the_dead_letter_queue(redis_url: str, app: SyncApp):
     assert command("dlq", "purge", "--yes") == "1 purged\n"
 
 
+def test_a_worker_is_given_its_application_as_other_commands_are(redis_url: str):
+    done = CliRunner().invoke(main, ["worker", "--app", "mymodule:myapp", "--tasks-url", redis_url])
+    assert done.exit_code == 1
+    assert "the module 'mymodule' is not found" in done.output
+
+
 def test_it_takes_what_an_app_takes():
     made = App("myapp", interface="async", url="sqlite://:memory:", results_ttl=0)
     assert type(made) is AsyncApp

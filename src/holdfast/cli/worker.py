@@ -40,6 +40,7 @@ LONGEST_REASON = 10_000
 
 @click.command()
 @click.argument("target", metavar="MODULE:APP", required=False)
+@click.option("--app", "named", metavar="MODULE:APP", help="The same, as other commands take it.")
 @click.option("--processes", type=click.IntRange(min=1), help="Worker processes; by default one for each processor.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Actions at once in each process.")
 @click.option("--queues", help="Queues to work on, separated by commas; by default all.")
@@ -51,6 +52,7 @@ LONGEST_REASON = 10_000
 @click.option("--child", is_flag=True, hidden=True)
 def worker(
     target: str | None,
+    named: str | None,
     processes: int | None,
     concurrency: int | None,
     queues: str | None,
@@ -65,6 +67,7 @@ def worker(
 
     SIGTERM and Ctrl-C let running actions end first; a second one stops at once.
     """
+    target = target or named
     given = {
         "tasks_url": tasks_url,
         "worker_count": processes,

@@ -350,15 +350,22 @@ class Consumer:
         if before is not None:
             await before()
 
+    def _tell_early(self, job: ClaimedJob, told: Done | Failed | None) -> None:
+        """An early job has ended; what it came to is for others to know, and not to be written."""
+        if told is None:
+            # It did not run. If it is this worker's still, others may have it.
+            self._put(Settlement(job.id, job.claim, Returned(self._clock.now() + ALONE_PAUSE)))
+            return
+        if self._counts is not None:
+            self._counts.concluded(job, told)
+        if self._hooks.tells:
+            self._hooks.ended(_current(job), told, self._background)
+
     def _ended(self, job: ClaimedJob, message: Message, ended: Gave | Raised) -> None:
         self.finished += 1
         now = self._clock.now()
-        if message.early:
-            told = self._early.ended(job, ended, now=now)
-            if told is not None and self._counts is not None:
-                self._counts.concluded(job, told)
-            if told is not None and self._hooks.tells:
-                self._hooks.ended(_current(job), told, self._background)
+        if job.id in self._early.running:
+            self._tell_early(job, self._early.ended(job, ended, now=now))
             return
         action = ACTIONS.get(job.name)
         policy = self._policy if action is None or action.policy is None else action.policy

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
 
 from holdfast.clock import as_seconds
-from holdfast.errors import ConfigurationError, JobNotFound
+from holdfast.errors import ConfigurationError, JobNotFound, UnsupportedError
 from holdfast.ids import JobId, uuid7
 from holdfast.model.job import Job, JobStatus, JobView
 from holdfast.runtime.chords import CALLBACK_KEPT, MEMBERS_KEPT, Members, callback_jobs, join_links
@@ -33,6 +33,11 @@ class Chord(Generic[R]):
     async def delay(self) -> ChordHandle[R]:
         """Send the calls, in few statements. The handle is that of what follows them."""
         sender = sender_of([*self.calls, self.callback])
+        if not sender.tasks.broker.home.traits.finds_jobs:
+            raise UnsupportedError(
+                "a chord looks at the results of its members, and nobody finds these jobs by their ids: keep them in "
+                "a database or in Redis (tasks_url=), or call the tasks in a workflow"
+            )
         lengths = [each.links() for each in self.calls]
         kept = max([_kept(each) for each in self.calls], default=0.0)
         members = Members(JobId(uuid7()), sender.now(), kept, lengths)
