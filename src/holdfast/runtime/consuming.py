@@ -123,6 +123,10 @@ class Consumer:
         self._counts = counts
         self._shares = Shares(weights) if weights else None
         """How queues share the room, where they have weights; else priorities and age decide alone."""
+        self.left_behind = False
+        """Whether the last claim got as many as it asked for, so that there may be more."""
+        self.left_behind_at = 0.0
+        """When one did so last, by the monotonic clock."""
         self._held: dict[JobId, _Held] = {}
         self._gathering = Gathering(
             executor,
@@ -195,7 +199,9 @@ class Consumer:
                 if job.gate is None:
                     self._take(job)
             await self._admit([job for job in claimed.jobs if job.gate is not None])
-            if len(claimed.jobs) >= room:
+            self.left_behind = len(claimed.jobs) >= room
+            if self.left_behind:
+                self.left_behind_at = time.monotonic()
                 await self._say(waits=False)
                 await asyncio.sleep(0)
                 continue
