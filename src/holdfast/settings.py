@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """After how many actions a worker process is replaced by a fresh one; by default never."""
     batch_size: int | None = Field(None, ge=1)
     """How many calls a worker takes over from others at once; by default as many as it has room for."""
+    prefetch: int | None = Field(None, ge=0)
+    """How many jobs a worker process takes beyond those it can run at once; by default what it does in a tenth of a second."""
     max_instances: int = Field(2000, ge=1)
     """How many instances a worker process holds in memory at once; those that only wait do not count."""
     queues: str = "*"

@@ -108,6 +108,7 @@ class Consumer:
         hooks: Hooks | None = None,
         counts: Counts | None = None,
         weights: Mapping[str, int] | None = None,
+        prefetch: int | None = None,
     ) -> None:
         self.finished = 0
         """How many attempts have come to an end here."""
@@ -127,6 +128,8 @@ class Consumer:
         """Whether the last claim got as many as it asked for, so that there may be more."""
         self.left_behind_at = 0.0
         """When one did so last, by the monotonic clock."""
+        self._prefetch = HELD_LIMIT if prefetch is None else prefetch
+        """How many jobs to take beyond those that can run at once, at most."""
         self._held: dict[JobId, _Held] = {}
         self._gathering = Gathering(
             executor,
@@ -242,7 +245,8 @@ class Consumer:
         if now - then > MEASURED:
             self._pace = (self.finished - before) / (now - then)
             self._measured = (now, self.finished)
-        wanted = min(HELD_LIMIT, max(self._executor.room, int(self._pace * AHEAD)))
+        able = self._executor.room
+        wanted = min(HELD_LIMIT, able + self._prefetch, max(able, int(self._pace * AHEAD)))
         gathering = self._gathering.waiting
         room = min(wanted - max(len(self._held) - gathering, self._executor.load), HELD_LIMIT - len(self._held))
         rest = self._claimed_at + AHEAD - now
