@@ -31,8 +31,10 @@ class Settings(BaseSettings):
     """Where instances live: `sqlite:///file.db`, `sqlite://:memory:`, `postgresql://user@host/database`."""
     tasks_url: str | None = None
     """Where jobs lie, if not in the database of the instances: `redis://…`, `servicebus://…`, or the URL of another database."""
-    worker_count: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Worker processes of `holdfast worker`; by default one for each processor."""
+    worker_count: int | str = Field(default_factory=lambda: os.cpu_count() or 1)
+    """Worker processes of `holdfast worker`; by default one for each processor. `1..8`: as many as there is work for."""
+    scale_down_seconds: float = Field(60.0, gt=0)
+    """For how long fewer worker processes must have been enough before one is ended, where their number may vary."""
     concurrent_per_worker: int = Field(10, ge=1)
     """How many actions a worker process runs at once."""
     user_module: str | None = None
@@ -43,6 +45,8 @@ class Settings(BaseSettings):
     """After how many actions a worker process is replaced by a fresh one; by default never."""
     batch_size: int | None = Field(None, ge=1)
     """How many calls a worker takes over from others at once; by default as many as it has room for."""
+    prefetch: int | None = Field(None, ge=0)
+    """How many jobs a worker process takes beyond those it can run at once; by default what it does in a tenth of a second."""
     max_instances: int = Field(2000, ge=1)
     """How many instances a worker process holds in memory at once; those that only wait do not count."""
     queues: str = "*"
@@ -79,6 +83,11 @@ class Settings(BaseSettings):
     log_level: str = "info"
 
     @property
+    def process_bounds(self) -> tuple[int, int]:
+        """How many worker processes there are at least and at most."""
+        return _bounds(self.worker_count)
+
+    @property
     def queue_names(self) -> list[str]:
         """The queues to work on, one by one."""
         return list(dict.fromkeys(name for name, _ in _queues(self.queues)))
@@ -88,6 +97,12 @@ class Settings(BaseSettings):
         """The shares of queues in a worker's room for jobs, where any was given; queues without one have 1."""
         found = _queues(self.queues)
         return {name: weight or 1 for name, weight in found} if any(weight for _, weight in found) else {}
+
+    @field_validator("worker_count", mode="before")
+    @classmethod
+    def _processes(cls, value: object) -> int | str:
+        least, most = _bounds(value)
+        return least if isinstance(value, int) or ".." not in str(value) else f"{least}..{most}"
 
     @field_validator("log_level")
     @classmethod
@@ -126,6 +141,17 @@ class Settings(BaseSettings):
                 for item in error.errors()
             ]
             raise ConfigurationError("these settings cannot be used:\n" + "\n".join(lines)) from error
+
+
+def _bounds(given: object) -> tuple[int, int]:
+    """A number of processes, or two with dots between. Raises ValueError where it is neither."""
+    match = re.fullmatch(r"\s*([0-9]+)\s*(?:\.\.\s*([0-9]+)\s*)?", str(given))
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if least < 1:
+        raise ValueError(f"{given!r} is no number of processes from 1 on, such as 4, and no two bounds, such as 1..8")
+    if most < least:
+        raise ValueError(f"{given!r} has the higher bound first; {most}..{least} would do")
+    return least, most
 
 
 _WEIGHT = re.compile(r"(?P<name>.+):(?P<weight>[-+]?[0-9][0-9.]*)")

@@ -11,8 +11,11 @@ import pytest
 from tests.cli.test_commands import Shell
 
 from holdfast.cli import supervisor
+from holdfast.cli.scaling import Scale
 from holdfast.cli.supervisor import Supervisor
 from holdfast.errors import ConfigurationError
+
+ONE = Scale(1, 1, idle_after=60)
 
 
 async def test_reloading_without_watchfiles_says_what_to_install(tmp_path: Path):
@@ -34,7 +37,7 @@ async def test_a_watch_that_breaks_ends_the_supervisor_with_its_error(monkeypatc
             yield
 
     monkeypatch.setitem(sys.modules, "watchfiles", Broken)
-    made = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], processes=1, drain=0.1, reload=True)
+    made = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], scale=ONE, drain=0.1, reload=True)
     with pytest.raises(ConfigurationError, match="no watches left"):
         await asyncio.wait_for(made.run(), 20)
 
@@ -43,7 +46,7 @@ async def test_a_post_is_filled_again_after_a_process_could_not_be_made(monkeypa
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
     spawn = asyncio.create_subprocess_exec
     tries = 0
-    made = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], processes=1, drain=0.1)
+    made = Supervisor([sys.executable, "-c", "import time; time.sleep(60)"], scale=ONE, drain=0.1)
 
     async def failing(*args: Any, **kwargs: Any) -> Any:
         nonlocal tries
@@ -82,7 +85,7 @@ async def test_a_worker_that_only_crashes_is_started_again(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
     text = CHILD + "if len(said) < 3: sys.exit(1)\nos.write(pipe, b'never \"a wrong setting\"\\n')\nsys.exit(78)"
-    made = Supervisor([sys.executable, "-c", text], processes=1, drain=0.1)
+    made = Supervisor([sys.executable, "-c", text], scale=ONE, drain=0.1)
     with pytest.raises(ConfigurationError, match="^a wrong setting$"):
         await asyncio.wait_for(made.run(), 20)
     assert (tmp_path / "tries").read_text() == "xxxx"
@@ -95,7 +98,7 @@ async def test_a_worker_that_works_is_not_ended_by_one_that_cannot_start(
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
     text = CHILD + "if said: os.write(pipe, b'never \"x\"\\n'); sys.exit(78)\n"
     text += "os.write(pipe, b'ready\\nrecycle\\n')\ntime.sleep(60)"
-    made = Supervisor([sys.executable, "-c", text], processes=1, drain=0.1)
+    made = Supervisor([sys.executable, "-c", text], scale=ONE, drain=0.1)
     running = asyncio.create_task(made.run())
     async with asyncio.timeout(20):
         while not (tmp_path / "tries").exists() or len((tmp_path / "tries").read_text()) < 3:

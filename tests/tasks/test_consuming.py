@@ -47,6 +47,28 @@ async def test_jobs_taken_ahead_go_to_others_when_those_before_them_take_long(
         assert sorted(ran) == list(range(400))
 
 
+@pytest.mark.parametrize(("prefetch", "most"), [(0, 2), (3, 5)])
+async def test_prefetch_limits_what_a_worker_holds_beyond_its_room(
+    url: str, prefetch: int, most: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(consuming, "AHEAD", 1000.0)
+    app = App("test", url=url, concurrent_per_worker=2, prefetch=prefetch, embedded_worker=False)
+    held: set[int] = set()
+
+    @app.task
+    async def look() -> None:
+        await asyncio.sleep(0)
+        assert app.worker is not None
+        assert app.worker.consumer is not None
+        held.add(app.worker.consumer.held)
+
+    async with app:
+        jobs = await look.delay_many([()] * 200)
+        app.start_worker()
+        await gather(jobs)
+    assert max(held) == most
+
+
 async def test_a_worker_that_stops_ends_what_runs_and_hands_back_the_rest(url: str):
     first = App("first", url=url, concurrent_per_worker=2, embedded_worker=False)
     gate, began = asyncio.Event(), asyncio.Semaphore(0)

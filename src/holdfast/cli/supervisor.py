@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from holdfast.cli.scaling import Scale, ado
 from holdfast.cli.telling import VARIABLE
 from holdfast.errors import ConfigurationError, DecodeError
 from holdfast.logs import get_logger
@@ -27,6 +28,8 @@ log = get_logger("holdfast.supervisor")
 
 STABLE_AFTER = 10.0
 """A process that lived so many seconds is started anew at once; others with a growing pause."""
+SCALE_EVERY = 0.25
+"""Seconds between two looks whether there should be more processes, or fewer."""
 LAST_WORDS = 1.0
 """Seconds for which a process that has ended is heard at most."""
 LONGEST_LINE = 16_000_000
@@ -70,11 +73,11 @@ class Place:
 
 
 class Supervisor:
-    """Runs `processes` copies of `command` until a signal says stop."""
+    """Runs copies of `command` until a signal says stop, as many as `scale` decides."""
 
-    def __init__(self, command: Sequence[str], *, processes: int, drain: float, reload: bool = False) -> None:
+    def __init__(self, command: Sequence[str], *, scale: Scale, drain: float, reload: bool = False) -> None:
         self.command = list(command)
-        self.processes = processes
+        self.scale = scale
         self.drain = drain
         self.reload = reload
         self.children: set[Child] = set()
@@ -100,8 +103,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        for _ in range(self.processes):
+        for _ in range(self.scale.least):
             self._background.begin(self._post())
+        if self.scale.most > self.scale.least:
+            self._background.begin(self._scaling())
         if watchfiles is not None:
             self._background.begin(self._reloading(watchfiles))
         await self._stopping.wait()
@@ -134,7 +139,7 @@ class Supervisor:
             if child.told is not None and not (child.retiring and child.told.draining)
         ]
         deaths = [place.lost(now) for place in list(self._places)]
-        return health_of(told, wanted=self.processes, stopping=self._stopping.is_set(), deaths=deaths)
+        return health_of(told, wanted=self.scale.least, stopping=self._stopping.is_set(), deaths=deaths)
 
     def numbers(self) -> Numbers:
         """What all workers have counted, also those that have ended."""
@@ -188,6 +193,25 @@ class Supervisor:
                 continue
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _scaling(self) -> None:
+        """Start and end processes as there is more or less to do."""
+        while not self._stopping.is_set():
+            await asyncio.sleep(SCALE_EVERY)
+            staying = [child for child in self.children if not child.retiring]
+            told = {child: child.told for child in staying if child.told is not None}
+            retiring = len(self.children) - len(staying)
+            match self.scale.decide(list(told.values()), places=len(self._places) - retiring, now=time.monotonic()):
+                case 1:
+                    log.info("worker added", processes=len(staying) + 1)
+                    self._background.begin(self._post())
+                case -1:
+                    child = min(told, key=lambda child: ado(told[child]))
+                    log.info("worker retired", pid=child.process.pid, processes=len(staying) - 1)
+                    child.retiring = True
+                    _signal(child, signal.SIGTERM)
+                case 0:
+                    pass
 
     async def _spawn(self) -> Child:
         read, write = os.pipe()

@@ -19,6 +19,7 @@ import click
 
 from holdfast.app import App
 from holdfast.cli.common import find_app
+from holdfast.cli.scaling import Scale
 from holdfast.cli.supervisor import NEVER, Supervisor
 from holdfast.cli.telling import Teller, say
 from holdfast.errors import CompileError, ConfigurationError, SchemaError
@@ -41,7 +42,7 @@ LONGEST_REASON = 10_000
 @click.command()
 @click.argument("target", metavar="MODULE:APP", required=False)
 @click.option("--app", "named", metavar="MODULE:APP", help="The same, as other commands take it.")
-@click.option("--processes", type=click.IntRange(min=1), help="Worker processes; by default one for each processor.")
+@click.option("--processes", help="Worker processes, or bounds such as 1..8; by default one for each processor.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Actions at once in each process.")
 @click.option("--queues", help="Queues to work on, separated by commas; by default all.")
 @click.option("--url", help="The database, instead of HOLDFAST_DATABASE_URL.")
@@ -53,7 +54,7 @@ LONGEST_REASON = 10_000
 def worker(
     target: str | None,
     named: str | None,
-    processes: int | None,
+    processes: str | None,
     concurrency: int | None,
     queues: str | None,
     url: str | None,
@@ -80,7 +81,7 @@ def worker(
         raise SystemExit(_serve_supervised(target, url, given))
     app = _prepared(target, url, given)
     settings = app.settings
-    if settings.worker_count == 1 and settings.max_action_lifecycle is None and not reload:
+    if settings.process_bounds == (1, 1) and settings.max_action_lifecycle is None and not reload:
         raise SystemExit(run_loop(serve(app)))
     command = [sys.executable, "-m", "holdfast", "worker", "--child"]
     command += [target] if target else []
@@ -93,7 +94,8 @@ def worker(
     }
     for flag, value in flags.items():
         command += [flag, str(value)] if value is not None else []
-    supervisor = Supervisor(command, processes=settings.worker_count, drain=settings.drain_seconds, reload=reload)
+    scale = Scale(*settings.process_bounds, idle_after=settings.scale_down_seconds)
+    supervisor = Supervisor(command, scale=scale, drain=settings.drain_seconds, reload=reload)
     with _served(app, health=supervisor.health, numbers=supervisor.numbers):
         raise SystemExit(asyncio.run(supervisor.run()))
 

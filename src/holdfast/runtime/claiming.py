@@ -68,6 +68,10 @@ class Claiming:
         self._notifies = store.traits.notifies
         self._glances = not store.traits.notifies and store.traits.sees_changes
         self._version: int | None = None
+        self.left_behind = False
+        """Whether the last claim saw more than it took."""
+        self.left_behind_at = 0.0
+        """When one did so last, by the monotonic clock."""
         self._look = asyncio.Event()
         """There may be something to claim."""
         self._hungry = True
@@ -142,6 +146,9 @@ class Claiming:
         if self._counts is not None:
             self._counts.claimed("instance", len(claims.instances))
         self._hungry = len(claims.instances) >= room
+        self.left_behind = claims.more_calls or len(claims.instances) >= room > 0
+        if self.left_behind:
+            self.left_behind_at = time.monotonic()
         self._executor.freed = self.look if claims.more_calls else None
         for call in claims.calls:
             self._take(call)

@@ -108,6 +108,7 @@ class Consumer:
         hooks: Hooks | None = None,
         counts: Counts | None = None,
         weights: Mapping[str, int] | None = None,
+        prefetch: int | None = None,
     ) -> None:
         self.finished = 0
         """How many attempts have come to an end here."""
@@ -123,6 +124,12 @@ class Consumer:
         self._counts = counts
         self._shares = Shares(weights) if weights else None
         """How queues share the room, where they have weights; else priorities and age decide alone."""
+        self.left_behind = False
+        """Whether the last claim got as many as it asked for, so that there may be more."""
+        self.left_behind_at = 0.0
+        """When one did so last, by the monotonic clock."""
+        self._prefetch = HELD_LIMIT if prefetch is None else prefetch
+        """How many jobs to take beyond those that can run at once, at most."""
         self._held: dict[JobId, _Held] = {}
         self._gathering = Gathering(
             executor,
@@ -195,7 +202,9 @@ class Consumer:
                 if job.gate is None:
                     self._take(job)
             await self._admit([job for job in claimed.jobs if job.gate is not None])
-            if len(claimed.jobs) >= room:
+            self.left_behind = len(claimed.jobs) >= room
+            if self.left_behind:
+                self.left_behind_at = time.monotonic()
                 await self._say(waits=False)
                 await asyncio.sleep(0)
                 continue
@@ -236,7 +245,8 @@ class Consumer:
         if now - then > MEASURED:
             self._pace = (self.finished - before) / (now - then)
             self._measured = (now, self.finished)
-        wanted = min(HELD_LIMIT, max(self._executor.room, int(self._pace * AHEAD)))
+        able = self._executor.room
+        wanted = min(HELD_LIMIT, able + self._prefetch, max(able, int(self._pace * AHEAD)))
         gathering = self._gathering.waiting
         room = min(wanted - max(len(self._held) - gathering, self._executor.load), HELD_LIMIT - len(self._held))
         rest = self._claimed_at + AHEAD - now

@@ -33,6 +33,12 @@ class Reading:
     """How long ago the lease was renewed that was renewed longest ago; None: it has none."""
     lease: float
     """For how long its leases stand without being renewed."""
+    busy: float = 0.0
+    """How much of its room is in use, or of a processor if that is more; about 1 where all is."""
+    pressed: bool = False
+    """Something waits for it to have room."""
+    pressed_at: float = 0.0
+    """When it last knew that something did, by the monotonic clock."""
     numbers: Numbers = field(default_factory=dict[str, Any])
 
 
@@ -42,14 +48,17 @@ class Pulse:
     def __init__(self) -> None:
         self._turned = time.monotonic()
         self._late = 0.0
+        self.processor = 0.0
+        """How much of a processor this process used between the last two beats."""
 
     async def beat(self) -> None:
         """Give signs of life, for as long as this runs."""
         while True:
-            asked = time.monotonic()
+            asked, used = time.monotonic(), time.process_time()
             await asyncio.sleep(PULSE)
             self._turned = time.monotonic()
             self._late = max(0.0, self._turned - asked - PULSE)
+            self.processor = (time.process_time() - used) / (self._turned - asked)
 
     @property
     def age(self) -> float:
@@ -64,7 +73,9 @@ class Pulse:
 
 def take_reading(worker: Worker, pulse: Pulse) -> Reading:
     """How a worker is now. Safe to call from any thread."""
-    heart = worker.heart
+    heart, executor = worker.heart, worker.executor
+    load = len(executor.running) / max(1, executor.room) if executor is not None else 0.0
+    pressed, pressed_at = _pressure(worker)
     return Reading(
         pid=os.getpid(),
         ready=worker.ready.is_set(),
@@ -72,8 +83,20 @@ def take_reading(worker: Worker, pulse: Pulse) -> Reading:
         turned=pulse.age,
         renewed=None if heart is None else heart.age,
         lease=worker.settings.lease_seconds,
+        busy=max(load, pulse.processor),
+        pressed=pressed,
+        pressed_at=pressed_at,
         numbers=_numbers(worker, pulse),
     )
+
+
+def _pressure(worker: Worker) -> tuple[bool, float]:
+    """Whether something waits for room, and when that was last known."""
+    executor, owner, consumer = worker.executor, worker.owner, worker.consumer
+    if executor is not None and executor.waiting:
+        return True, time.monotonic()
+    claims = [claims for claims in (consumer, owner.claiming if owner is not None else None) if claims is not None]
+    return any(each.left_behind for each in claims), max((each.left_behind_at for each in claims), default=0.0)
 
 
 def _numbers(worker: Worker, pulse: Pulse) -> Numbers:

@@ -136,6 +136,7 @@ class Worker:
             hooks=self._hooks,
             counts=self.counts,
             weights=self.settings.queue_weights,
+            prefetch=self.settings.prefetch,
         )
         parts: list[Owner | Consumer] = [consumer] if owner is None else [owner, consumer]
         if owner is not None and self.broker.home is self.store:
