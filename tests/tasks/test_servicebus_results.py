@@ -104,6 +104,10 @@ async def test_what_follows_can_be_waited_for(app: App) -> None:
 
     await app.start_worker().ready.wait()
     last = await (plus.s(1) >> plus.s(RESULT) >> plus.s(RESULT)).delay()
+    async with asyncio.timeout(20):
+        # It is sent when the one before it has ended.
+        while not await app.broker.look([last.id]):
+            await asyncio.sleep(0.02)
     assert await last.get(timeout=20) == 4
 
 
