@@ -148,7 +148,7 @@ class App(Registering):
         if self._store is not None and tasks_url in (None, url):
             self.broker: Broker = self._store.broker()
         else:
-            self.broker = open_broker(tasks_url or url)
+            self.broker = open_broker(tasks_url or url, beside=self._store)
         self._client = (
             None
             if self._store is None

@@ -17,11 +17,13 @@ from holdfast.backends.postgres.batch import assemble
 from holdfast.backends.postgres.broker import settlement
 from holdfast.backends.postgres.clients import CLOCK_SLACK, delivery_columns, told_columns
 from holdfast.backends.postgres.dismissing import _columns
+from holdfast.backends.postgres.elsewhere import concluded, expected
 from holdfast.backends.postgres.line import PLANNING
 from holdfast.backends.postgres.statements import Statement, statement
 from holdfast.ids import JobId
 from holdfast.model.instance import InstanceFilter
 from holdfast.model.job import Again, Done, Settlement
+from holdfast.ports import ELSEWHERE, Ended
 
 WORKER = {"worker": "w", "now": NOW}
 CLAIM = {**WORKER, "queues": ["*"], "any_queue": True, "room": 10, "ticket": 1}
@@ -242,3 +244,17 @@ async def test_listings_and_sweeps_follow_creation(connection: Any) -> None:
     assert indexes(await plan(connection, "expired_instances", ended_before=NOW, batch=10)) == {
         "holdfast_instance_created"
     }
+
+
+async def test_jobs_elsewhere_are_found_by_their_ids(connection: Any) -> None:
+    found = await plan(connection, "recalled_jobs", owner=ELSEWHERE, ids=["j00001", "j00002"])
+    assert indexes(found) == {"holdfast_job_pkey"}
+    assert not full_reads(found)
+    values = {
+        "expect_jobs": expected([job("j00001")]) | {"keep_until": NOW, "again": True},
+        "conclude_jobs": concluded([Ended(job("j00001"), 1, Done(b"1", NOW))]),
+    }
+    for name, columns in values.items():
+        found = await plan(connection, name, owner=ELSEWHERE, **columns)
+        assert found[0]["Conflict Arbiter Indexes"] == ["holdfast_job_pkey"]
+        assert not full_reads(found)

@@ -200,7 +200,7 @@ async def test_a_blocked_event_loop_costs_no_lock(place: Any):
         await broker.send([job("a")])
         [held] = await claimed(broker)
         [its] = broker._holdings.of(WorkerId("w"))
-        broker._renewing.cancel()
+        broker._left.set()
         its.renewed -= its.lasts / 2
         before = its.renewed
 

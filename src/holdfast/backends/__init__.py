@@ -55,18 +55,18 @@ def open_store(url: str, **options: Any) -> Store:
             )
 
 
-def open_broker(url: str, **options: Any) -> Broker:
+def open_broker(url: str, *, beside: Store | None = None, **options: Any) -> Broker:
     """The broker of jobs that `url` names, not yet opened: call `open()` of its home before anything else.
 
     A database has one beside its store. `redis://user:password@host:6379/0` takes `?prefix=name` and `?timeout=30`;
     `rediss://` speaks TLS, `redis+unix:///run/redis.sock` a socket, `redis+cluster://host:port,host:port` to a cluster.
     `servicebus://policy:key@name.servicebus.windows.net` takes `?queues=default,mail:shop-mail` and `?prefix=name`.
-    Raises `ConfigurationError` as `open_store` does.
+    What a broker cannot keep is kept in the store `beside`. Raises `ConfigurationError` as `open_store` does.
     """
     if keeps_workflows(url):
         return open_store(url, **options).broker()
     if _scheme(url) in SERVICE_BUS:
-        return _service_bus(url, **options)
+        return _service_bus(url, beside=beside, **options)
     try:
         from holdfast.backends.redis import RedisBroker
     except ModuleNotFoundError as error:

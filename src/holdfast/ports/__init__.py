@@ -13,10 +13,12 @@ from holdfast.ports.backend import (
     inbox_channel,
 )
 from holdfast.ports.broker import JOB_CHANNEL, Broker
+from holdfast.ports.results import ELSEWHERE, Ended, Results
 from holdfast.ports.store import WORK_CHANNEL, Settled, Store, Swept
 
 __all__ = [
     "CLIENT_CHANNEL",
+    "ELSEWHERE",
     "JOB_CHANNEL",
     "NEWS_LIMIT",
     "WORK_CHANNEL",
@@ -24,8 +26,10 @@ __all__ = [
     "Backend",
     "Beat",
     "Broker",
+    "Ended",
     "Enlistment",
     "Leases",
+    "Results",
     "Settled",
     "Store",
     "Swept",

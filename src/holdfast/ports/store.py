@@ -23,6 +23,7 @@ from holdfast.model.instance import (
 )
 from holdfast.ports.backend import Backend
 from holdfast.ports.broker import Broker
+from holdfast.ports.results import Results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,10 @@ class Store(Backend, Protocol):
 
     def broker(self) -> Broker:
         """The broker of jobs in the same database; it is open while this store is."""
+        ...
+
+    def results(self) -> Results:
+        """Where what became of jobs elsewhere is kept in the same database; it is open while this store is."""
         ...
 
     # --- programs

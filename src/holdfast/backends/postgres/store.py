@@ -12,6 +12,7 @@ from holdfast.backends.postgres import address, clients, dismissing, upkeep, wor
 from holdfast.backends.postgres import commits as owners
 from holdfast.backends.postgres.broker import PostgresBroker
 from holdfast.backends.postgres.clients import Taken
+from holdfast.backends.postgres.elsewhere import PostgresResults
 from holdfast.backends.postgres.line import Line, Tally
 from holdfast.clock import SystemClock
 from holdfast.ids import InstanceId, ProgramHash, WorkerId
@@ -96,6 +97,10 @@ class PostgresStore:
         return PostgresBroker(
             self, writer=lambda: self._writer, reader=lambda: self._reader, schema=self._address.schema
         )
+
+    def results(self) -> PostgresResults:
+        """Where what became of jobs elsewhere is kept."""
+        return PostgresResults(lambda: self._writer)
 
     # --- programs
 

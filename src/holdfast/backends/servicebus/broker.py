@@ -18,6 +18,7 @@ from holdfast.backends.servicebus import dead, listing
 from holdfast.backends.servicebus.deaths import described
 from holdfast.backends.servicebus.held import Held, Holdings
 from holdfast.backends.servicebus.inbox import Inbox
+from holdfast.backends.servicebus.ledger import Ledger
 from holdfast.backends.servicebus.letters import Letter, as_message, letter_of
 from holdfast.backends.servicebus.links import Links
 from holdfast.errors import LeaseLost, StoreError, UnsupportedError
@@ -26,6 +27,7 @@ from holdfast.logs import get_logger
 from holdfast.model.instance import WorkerView
 from holdfast.model.job import (
     Again,
+    Cancelled,
     CancelledJobs,
     ClaimedJob,
     ClaimedJobs,
@@ -37,10 +39,22 @@ from holdfast.model.job import (
     SettledJobs,
     Settlement,
 )
-from holdfast.ports import JOB_CHANNEL, Beat, Enlistment, Traits, WakeUp, inbox_channel
+from holdfast.ports import (
+    CLIENT_CHANNEL,
+    ELSEWHERE,
+    JOB_CHANNEL,
+    Beat,
+    Enlistment,
+    Store,
+    Traits,
+    WakeUp,
+    inbox_channel,
+)
 
 log = get_logger("holdfast.servicebus")
 
+CANCELLED_KEPT = 3600.0
+"""Seconds for which it is known of a job that it was dropped before it began."""
 RENEWAL = 0.3
 """Seconds between two looks for locks that are to be renewed."""
 
@@ -54,10 +68,14 @@ class _Post:
 
 
 class ServiceBusBroker:
-    """Jobs in the queues of a namespace. Each process knows what it has locked itself, and nothing of others."""
+    """Jobs in the queues of a namespace. Each process knows what it has locked itself, and nothing of others.
 
-    def __init__(self, url: str) -> None:
+    With a store beside it, results are kept there, and jobs can be waited for, looked at and cancelled.
+    """
+
+    def __init__(self, url: str, *, beside: Store | None = None) -> None:
         self._address = urls.parse(url)
+        self._ledger = None if beside is None else Ledger(beside)
         self._home: asyncio.AbstractEventLoop | None = None
         self._beside: dict[asyncio.AbstractEventLoop, Links] = {}
         self._posts: dict[WorkerId, _Post] = {}
@@ -69,6 +87,8 @@ class ServiceBusBroker:
         self._holdings = Holdings(self._jobs_lost)
         self._inboxes: dict[str, Inbox] = {}
         self._renewing: asyncio.Task[None] | None = None
+        self._left = asyncio.Event()
+        self._unlisten: Callable[[], Awaitable[None]] | None = None
 
     @property
     def home(self) -> Self:
@@ -77,12 +97,14 @@ class ServiceBusBroker:
 
     @property
     def traits(self) -> Traits:
+        beside = None if self._ledger is None else self._ledger.store.traits
         return Traits(
             name="servicebus",
-            notifies=False,
+            notifies=beside is not None and beside.notifies,
             embedded=False,
+            sees_changes=beside is not None and beside.sees_changes,
             ranks=False,
-            finds_jobs=False,
+            finds_jobs=beside is not None,
             knows_workers=False,
             prompt=False,
             pauses=False,
@@ -113,7 +135,10 @@ class ServiceBusBroker:
     async def send(self, jobs: Sequence[Job]) -> Sequence[JobId]:
         wanted = {job.id: job for job in reversed(jobs)}
         in_order = [wanted[id] for id in dict.fromkeys(job.id for job in jobs)]
-        await self._send([letter_of(job) for job in in_order])
+        letters = [letter_of(job) for job in in_order]
+        if self._ledger is not None:
+            await self._ledger.expect(letters)
+        await self._send(letters)
         # Which of them Service Bus has dropped as duplicates, it does not say.
         return [job.id for job in in_order]
 
@@ -134,10 +159,12 @@ class ServiceBusBroker:
         return {}
 
     async def look(self, ids: Sequence[JobId], *, waiter: str | None = None) -> Sequence[JobView]:
+        if self._ledger is not None:
+            return await self._ledger.look(ids, waiter=waiter)
         if waiter is not None:
             raise UnsupportedError(
-                "Service Bus keeps no results and tells nobody of an end: keep tasks whose results are waited for in a "
-                "database or in Redis (tasks_url=), or have the task write what it finds where you look for it"
+                "Service Bus keeps no results and tells nobody of an end: give url= a database to keep them in, and "
+                "tasks_url=servicebus://…"
             )
         return await listing.look(self._links, ids)
 
@@ -148,21 +175,20 @@ class ServiceBusBroker:
         return await listing.count(self._links, filter)
 
     async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
+        if self._ledger is not None:
+            return await self._ledger.cancel(ids, now=now)
         raise UnsupportedError(
-            "Service Bus gives out messages in their turn, and cannot remove one by its id: let the task look whether it is "
-            "still wanted, or give it expires="
+            "Service Bus gives out messages in their turn, and cannot remove one by its id: give url= a database, where is "
+            "kept which ones are not wanted any more, or give them expires="
         )
 
     async def replay(self, ids: Sequence[JobId], *, now: float) -> Sequence[JobId]:
         async def send_again(found: Sequence[Held]) -> None:
-            await self._send(
-                [
-                    held.letter._replace(
-                        attempt=1, claims=held.job.claim, losses=0, error=None, expires_at=None, due_at=now
-                    )
-                    for held in found
-                ]
-            )
+            fresh = {"attempt": 1, "losses": 0, "error": None, "expires_at": None, "due_at": now}
+            letters = [held.letter._replace(claims=held.job.claim, **fresh) for held in found]
+            if self._ledger is not None:
+                await self._ledger.expect(letters, again=True)
+            await self._send(letters)
 
         return await dead.take(self._links, ids, send_again)
 
@@ -192,6 +218,8 @@ class ServiceBusBroker:
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
         self._check(worker)
         inboxes = [self._inbox(queue) for queue in self._served(queues)]
+        if self._ledger is not None:
+            await self._drop_recalled(self._ledger, inboxes, now)
         found: list[Held] = []
         for inbox in inboxes:
             found += inbox.take(worker, room - len(found))
@@ -199,6 +227,21 @@ class ServiceBusBroker:
         for inbox in inboxes:
             inbox.want(-(-rest // len(inboxes)))
         return ClaimedJobs(jobs=[held.job for held in found])
+
+    async def _drop_recalled(self, ledger: Ledger, inboxes: Sequence[Inbox], now: float) -> None:
+        """End what waits here and is not wanted any more."""
+        waiting = [held for inbox in inboxes for held in inbox.waiting]
+        recalled = await ledger.recalled([held.job.id for held in waiting])
+        if not recalled:
+            return
+        end = Cancelled(now, now + CANCELLED_KEPT)
+        ended = [(Settlement(held.job.id, held.job.claim, end), held) for held in waiting if held.job.id in recalled]
+        waiters = await ledger.conclude(ended)
+        await self._settle(ended)
+        for inbox in inboxes:
+            inbox.waiting = [held for held in inbox.waiting if not held.settled]
+        self._holdings.forget(held for _, held in ended)
+        await ledger.store.notify({channel: "" for channel, _ in waiters})
 
     def _served(self, queues: Sequence[str]) -> Sequence[str]:
         """The queues one by one: all that the URL names, if all are meant."""
@@ -225,10 +268,11 @@ class ServiceBusBroker:
             if one is not None and one.job.claim == each.claim and not one.lost:
                 mine.append((each, one))
         lost = len(held) - len(mine)
+        waiters: Sequence[tuple[str, JobId]] = [] if self._ledger is None else await self._ledger.conclude(mine)
         await self._send_after(mine)
         lost += await self._settle(mine)
         self._holdings.forget(one for one in held.values() if one is not None and (one.settled or one.lost))
-        return SettledJobs(lost=lost)
+        return SettledJobs(lost=lost, waiters=waiters)
 
     async def _send_after(self, settled: Sequence[tuple[Settlement, Held]]) -> None:
         """Send what follows from these, and their next attempts. Raises StoreError for what cannot be sent."""
@@ -238,6 +282,8 @@ class ServiceBusBroker:
         except UnsupportedError as error:
             raise StoreError(f"what follows cannot be sent: {error}") from error
         again = [letter for each, held in rest if (letter := _next_letter(each, held)) is not None]
+        if self._ledger is not None:
+            await self._ledger.expect(list(letters.values()))
         await self._send([*letters.values(), *again])
         for _, held in rest:
             held.copied = True
@@ -267,10 +313,13 @@ class ServiceBusBroker:
             held = self._holdings.get(worker, id)
             return held is not None and not held.lost
 
-        return [id for id in ids if not stands(id)]
+        recalled = set[JobId]() if self._ledger is None else await self._ledger.recalled(ids)
+        return [id for id in ids if id in recalled or not stands(id)]
 
     async def report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> None:
-        """Nothing: a message that is sent does not change, and nobody could look."""
+        # A message that is sent does not change.
+        if self._ledger is not None:
+            await self._ledger.report({id: said for id, said in progress.items() if self._holdings.get(worker, id)})
 
     async def wait_for_jobs(self, worker: WorkerId, waits: bool) -> None:
         """Nothing is to be said: messages come to whoever has asked for some."""
@@ -280,7 +329,14 @@ class ServiceBusBroker:
     async def enlist(self, worker: Enlistment) -> None:
         self._posts[worker.id] = _Post(worker, worker.now + worker.lease)
         if self._renewing is None or self._renewing.done():
-            self._renewing = asyncio.create_task(self._renew(), name="holdfast-renew-locks")
+            self._left = asyncio.Event()
+            self._renewing = asyncio.create_task(self._renew(self._left), name="holdfast-renew-locks")
+        if self._ledger is not None and self._unlisten is None:
+            self._unlisten = await self._ledger.store.listen(inbox_channel(ELSEWHERE), self._recall_told)
+
+    def _recall_told(self, *_: str) -> None:
+        for worker in self._posts:
+            self._wake(inbox_channel(worker))
 
     async def heartbeat(self, worker: WorkerId, *, lease: float, now: float) -> Beat:
         post = self._posts.get(worker)
@@ -309,11 +365,13 @@ class ServiceBusBroker:
 
     async def _leave(self) -> list[Held]:
         """Receive and renew no more; what nobody had claimed."""
+        self._left.set()
         if self._renewing is not None:
-            self._renewing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._renewing
+            await self._renewing
             self._renewing = None
+        unlisten, self._unlisten = self._unlisten, None
+        if unlisten is not None:
+            await unlisten()
         inboxes, self._inboxes = list(self._inboxes.values()), {}
         await asyncio.gather(*[inbox.close() for inbox in inboxes])
         return [held for inbox in inboxes for held in inbox.waiting]
@@ -343,21 +401,26 @@ class ServiceBusBroker:
         if worker not in self._posts:
             raise LeaseLost(f"worker {worker} has left its post; its jobs went back, enlist under a new id")
 
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(RENEWAL)
+    async def _renew(self, left: asyncio.Event) -> None:
+        """Renew until the last worker has left. It is not cancelled: the client may swallow that."""
+        while not left.is_set():
             try:
                 await self._holdings.renew(self._links)
             except StoreError as error:
                 log.error("locks not renewed", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RENEWAL):
+                    await left.wait()
 
     def _jobs_lost(self, worker: WorkerId) -> None:
         if self._home is not None:
             self._home.call_soon_threadsafe(self._wake, inbox_channel(worker))
 
-    # --- words, within this process
+    # --- words: within this process, and by way of the store beside for those who wait for results
 
     async def listen(self, channel: str, wake: WakeUp) -> Callable[[], Awaitable[None]]:
+        if self._ledger is not None and channel.startswith(CLIENT_CHANNEL):
+            return await self._ledger.store.listen(channel, wake)
         self._heard[channel].append(wake)
 
         async def stop() -> None:
@@ -368,18 +431,21 @@ class ServiceBusBroker:
     async def notify(self, news: Mapping[str, str]) -> None:
         for channel, text in news.items():
             self._wake(channel, text)
+        told = {channel: text for channel, text in news.items() if channel.startswith(CLIENT_CHANNEL)}
+        if self._ledger is not None and told:
+            await self._ledger.store.notify(told)
 
     def _wake(self, channel: str, text: str = "") -> None:
         for wake in list(self._heard.get(channel, ())):
             wake(channel, text)
 
     async def version(self) -> int | None:
-        return None
+        return None if self._ledger is None else await self._ledger.store.version()
 
     # --- upkeep
 
     async def sweep_jobs(self, *, now: float, batch: int) -> int:
-        return 0
+        return 0 if self._ledger is None else await self._ledger.sweep(now=now, batch=batch)
 
 
 def _next_letter(settlement: Settlement, held: Held) -> Letter | None:

@@ -15,13 +15,15 @@ from azure.servicebus.aio import ServiceBusReceiver
 from azure.servicebus.exceptions import MessageLockLostError
 
 from holdfast.backends.servicebus.address import Address
-from holdfast.backends.servicebus.trouble import explained, let_go
+from holdfast.backends.servicebus.trouble import explained, let_go, to_its_end
 from holdfast.errors import StoreUnavailable
 
 T = TypeVar("T")
 
 REQUESTS = 9_000
 """Requests over one link: the client gives its replies credit for 10,000 once, and then waits for ever."""
+CLOSING = 2.0
+"""Seconds for which a link that is to be closed may still be waited for."""
 TOKENS = 500
 """Locks named in one request."""
 
@@ -60,7 +62,14 @@ class Desk:
         return await self._ask(lambda link: link.peek_messages(count, sequence_number=first))
 
     async def close(self) -> None:
-        """Let go of the link."""
+        """Let go of the link, once what is being asked is answered, or soon."""
+        try:
+            async with asyncio.timeout(CLOSING), self._turn:
+                await self._drop()
+        except TimeoutError:
+            await self._drop()
+
+    async def _drop(self) -> None:
         link, self._link = self._link, None
         await let_go(link)
 
@@ -83,9 +92,12 @@ class Desk:
         return lost
 
     async def _ask(self, act: Callable[[ServiceBusReceiver], Awaitable[T]]) -> T:
+        return await to_its_end(self._ask_in_turn(act))
+
+    async def _ask_in_turn(self, act: Callable[[ServiceBusReceiver], Awaitable[T]]) -> T:
         async with self._turn:
             if self.requests >= REQUESTS:
-                await self.close()
+                await self._drop()
             if self._link is None:
                 self._link, self.requests = self._connect(), 0
             self.requests += 1
@@ -93,7 +105,7 @@ class Desk:
                 with explained(self._address, self._entity):
                     return await act(self._link)
             except StoreUnavailable:
-                await self.close()
+                await self._drop()
                 raise
 
 

@@ -20,6 +20,8 @@ LONG = 20.0
 """Seconds for which the first message is waited for in one call."""
 SHORT = 0.01
 """Seconds for which more are waited for than the one that came."""
+CLOSING = 1.0
+"""Seconds for which a call that is to end is waited for."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 """Seconds between two tries while the service is out of reach."""
 
@@ -78,8 +80,12 @@ class Inbox:
         if running is not None:
             if not self._collecting:
                 running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            # The client may swallow that; closed under it, it ends.
+            await asyncio.wait([running], timeout=CLOSING)
         await self._drop()
+        if running is not None:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE
@@ -88,6 +94,8 @@ class Inbox:
                 await self._receive()
                 pause = FIRST_PAUSE
             except StoreUnavailable as error:
+                if self._wanted <= 0:
+                    return
                 log.warning("cannot receive", queue=self._entity, error=str(error), again_in=pause)
                 await self._drop()
                 await asyncio.sleep(pause)

@@ -12,7 +12,7 @@ from azure.servicebus.exceptions import MessageSizeExceededError
 
 from holdfast.backends.servicebus.address import Address
 from holdfast.backends.servicebus.letters import size_of
-from holdfast.backends.servicebus.trouble import explained, let_go
+from holdfast.backends.servicebus.trouble import explained, let_go, to_its_end
 from holdfast.errors import StoreError, StoreUnavailable
 
 
@@ -50,11 +50,14 @@ class Outbox:
             return
         parcel = _Parcel(messages, asyncio.get_running_loop().create_future())
         self._parcels.append(parcel)
+        await to_its_end(self._send_in_turn(parcel))
+        await parcel.sent
+
+    async def _send_in_turn(self, parcel: _Parcel) -> None:
         async with self._turn:
             # Whoever had the turn before may have sent this one, too.
             if not parcel.sent.done():
                 await self._send_all()
-        await parcel.sent
 
     async def close(self) -> None:
         """Let go of the link."""
@@ -64,15 +67,12 @@ class Outbox:
         parcels, self._parcels = self._parcels, []
         try:
             with explained(self._address, self._entity):
-                await self._send([parcel for parcel in parcels if not parcel.sent.done()])
+                await self._send(parcels)
         except StoreUnavailable as error:
             await self._drop()
             _tell(parcels, error)
         except Exception as error:  # noqa: BLE001 - it is told to those who sent
             _tell(parcels, error)
-        finally:
-            # Cancelled: the others send theirs themselves.
-            self._parcels = [parcel for parcel in parcels if not parcel.sent.done()] + self._parcels
 
     async def _send(self, parcels: Sequence[_Parcel]) -> None:
         sender = self._ready()
@@ -83,7 +83,7 @@ class Outbox:
             if largest < batch.max_size_in_bytes:
                 small.append(parcel)
             else:
-                parcel.sent.set_exception(self._too_large(largest, batch.max_size_in_bytes))
+                _tell([parcel], self._too_large(largest, batch.max_size_in_bytes))
         messages = [message for parcel in small for message in parcel.messages]
         if len(messages) == 1:
             await sender.send_messages(messages[0])

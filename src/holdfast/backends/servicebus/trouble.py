@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+import asyncio
+from collections.abc import Awaitable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from azure.core.exceptions import AzureError
 from azure.servicebus.exceptions import (
@@ -20,6 +21,8 @@ from holdfast.errors import ConfigurationError, StoreError, StoreUnavailable
 from holdfast.logs import get_logger
 
 log = get_logger("holdfast.servicebus")
+
+T = TypeVar("T")
 
 
 class Link(Protocol):
@@ -64,3 +67,19 @@ async def let_go(link: Link | None) -> None:
         await link.close()
     except (AzureError, OSError, TimeoutError, ValueError) as error:
         log.debug("link not closed", error=str(error))
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. Who is cancelled meanwhile leaves at once, and the work goes on.
+
+    The client swallows a cancellation now and then: whoever was to end would go on for ever.
+    """
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_seen)
+    return await asyncio.shield(task)
+
+
+def _seen(task: asyncio.Future[Any]) -> None:
+    """Nobody may be there any more to be told."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.debug("request failed", error=str(error))

@@ -13,6 +13,7 @@ from holdfast.backends.sqlite import clients, dismissing, upkeep, workers
 from holdfast.backends.sqlite import commits as owners
 from holdfast.backends.sqlite.broker import SqliteBroker
 from holdfast.backends.sqlite.database import Database, Session
+from holdfast.backends.sqlite.elsewhere import SqliteResults
 from holdfast.backends.sqlite.places import refuse_absent, refuse_unfit
 from holdfast.clock import SystemClock
 from holdfast.errors import ConfigurationError, StoreUnavailable
@@ -103,6 +104,10 @@ class SqliteStore:
     def broker(self) -> SqliteBroker:
         """The broker of jobs in the same file; it is open while this store is."""
         return SqliteBroker(self, self._do)
+
+    def results(self) -> SqliteResults:
+        """Where what became of jobs elsewhere is kept."""
+        return SqliteResults(self._do)
 
     # --- programs
 
