@@ -119,14 +119,16 @@ async def test_the_callback_comes_when_what_failed_is_replayed(app: App, shop: S
     assert await handle.get() == 3
 
 
-async def test_a_cancelled_chord_is_followed_by_nothing(app: App, shop: Shop):
+async def test_a_cancelled_chord_is_followed_by_nothing(working: App):
+    """On real time, in which the second member does not come."""
+    shop = Shop(working)
     handle = await chord([shop.add.s(1), shop.add.options(delay=3600).s(2)], shop.total.s(RESULT)).delay()
     await handle.members[0].get()
     assert await handle.status() is JobStatus.QUEUED
     assert await handle.cancel()
     with pytest.raises(TaskCancelled):
         await handle.get()
-    await drain(app)
+    await drain(working)
     assert shop.heard == []
     assert not await handle.cancel()
 
