@@ -119,14 +119,16 @@ async def test_the_callback_comes_when_what_failed_is_replayed(app: App, shop: S
     assert await handle.get() == 3
 
 
-async def test_a_cancelled_chord_is_followed_by_nothing(app: App, shop: Shop):
+async def test_a_cancelled_chord_is_followed_by_nothing(working: App):
+    """On real time, in which the second member does not come."""
+    shop = Shop(working)
     handle = await chord([shop.add.s(1), shop.add.options(delay=3600).s(2)], shop.total.s(RESULT)).delay()
     await handle.members[0].get()
     assert await handle.status() is JobStatus.QUEUED
     assert await handle.cancel()
     with pytest.raises(TaskCancelled):
         await handle.get()
-    await drain(app)
+    await drain(working)
     assert shop.heard == []
     assert not await handle.cancel()
 
@@ -159,13 +161,15 @@ async def test_results_of_members_are_kept_for_the_others_and_then_forgotten(app
     assert await handle.get() == 5
 
 
-async def test_the_callback_is_one_job_however_often_the_last_member_ends(app: App, shop: Shop):
+async def test_the_callback_is_one_job_however_often_the_last_member_ends(working: App):
+    """On real time: within the hour after which the members are forgotten."""
+    shop = Shop(working)
     handle = await chord([shop.add.s(1), shop.add.s(2)], shop.total.s(RESULT)).delay()
     assert await handle.get() == 5
     for _ in range(3):
         assert await handle.members[1].retry()
         assert await handle.members[1].get() == 3
-        while await app.tasks.broker.count(JobFilter(name=chords.JOIN)):
+        while await working.tasks.broker.count(JobFilter(name=chords.JOIN)):
             await asyncio.sleep(0.001)
     assert shop.heard == [("total", 2, 3)]
 

@@ -32,6 +32,21 @@ async def test_an_early_job_is_done_before_it_runs(working: App):
     assert not await handle.cancel()
 
 
+async def test_whoever_waits_is_told_at_once_that_there_is_nothing_to_wait_for(working: App):
+    began = asyncio.Event()
+
+    @working.task(acks="early", rate="1000/s")
+    async def ring() -> None:
+        began.set()
+
+    handle = await ring.options(delay=0.3).delay()
+    waiting = asyncio.create_task(handle.get())
+    await began.wait()
+    # Well before anybody looks by himself.
+    with pytest.raises(ConfigurationError, match="nobody knows how job"):
+        await asyncio.wait_for(waiting, 1.5)
+
+
 async def test_a_failure_is_logged_and_neither_tried_again_nor_kept(app: App, caplog: pytest.LogCaptureFixture):
     heard: list[object] = []
 

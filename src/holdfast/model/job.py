@@ -93,6 +93,12 @@ class ClaimedJob(NamedTuple):
     """How often in a row the worker that held it was lost."""
     expires_at: float | None = None
     gate: Gate | None = None
+
+    @property
+    def gate_name(self) -> str | None:
+        """The gate that it has passed, if it has one."""
+        return None if self.gate is None else self.gate.name
+
     """It may not run before `Broker.admit` has let it through."""
 
 

@@ -136,7 +136,7 @@ class Consumer:
             begin=(lambda job: self._hooks.begin(_current(job))) if self._hooks.before else None,
             ended=self._ended,
         )
-        self._early = EarlyJobs(lambda group: patiently(lambda: broker.settle(worker, group)), clock=clock)
+        self._early = EarlyJobs(self._settle_early, clock=clock)
         self._settled: list[Settlement] = []
         self._look = asyncio.Event()
         self._wake = asyncio.Event()
@@ -364,7 +364,7 @@ class Consumer:
         """An early job has ended; what it came to is for others to know, and not to be written."""
         if told is None:
             # It did not run. If it is this worker's still, others may have it.
-            self._put(Settlement(job.id, job.claim, Returned(self._clock.now() + ALONE_PAUSE)))
+            self._put(Settlement(job.id, job.claim, Returned(self._clock.now() + ALONE_PAUSE), gate=job.gate_name))
             return
         if self._counts is not None:
             self._counts.concluded(job, told)
@@ -397,7 +397,7 @@ class Consumer:
                 said = f"what follows from its end ({type(outcome).__name__.lower()}) cannot be put together: {error}"
                 outcome = refused(message, Reason.FAILED, said, now)
         self._reporter.forget(job.id)
-        self._put(Settlement(job.id, job.claim, outcome, follow, None if job.gate is None else job.gate.name))
+        self._put(Settlement(job.id, job.claim, outcome, follow, job.gate_name))
         if self._counts is not None:
             self._counts.concluded(job, outcome)
         if self._hooks.tells:
@@ -425,13 +425,21 @@ class Consumer:
                     self._counts.jobs_lost.add((), answer.lost)
                 if answer.lost:
                     log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
-                if answer.waiters:
-                    self._background.begin(notify(self._broker.home, news_of_endings(answer.waiters)))
+                self._tell_waiters(answer)
                 if any(not self._serves(job.queue) for each in group for job in each.follow):
                     # This worker looks for itself; those of other queues are told.
                     self._background.begin(notify(self._broker.home, {JOB_CHANNEL: ""}))
                 self._look.set()
             self._settling = False
+
+    async def _settle_early(self, group: Sequence[Settlement]) -> SettledJobs:
+        answer = await patiently(lambda: self._broker.settle(self._worker, group))
+        self._tell_waiters(answer)
+        return answer
+
+    def _tell_waiters(self, answer: SettledJobs) -> None:
+        if answer.waiters:
+            self._background.begin(notify(self._broker.home, news_of_endings(answer.waiters)))
 
     def _serves(self, queue: str) -> bool:
         return "*" in self._queues or queue in self._queues

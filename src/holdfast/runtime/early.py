@@ -39,7 +39,7 @@ class EarlyJobs:
         now = self._clock.now()
         outcome = Done(dumps(encode(EARLY)), now, None if message.keep is None else now + message.keep)
         settled = asyncio.get_running_loop().create_future()
-        self._asked.append((Settlement(job.id, job.claim, outcome), settled))
+        self._asked.append((Settlement(job.id, job.claim, outcome, gate=job.gate_name), settled))
         if not self._background.busy:
             self._background.begin(self._write_all())
         await settled
