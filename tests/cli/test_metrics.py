@@ -25,7 +25,7 @@ WORK = """
 import asyncio, os, pathlib, time
 from holdfast import App, Workflow, action, workflow
 
-app = App("work", lease_seconds=1.0, default_retries=0, log_format="json")
+app = App("work", lease_seconds=2.0, default_retries=0, log_format="json")
 
 @app.task(name="double")
 async def double(n: int) -> int:
@@ -189,7 +189,7 @@ async def test_a_lone_worker_tells_what_it_did(shell: Shell):
         assert found["holdfast_room{}"] == 7
         assert found["holdfast_attempts_running{}"] == found["holdfast_jobs_held{}"] == 0
         assert found["holdfast_processes_ready{}"] == found["holdfast_processes{}"] == 1
-        assert 0 <= found["holdfast_heartbeat_age_seconds{}"] < 1.0
+        assert 0 <= found["holdfast_heartbeat_age_seconds{}"] < 2.0
         assert (await served.ask("/livez"))[0] == 200
         assert (await served.ask("/nothing"))[0] == 404
         _, text = await served.ask("/metrics", "application/openmetrics-text; version=1.0.0")
@@ -262,9 +262,9 @@ async def test_recycling_keeps_the_numbers_and_stays_ready(shell: Shell):
 async def test_a_blocked_event_loop_is_not_live(shell: Shell, processes: str):
     async with serving(shell, "--processes", processes) as served:
         await client(shell, "await block.delay()")
-        (reason,) = await served.until("/livez", 503)
-        assert "the event loop of process" in reason
-        assert reason in await served.until("/readyz", 503)
+        for path in ("/livez", "/readyz"):
+            reasons = await served.until(path, 503)
+            assert any(reason.startswith("the event loop of process") for reason in reasons), reasons
         assert (await served.numbers())["holdfast_event_loop_lag_seconds{}"] > 0.5
         (shell.folder / "go-on").touch()
         await served.until("/livez", 200)

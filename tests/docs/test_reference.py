@@ -184,3 +184,28 @@ def test_the_page_has_every_metric_as_it_is() -> None:
         for name, metric in METRICS.items()
     ]
     assert rows == expected
+
+
+# --- production
+
+
+PRODUCTION = ROOT / "docs/howto/production.md"
+
+
+def test_the_page_on_production_names_metrics_that_there_are() -> None:
+    named = set(re.findall(r"\bholdfast_[a-z_]+", PRODUCTION.read_text()))
+    assert len(named) > 8
+    assert {name.removesuffix("_bucket") for name in named} <= set(METRICS)
+
+
+def test_the_page_on_production_sets_what_can_be_set() -> None:
+    named = set(re.findall(r"\bHOLDFAST_[A-Z_]+", PRODUCTION.read_text()))
+    assert {name.removeprefix("HOLDFAST_").lower() for name in named} <= set(Settings.model_fields)
+
+
+def test_the_commands_of_the_page_on_production_can_be_run() -> None:
+    found = re.findall(r"holdfast worker (shop[^#\n]*)", PRODUCTION.read_text())
+    assert len(found) >= 4
+    for line in found:
+        context = COMMANDS["worker",].make_context("worker", line.split())
+        Settings.load(worker_count=context.params["processes"], metrics_port=context.params["metrics_port"])

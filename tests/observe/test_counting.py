@@ -138,8 +138,13 @@ async def test_what_a_worker_does_is_counted_by_outcome(tmp_path: Path):
     async def broken() -> None:
         raise ValueError("no")
 
+    @app.batch_task(name="pairs", size=2, within=30)
+    async def pairs(items: list[int]) -> None: ...
+
     async with app:
         worker = app.start_worker()
+        for job in await pairs.delay_many([1, 2]):
+            await job.get()
         await (await shaky.delay()).get()
         with pytest.raises(Exception, match="no"):
             await (await broken.delay()).get()
@@ -149,11 +154,13 @@ async def test_what_a_worker_does_is_counted_by_outcome(tmp_path: Path):
         ("shaky", "default", "retried"): [1],
         ("shaky", "default", "done"): [1],
         ("broken", "default", "failed"): [1],
+        ("pairs", "default", "done"): [2],
     }
     assert numbers["holdfast_dead_letters_total"] == {("broken", "default", "failed"): [1]}
     assert numbers["holdfast_attempts_total"] == {
         ("shaky", "job", "raised"): [1],
         ("shaky", "job", "returned"): [1],
         ("broken", "job", "raised"): [1],
+        ("pairs", "batch", "returned"): [1],
     }
-    assert sum(numbers["holdfast_commit_size"]["job",][:-1]) == 3
+    assert numbers["holdfast_commit_size"]["job",][-1] == 5

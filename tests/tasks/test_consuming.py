@@ -52,6 +52,7 @@ async def test_prefetch_limits_what_a_worker_holds_beyond_its_room(
     url: str, prefetch: int, most: int, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(consuming, "AHEAD", 1000.0)
+    monkeypatch.setattr(consuming, "MEASURED", 0.0)
     app = App("test", url=url, concurrent_per_worker=2, prefetch=prefetch, embedded_worker=False)
     held: set[int] = set()
 

@@ -30,6 +30,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 
 Kind = Literal["counter", "gauge", "histogram"]
+AttemptKind = Literal["job", "batch", "call"]
 
 
 class Metric(NamedTuple):
@@ -57,11 +58,11 @@ METRICS: Mapping[str, Metric] = {
     ),
     "holdfast_attempts_total": Metric(
         "counter",
-        "Attempts that ended. Kind: job, or call of a workflow. Outcome: returned, raised, timed_out or dropped.",
+        "Attempts that ended. Kind: job, batch of jobs, or call of a workflow. Outcome: returned, raised, timed_out or dropped.",
         ("task", "kind", "outcome"),
     ),
     "holdfast_attempt_duration_seconds": Metric(
-        "histogram", "How long attempts took. Kind: job or call.", ("task", "kind"), _SECONDS
+        "histogram", "How long attempts took. Kind: job, batch or call.", ("task", "kind"), _SECONDS
     ),
     "holdfast_instances_ended_total": Metric(
         "counter",
@@ -179,7 +180,7 @@ class Counts:
         if isinstance(outcome, Failed) and outcome.dead:
             self.dead_letters.add((name, job.queue, outcome.reason))
 
-    def attempted(self, name: str, kind: Literal["job", "call"], outcome: str, seconds: float) -> None:
+    def attempted(self, name: str, kind: AttemptKind, outcome: str, seconds: float) -> None:
         """An attempt that had begun has ended."""
         self.attempts.add((name, kind, outcome))
         self.durations.add((name, kind), seconds)

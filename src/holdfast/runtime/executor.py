@@ -29,7 +29,7 @@ from holdfast.inject import STATE, provided
 from holdfast.logs import get_logger
 from holdfast.retry import DEFAULT_TIMEOUT
 from holdfast.runtime import processes, threads
-from holdfast.runtime.counting import Counts
+from holdfast.runtime.counting import AttemptKind, Counts
 from holdfast.runtime.current import RUNNING, Progress
 from holdfast.runtime.current import Running as RunningJob
 from holdfast.runtime.deadlines import Deadlines
@@ -71,6 +71,7 @@ class Attempt:
         "dropped",
         "expired",
         "job",
+        "kind",
         "name",
         "payload",
         "report",
@@ -87,6 +88,8 @@ class Attempt:
         report: Report,
         job: RunningJob | None = None,
         before: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        *,
+        batch: bool = False,
     ) -> None:
         self.name = name
         self.payload = payload
@@ -94,7 +97,8 @@ class Attempt:
         self.timeout = DEFAULT_TIMEOUT if timeout is None else timeout
         self.report = report
         self.job = job
-        """The job it is an attempt of; None: it is a workflow's call."""
+        """The job it is an attempt of; None: it is a workflow's call, or that of a batch of jobs."""
+        self.kind: AttemptKind = "batch" if batch else "call" if job is None else "job"
         self.before = before
         """What comes before the call; if that raises, the attempt has failed."""
         self.task: asyncio.Task[None] | None = None
@@ -283,8 +287,7 @@ class Executor:
                 how = "returned"
             case Raised(error):
                 how = "timed_out" if isinstance(error, ActionTimeout) else "raised"
-        kind = "call" if attempt.job is None else "job"
-        counts.attempted(attempt.name, kind, how, self._loop.time() - attempt.began)
+        counts.attempted(attempt.name, attempt.kind, how, self._loop.time() - attempt.began)
 
     def _fill(self) -> None:
         """Begin what waits, as far as there is room; tell whoever waits for more room than that needs."""

@@ -114,7 +114,7 @@ class Gathering:
                 if batch.members.pop(member.job.id, None) is not None:
                     self._ended(member.job, member.message, outcome)
 
-        attempt = batch.attempt = Attempt(batch.task, None, ((), {}), batch.timeout, report, before=before)
+        attempt = batch.attempt = Attempt(batch.task, None, ((), {}), batch.timeout, report, before=before, batch=True)
         self._executor.submit(attempt)
 
 
