@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from tests.tasks.test_trouble import change, worked
 
 from holdfast import App, CurrentJob, JobStatus, RetryPolicy
+from holdfast.clock import SystemClock
 from holdfast.errors import ConfigurationError
-from holdfast.model.job import Done, Failed
+from holdfast.ids import JobId
+from holdfast.model.job import ClaimedJob, Done, Failed, SettledJobs, Settlement
+from holdfast.runtime.early import EarlyJobs
+from holdfast.runtime.executor import Attempt
+from holdfast.runtime.messages import Message
 from holdfast.tasks import RESULT, chain
 from holdfast.testing import drain
 
@@ -162,3 +168,25 @@ async def test_an_early_job_may_follow_others(app: App):
     await (add.s(1) >> note.s(RESULT)).delay()
     await drain(app)
     assert heard == [2]
+
+
+async def test_a_job_that_begins_just_as_a_group_was_written_is_settled_too(app: App):
+    groups: list[list[str]] = []
+    second: list[asyncio.Task[None]] = []
+
+    def begin(id: str) -> asyncio.Task[None]:
+        claimed = ClaimedJob(JobId(id), "task", b"", "default", 1, 1)
+        return asyncio.create_task(early.settle(claimed, Message(None), Attempt("task", None, None, None, print)))
+
+    async def write(group: Sequence[Settlement]) -> SettledJobs:
+        groups.append([each.id for each in group])
+        if len(groups) == 1:
+            # Its first step comes after the last look for more, and before the loop has heard that nobody looks any more.
+            second.append(begin("b"))
+        return SettledJobs()
+
+    early = EarlyJobs(write, clock=SystemClock())
+    first = begin("a")
+    await asyncio.wait_for(first, 2)
+    await asyncio.wait_for(second[0], 2)
+    assert groups == [["a"], ["b"]]
