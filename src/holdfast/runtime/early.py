@@ -32,6 +32,7 @@ class EarlyJobs:
         self._clock = clock
         self._asked: list[tuple[Settlement, asyncio.Future[None]]] = []
         self._background = Background()
+        self._writing = False
 
     async def settle(self, job: ClaimedJob, message: Message, attempt: Attempt) -> None:
         """Return when nobody else can get it. Raises NotHeld where that is not certain."""
@@ -40,7 +41,9 @@ class EarlyJobs:
         outcome = Done(dumps(encode(EARLY)), now, None if message.keep is None else now + message.keep)
         settled = asyncio.get_running_loop().create_future()
         self._asked.append((Settlement(job.id, job.claim, outcome, gate=job.gate_name), settled))
-        if not self._background.busy:
+        if not self._writing:
+            # Not asked of the task: for a moment that is there still, and looks no more.
+            self._writing = True
             self._background.begin(self._write_all())
         await settled
 
@@ -63,6 +66,7 @@ class EarlyJobs:
                     settled.set_result(None)
                 else:
                     settled.set_exception(refused)
+        self._writing = False
 
     def ended(self, job: ClaimedJob, ended: Gave | Raised, *, now: float) -> Done | Failed | None:
         """What became of it, for hooks; None where it did not run."""
