@@ -22,7 +22,7 @@ demo: $(STAMP)
 	@$(BIN)/holdfast demo
 
 test: $(STAMP)
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 4 --dist worksteal
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -38,7 +38,8 @@ def uuid7() -> str:
     )
     with _lock:
         value = _last = max(value, _last + 1)
-    return str(uuid.UUID(int=value))
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def derived(source: str, what: str) -> str:

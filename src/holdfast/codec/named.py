@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.codec.encoder import encode
-from holdfast.codec.tree import Tree
+from holdfast.codec.tree import Tree, is_plain
 from holdfast.errors import EncodeError
 
 
@@ -21,6 +21,9 @@ def encode_result(value: object, kind: str, name: str) -> Tree:
 
 def encode_call(args: Sequence[object], kwargs: dict[str, Any], kind: str, name: str) -> Tree:
     """The tree of arguments: a list by place and a dict by name. Raises EncodeError that names the argument."""
+    if not kwargs and all(map(is_plain, args)):
+        # The plainest ones are their own encoding, and need no encoder.
+        return [list(args), {}]
     try:
         return encode([list(args), kwargs])
     except EncodeError as error:

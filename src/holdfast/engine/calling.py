@@ -123,7 +123,7 @@ class Calling(Core):
 
 
 def _payload(name: str, args: tuple[object, ...], kwargs: dict[str, Any]) -> Any:
-    """Arguments, encoded; the plainest ones are their own encoding, and need no encoder."""
+    """Arguments, encoded. Plain ones have nothing in them that could not leave."""
     if not kwargs:
         for arg in args:
             if not is_plain(arg):

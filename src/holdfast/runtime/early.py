@@ -41,34 +41,32 @@ class EarlyJobs:
         outcome = Done(dumps(encode(EARLY)), now, None if message.keep is None else now + message.keep)
         settled = asyncio.get_running_loop().create_future()
         self._asked.append((Settlement(job.id, job.claim, outcome, gate=job.gate_name), settled))
-        # Its task counts as busy for a moment after its last look for more.
         if not self._writing:
+            # Not asked of the task: for a moment that is there still, and looks no more.
             self._writing = True
             self._background.begin(self._write_all())
         await settled
 
     async def _write_all(self) -> None:
         """Settle those that have begun, in groups: what comes in meanwhile makes the next one."""
-        try:
-            while self._asked:
-                group, self._asked = self._asked, []
-                refused: Exception | None = None
-                try:
-                    answer = await self._write([settlement for settlement, _ in group])
-                    if answer.lost:
-                        # Which of them is not told; what may be another worker's must not run here.
-                        refused = NotHeld(f"{answer.lost} of {len(group)} jobs could not be settled before they ran")
-                except StoreError as error:
-                    refused = NotHeld(f"it could not be settled before it ran: {error}")
-                for _, settled in group:
-                    if settled.done():
-                        continue
-                    if refused is None:
-                        settled.set_result(None)
-                    else:
-                        settled.set_exception(refused)
-        finally:
-            self._writing = False
+        while self._asked:
+            group, self._asked = self._asked, []
+            refused: Exception | None = None
+            try:
+                answer = await self._write([settlement for settlement, _ in group])
+                if answer.lost:
+                    # Which of them is not told; what may be another worker's must not run here.
+                    refused = NotHeld(f"{answer.lost} of {len(group)} jobs could not be settled before they ran")
+            except StoreError as error:
+                refused = NotHeld(f"it could not be settled before it ran: {error}")
+            for _, settled in group:
+                if settled.done():
+                    continue
+                if refused is None:
+                    settled.set_result(None)
+                else:
+                    settled.set_exception(refused)
+        self._writing = False
 
     def ended(self, job: ClaimedJob, ended: Gave | Raised, *, now: float) -> Done | Failed | None:
         """What became of it, for hooks; None where it did not run."""
