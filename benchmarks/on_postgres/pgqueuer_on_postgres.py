@@ -11,7 +11,7 @@ from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgDriver
 from pgqueuer.queries import Queries
 
-BATCH = int(os.environ.get("BENCH_PGQUEUER_BATCH", "100"))
+BATCH = int(os.environ.get("BENCH_PGQUEUER_BATCH", "1000"))
 queries = None
 
 
