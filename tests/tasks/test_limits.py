@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from holdfast import App
+from holdfast import App, TaskCancelled
 from holdfast.errors import ConfigurationError
 from holdfast.model.job import Gate
 from holdfast.runtime.messages import Link, Message, read, write
 from holdfast.task import ACTIONS
-from holdfast.tasks import RESULT
+from holdfast.tasks import RESULT, pause_queues, resume_queues
 
 
 @pytest.fixture
@@ -118,6 +118,32 @@ async def test_what_fails_lets_the_next_one_in(app: App) -> None:
         with pytest.raises(Exception, match="failed for good"):
             await handle.get()
     assert tries == [1, 2, 3]
+
+
+async def test_what_is_cancelled_before_its_gate_does_not_run_later(app: App) -> None:
+    ran: list[int] = []
+    claim = app.broker.claim
+
+    async def cancelling(*arguments: Any, **named: Any) -> Any:
+        claimed = await claim(*arguments, **named)
+        now = app.clock.now()
+        await app.broker.cancel([job.id for job in claimed.jobs if job.id == "b"], now=now, keep_until=now + 3600)
+        return claimed
+
+    app.broker.claim = cancelling  # type: ignore[method-assign]
+
+    @app.task(key="one")
+    async def run(n: int) -> None:
+        ran.append(n)
+
+    await pause_queues(app, "default")
+    handles = [await run.options(id="abc"[n]).delay(n) for n in range(3)]
+    await resume_queues(app, "default")
+    for handle in (handles[0], handles[2]):
+        await handle.get()
+    with pytest.raises(TaskCancelled):
+        await handles[1].get()
+    assert ran == [0, 2]
 
 
 async def test_calls_that_follow_have_their_gates(app: App) -> None:

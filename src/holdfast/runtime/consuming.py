@@ -260,8 +260,15 @@ class Consumer:
         """Run those of these jobs that their gates let through; the others have gone back."""
         if not jobs:
             return
-        passed = set(await patiently(lambda: self._broker.admit(self._worker, jobs, now=self._clock.now())))
-        through = [job for job in jobs if job.id in passed]
+        # One that was cancelled while it was held, and then went back to its gate, is claimed again: it must not run.
+        unwanted = set(await patiently(lambda: self._broker.unwanted(self._worker, [job.id for job in jobs])))
+        for job in jobs:
+            if job.id in unwanted:
+                message = _readable(job)
+                self._conclude(job, message, cancelled(message, self._clock.now()))
+        wanted = [job for job in jobs if job.id not in unwanted]
+        passed = set(await patiently(lambda: self._broker.admit(self._worker, wanted, now=self._clock.now())))
+        through = [job for job in wanted if job.id in passed]
         if self._ending:
             self._give_back(through)
             return
@@ -559,6 +566,14 @@ class Consumer:
 
 def _current(job: ClaimedJob) -> CurrentJob:
     return CurrentJob(job.id, job.name, job.attempt, job.queue)
+
+
+def _readable(job: ClaimedJob) -> Message | None:
+    """Its message, if it can be read."""
+    try:
+        return messages.read(job.payload)
+    except DecodeError:
+        return None
 
 
 def _weight(outcome: Outcome) -> int:
