@@ -49,24 +49,26 @@ class EarlyJobs:
 
     async def _write_all(self) -> None:
         """Settle those that have begun, in groups: what comes in meanwhile makes the next one."""
-        while self._asked:
-            group, self._asked = self._asked, []
-            refused: Exception | None = None
-            try:
-                answer = await self._write([settlement for settlement, _ in group])
-                if answer.lost:
-                    # Which of them is not told; what may be another worker's must not run here.
-                    refused = NotHeld(f"{answer.lost} of {len(group)} jobs could not be settled before they ran")
-            except StoreError as error:
-                refused = NotHeld(f"it could not be settled before it ran: {error}")
-            for _, settled in group:
-                if settled.done():
-                    continue
-                if refused is None:
-                    settled.set_result(None)
-                else:
-                    settled.set_exception(refused)
-        self._writing = False
+        try:
+            while self._asked:
+                group, self._asked = self._asked, []
+                refused: Exception | None = None
+                try:
+                    answer = await self._write([settlement for settlement, _ in group])
+                    if answer.lost:
+                        # Which of them is not told; what may be another worker's must not run here.
+                        refused = NotHeld(f"{answer.lost} of {len(group)} jobs could not be settled before they ran")
+                except StoreError as error:
+                    refused = NotHeld(f"it could not be settled before it ran: {error}")
+                for _, settled in group:
+                    if settled.done():
+                        continue
+                    if refused is None:
+                        settled.set_result(None)
+                    else:
+                        settled.set_exception(refused)
+        finally:
+            self._writing = False
 
     def ended(self, job: ClaimedJob, ended: Gave | Raised, *, now: float) -> Done | Failed | None:
         """What became of it, for hooks; None where it did not run."""
