@@ -7,15 +7,14 @@ import asyncio
 import json
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from environments import python_of
 
 HERE = Path(__file__).parent
-ENVIRONMENTS = HERE.parent / ".bench"
 PEERS = {
     "dbos": (["dbos", "psycopg[binary]"], "dbos_peer.py"),
     "absurd": (["absurd-sdk", "absurdctl", "psycopg[binary]"], "absurd_peer.py"),
@@ -79,10 +78,7 @@ def holdfast(url: str, instances: int, runs: int) -> dict[str, float]:
 
 
 def peer(name: str, packages: list[str], program: str, url: str, instances: int, runs: int) -> dict[str, float]:
-    python = ENVIRONMENTS / name / "bin" / "python"
-    if not python.exists():
-        venv.create(ENVIRONMENTS / name, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    python = Path(python_of(name, packages))
     own = database(url, name)
     if name == "absurd":
         subprocess.run([python.parent / "absurdctl", "init", "-d", own], check=True, stdout=subprocess.DEVNULL)

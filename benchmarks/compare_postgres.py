@@ -11,15 +11,13 @@ import asyncio
 import json
 import statistics
 import subprocess
-import sys
-import venv
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from environments import python_of
 
 HERE = Path(__file__).parent
-ENVIRONMENTS = HERE.parent / ".bench"
 SYSTEMS: dict[str, list[str]] = {
     "holdfast": [],
     "pgqueuer": ["pgqueuer[asyncpg]", "uvloop"],
@@ -60,7 +58,14 @@ def measure(name: str, url: str, jobs: int, processes: int) -> dict[str, float]:
     parts = urlsplit(url)
     asyncio.run(tell(url, "DROP DATABASE IF EXISTS holdfast_bench WITH (FORCE)", "CREATE DATABASE holdfast_bench"))
     own = urlunsplit(parts._replace(path="/holdfast_bench"))
-    command = [python_of(name), str(HERE / "on_postgres" / "driver.py"), name, own, str(jobs), str(processes)]
+    command = [
+        python_of(f"postgres-{name}", SYSTEMS[name]),
+        str(HERE / "on_postgres" / "driver.py"),
+        name,
+        own,
+        str(jobs),
+        str(processes),
+    ]
     try:
         return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     finally:
@@ -74,18 +79,6 @@ async def tell(url: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
-
-
-def python_of(name: str) -> str:
-    """The interpreter of a system's own environment, which is made where there is none."""
-    if not SYSTEMS[name]:
-        return sys.executable
-    place = ENVIRONMENTS / f"postgres-{name}"
-    python = place / "bin" / "python"
-    if not python.exists():
-        venv.create(place, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *SYSTEMS[name]], check=True)
-    return str(python)
 
 
 if __name__ == "__main__":

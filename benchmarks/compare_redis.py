@@ -9,12 +9,11 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
-import venv
 from pathlib import Path
 
+from environments import python_of
+
 HERE = Path(__file__).parent
-ENVIRONMENTS = HERE.parent / ".bench"
 SYSTEMS: dict[str, list[str]] = {
     "holdfast": [],
     "huey": ["huey", "redis", "hiredis"],
@@ -52,22 +51,10 @@ def main() -> None:
 
 def measure(name: str, asked: argparse.Namespace, *, results: bool) -> dict[str, float]:
     """Medians of all figures over the runs."""
-    command = [python_of(name), str(HERE / "on_redis" / "driver.py"), name, asked.url]
+    command = [python_of(name, SYSTEMS[name]), str(HERE / "on_redis" / "driver.py"), name, asked.url]
     command += [str(asked.jobs), str(int(results)), str(asked.sleep)]
     found = [json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) for _ in range(asked.runs)]
     return {what: statistics.median(each[what] for each in found) for what in found[0]}
-
-
-def python_of(name: str) -> str:
-    """The interpreter of an environment that has this system; made where it is not there."""
-    packages = SYSTEMS[name]
-    if not packages:
-        return sys.executable
-    python = ENVIRONMENTS / name / "bin" / "python"
-    if not python.exists():
-        venv.create(ENVIRONMENTS / name, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-    return str(python)
 
 
 if __name__ == "__main__":

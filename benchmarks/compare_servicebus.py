@@ -10,11 +10,11 @@ import json
 import statistics
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
+from environments import python_of
+
 HERE = Path(__file__).parent
-ENVIRONMENTS = HERE.parent / ".bench"
 SYSTEMS: dict[str, list[str]] = {"holdfast": [], "boilermaker": ["boilermaker-servicebus==1.4.1"]}
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", dest="as_json")
     asked = parser.parse_args()
     names = asked.only or list(SYSTEMS)
-    pythons = {name: python_of(name) for name in names}
+    pythons = {name: python_of(name, SYSTEMS[name]) for name in names}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     # In turn, so that whatever else the machine does concerns all of them.
     for _ in range(asked.runs):
@@ -60,18 +60,6 @@ def measure(name: str, python: str, asked: argparse.Namespace) -> dict[str, floa
             return json.loads(subprocess.run(driver, check=True, stdout=subprocess.PIPE).stdout)
         finally:
             emulator.terminate()
-
-
-def python_of(name: str) -> str:
-    """The interpreter of an environment that has this system; made where it is not there."""
-    packages = SYSTEMS[name]
-    if not packages:
-        return sys.executable
-    python = ENVIRONMENTS / name / "bin" / "python"
-    if not python.exists():
-        venv.create(ENVIRONMENTS / name, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-    return str(python)
 
 
 if __name__ == "__main__":
