@@ -77,6 +77,11 @@ class Job(NamedTuple):
     """The notification channel of a client that waits for the outcome, if one does."""
     gate: Gate | None = None
 
+    @property
+    def gate_name(self) -> str | None:
+        """The gate that it is to pass, if there is one."""
+        return None if self.gate is None else self.gate.name
+
 
 class ClaimedJob(NamedTuple):
     """A job this worker now holds, for one attempt."""
@@ -93,13 +98,12 @@ class ClaimedJob(NamedTuple):
     """How often in a row the worker that held it was lost."""
     expires_at: float | None = None
     gate: Gate | None = None
+    """It may not run before `Broker.admit` has let it through."""
 
     @property
     def gate_name(self) -> str | None:
         """The gate that it has passed, if it has one."""
         return None if self.gate is None else self.gate.name
-
-    """It may not run before `Broker.admit` has let it through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -247,7 +247,7 @@ def _columns(jobs: Sequence[Job], prefix: str = "") -> dict[str, Any]:
         f"{prefix}uniques": [job.unique for job in jobs],
         f"{prefix}expires_ats": [job.expires_at for job in jobs],
         f"{prefix}waiters": [job.waiter for job in jobs],
-        f"{prefix}gates": [None if job.gate is None else job.gate.name for job in jobs],
+        f"{prefix}gates": [job.gate_name for job in jobs],
         f"{prefix}gate_rules": [rule_of(job.gate) for job in jobs],
     }
 

@@ -36,7 +36,7 @@ class SqliteBroker:
 
     async def send_through(self, connection: Any, jobs: Sequence[Job]) -> None:
         for job in {job.id: job for job in jobs}.values():
-            gate = {"gate": None if job.gate is None else job.gate.name, "gate_rule": rule_of(job.gate)}
+            gate = {"gate": job.gate_name, "gate_rule": rule_of(job.gate)}
             await execute(connection, SQLITE, STATEMENTS["send_one"], {**job._asdict(), **gate})
 
     async def holders(self, unique: Sequence[str]) -> Mapping[str, JobId]:

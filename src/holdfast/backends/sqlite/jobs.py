@@ -51,7 +51,7 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.unique,
         job.expires_at,
         job.waiter,
-        None if job.gate is None else job.gate.name,
+        job.gate_name,
         rule_of(job.gate),
     )
 

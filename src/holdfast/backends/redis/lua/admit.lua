@@ -40,9 +40,7 @@ end
 local function go_back(id, fence, due)
   call('HDEL', HELD, id)
   call('SREM', HELD_BY .. worker, id)
-  local row = call('HGET', PAST, id)
-  local _, attempt, losses, error = read_past(row)
-  local replayed = string.match(row or '', '^%S+ %S+ %S+ %S+ (%d)') or '0'
+  local _, attempt, losses, error, replayed = read_past(call('HGET', PAST, id))
   write_past(id, string.match(fence, '^%d+'), attempt, losses, due, replayed, error)
 end
 

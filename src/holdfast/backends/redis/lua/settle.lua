@@ -55,8 +55,7 @@ local queued, gated, through = false, call('EXISTS', GATED) == 1, 0
 for i = gone + kept + 1, #ids do
   local id, place = ids[i], places[i]
   if holds[id] then
-    local row = call('HGET', PAST, id)
-    local claims, attempt, losses, error = read_past(row)
+    local _, attempt, losses, error, replayed = read_past(call('HGET', PAST, id))
     local spent = ARGV[place + 3] == '1'
     if spent then
       attempt, losses = attempt + 1, 0
@@ -66,7 +65,6 @@ for i = gone + kept + 1, #ids do
       through = through + leave(id, false)
     end
     if ARGV[place + 5] ~= '' then error = ARGV[place + 5] end
-    local replayed = string.match(row or '', '^%S+ %S+ %S+ %S+ (%d)') or '0'
     write_past(id, string.match(ARGV[place + 1], '^%d+'), attempt, losses, ARGV[place + 2], replayed, error)
     if call('SISMEMBER', ASKED, id) == 1 then
       -- It was to be tried again, and meanwhile cancelled.

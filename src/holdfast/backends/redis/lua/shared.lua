@@ -90,11 +90,11 @@ local function leave(id, over)
   return let_through(gate[5], 1)
 end
 
--- A past as claims, attempt, losses and the error with its mark.
+-- A past as claims, attempt, losses, the error with its mark, and whether it was replayed.
 local function read_past(row)
-  if not row then return 0, 1, 0, '' end
-  local claims, attempt, losses, error = string.match(row, '^(%d+) (%d+) (%d+) %S+ %d\n(.*)$')
-  return tonumber(claims), tonumber(attempt), tonumber(losses), error
+  if not row then return 0, 1, 0, '', '0' end
+  local claims, attempt, losses, replayed, error = string.match(row, '^(%d+) (%d+) (%d+) %S+ (%d)\n(.*)$')
+  return tonumber(claims), tonumber(attempt), tonumber(losses), error, replayed
 end
 
 local function write_past(id, claims, attempt, losses, due, replayed, error)
@@ -202,8 +202,7 @@ local function relieve(worker, lost, now, keep, prefix)
       cancelled(id, now, keep)
     else
       local claims = string.match(call('HGET', HELD, id), '^%d+')
-      local _, attempt, losses, error = read_past(call('HGET', PAST, id))
-      local replayed = string.match(call('HGET', PAST, id) or '', '^%S+ %S+ %S+ %S+ (%d)') or '0'
+      local _, attempt, losses, error, replayed = read_past(call('HGET', PAST, id))
       write_past(id, claims, attempt, losses + lost, now, replayed, error)
       queue(head_of(call('HGET', JOB, id))[1], now, id)
       local row = gated and call('HGET', GATED, id)
