@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from holdfast.backends.urls import timeout_of
 from holdfast.errors import ConfigurationError
 
 PORT = 6379
@@ -81,7 +82,7 @@ def parse(url: str) -> Address:
         password=unquote(password) or None,
         database=int(database),
         prefix=_prefix(options.pop("prefix", "holdfast"), shown),
-        timeout=_seconds(options.pop("timeout", "30"), shown),
+        timeout=timeout_of(options.pop("timeout", "30"), shown),
         tls=_tls(options, shown) if scheme.startswith("rediss") else None,
     )
     if options:
@@ -104,16 +105,6 @@ def _prefix(text: str, shown: str) -> str:
     if not re.fullmatch(r"[\w.:/-]{1,100}", text):
         raise ConfigurationError(f"{shown}: prefix={text!r} cannot be: take letters, digits and any of . : / _ -")
     return text
-
-
-def _seconds(text: str, shown: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 86400:
-        raise ConfigurationError(f"{shown}: timeout={text!r} is no number of seconds")
-    return seconds
 
 
 def _tls(options: dict[str, str], shown: str) -> ssl.SSLContext:

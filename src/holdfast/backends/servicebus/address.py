@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from holdfast.backends.urls import timeout_of
 from holdfast.errors import ConfigurationError
 
 LONGEST_NAME = 260
@@ -74,7 +75,7 @@ def parse(url: str) -> Address:
         emulator=emulator,
         queues=_queues(options.pop("queues", "default"), prefix, shown),
         prefix=prefix,
-        timeout=_seconds(options.pop("timeout", "30"), shown),
+        timeout=timeout_of(options.pop("timeout", "30"), shown),
     )
     if options:
         raise ConfigurationError(f"{shown}: Service Bus knows no option {', '.join(sorted(options))}")
@@ -99,13 +100,3 @@ def _truth(text: str, shown: str) -> bool:
     if text not in ("true", "false"):
         raise ConfigurationError(f"{shown}: emulator is true or false, not {text!r}")
     return text == "true"
-
-
-def _seconds(text: str, shown: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 86400:
-        raise ConfigurationError(f"{shown}: timeout={text!r} is no number of seconds")
-    return seconds
