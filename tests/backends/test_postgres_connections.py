@@ -10,10 +10,11 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.backends.conftest import Bench
-from tests.backends.making import NOW, claim, commit, ending, enlist, ids, message, owned, start, step
+from tests.backends.making import NOW, claim, commit, ending, enlist, ids, job, message, owned, start, step
 from tests.servers import Postgres
 
 from holdfast.backends import open_store
+from holdfast.backends.postgres.statements import statement
 from holdfast.backends.postgres.upkeep import LATEST
 from holdfast.errors import ConfigurationError, SchemaError, StoreUnavailable
 from holdfast.ids import InstanceId
@@ -73,6 +74,40 @@ async def test_a_worker_has_at_most_three_connections(store: Any, database: str)
     thread.start()
     await asyncio.to_thread(thread.join)
     assert counted == [3]
+
+
+CLAIM = {"worker": "w", "now": NOW, "queues": ["*"], "any_queue": True, "room": 1, "ticket": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "waits"),
+    [
+        ("claim", CLAIM, "off"),
+        ("claim_calls", CLAIM, "off"),
+        ("claim_jobs", CLAIM, "off"),
+        ("idle", {"worker": "w", "idle": True}, "off"),
+        ("wait_for_jobs", {"worker": "w", "waits": True}, "off"),
+        ("await_job", {"ids": ["j"], "waiter": "hf_c_1"}, "off"),
+        ("beat", {"worker": "w", "now": NOW, "expires_at": NOW + 10, "lease": 10.0}, "on"),
+        ("await_ending", {"ids": ["i"], "waiter": "hf_i_parent"}, "on"),
+    ],
+)
+async def test_only_what_may_be_lost_with_the_server_does_not_wait_for_the_disk(
+    store: Any, database: str, name: str, values: dict[str, Any], waits: str
+) -> None:
+    await enlist(store, "w")
+    await store.start([start("i")])
+    await store.broker().send([job("j")])
+    connection = await asyncpg.connect(database)
+    try:
+        chosen = statement(name)
+        async with connection.transaction():
+            await connection.fetch(chosen.text, *chosen.arguments(values))
+            assert await connection.fetchval("SHOW synchronous_commit") == waits
+        # What comes next over this connection waits again.
+        assert await connection.fetchval("SHOW synchronous_commit") == "on"
+    finally:
+        await connection.close()
 
 
 async def test_every_verb_survives_a_broken_connection(store: Any, database: str) -> None:

@@ -1,5 +1,7 @@
 -- Claims. A lane is a pair of queue and priority; its head is the earliest due. Walking the heads costs one index probe
 -- a lane, so that neither sleepers nor other queues' backlog cost anything.
+-- A claim does not wait for the disk. What its worker writes on account of it comes later in the server's log, so that it
+-- cannot outlast the claim; and what is lost with the server is due again, as after any crash.
 
 -- name: claim
 -- index: holdfast_instance_claimable (twice a lane and once for each row taken), the primary key of one partition of the
@@ -8,7 +10,8 @@
 -- A row that changed its place since the snapshot is left for the next claim: whoever changed it is about to notify.
 -- No row in the answer: the lease is gone. Holding it keeps whoever ends it waiting, and then seeing what was taken.
 WITH RECURSIVE lease AS (
-    SELECT worker FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
+    SELECT worker, set_config('synchronous_commit', 'off', true) FROM holdfast_lease
+    WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
 ),
 head AS (
     (
@@ -90,7 +93,8 @@ CROSS JOIN LATERAL (
 -- name: claim_calls
 -- index: holdfast_call_claimable (twice a lane and once for each row taken)
 WITH RECURSIVE lease AS (
-    SELECT worker FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
+    SELECT worker, set_config('synchronous_commit', 'off', true) FROM holdfast_lease
+    WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
 ),
 head AS (
     (

@@ -35,9 +35,10 @@ CROSS JOIN LATERAL (
 
 -- name: claim_jobs
 -- index: holdfast_job_claimable (twice a lane and once for each row taken), holdfast_paused_queue primary key
--- Lanes as in `claim`. No row in the answer: the lease is gone.
+-- Lanes as in `claim`, and as there it does not wait for the disk. No row in the answer: the lease is gone.
 WITH RECURSIVE lease AS (
-    SELECT worker FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
+    SELECT worker, set_config('synchronous_commit', 'off', true) FROM holdfast_lease
+    WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
 ),
 head AS (
     (
@@ -176,7 +177,9 @@ WHERE j.wanted IS NULL
 
 -- name: wait_for_jobs
 -- index: holdfast_lease primary key
+-- Does not wait for the disk: a word lost with the server costs one wait until the next look.
 UPDATE holdfast_lease SET waits = :waits::bool WHERE shard = :shard AND worker = :worker::text
+RETURNING set_config('synchronous_commit', 'off', true)
 
 -- name: report
 -- index: holdfast_job primary key
@@ -293,6 +296,7 @@ DELETE FROM holdfast_gate WHERE ctid = ANY(ARRAY(
 -- name: await_job
 -- index: holdfast_job primary key
 -- `passed_over`: a claim that went on meanwhile has left this one alone, since its row was about to change.
+-- Does not wait for the disk, and so keeps claim and settlement waiting for a shorter time: clients look now and then anyway.
 WITH target AS (
     SELECT j.*
     FROM unnest(:ids::text[]) AS u (id)
@@ -308,7 +312,8 @@ SET waiter = CASE
         WHEN j.waiter IS NULL OR length(j.waiter) > 1000 THEN :waiter::text ELSE j.waiter || ' ' || :waiter::text
     END
 FROM target t WHERE j.shard = ANY(ARRAY[t.shard]) AND j.id = t.id
-RETURNING j.owner IS NULL AND EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND waits) AS passed_over
+RETURNING j.owner IS NULL AND EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard AND waits) AS passed_over,
+          set_config('synchronous_commit', 'off', true)
 
 -- name: look_at_jobs
 -- index: holdfast_job primary key

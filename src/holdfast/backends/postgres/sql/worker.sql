@@ -68,7 +68,9 @@ FROM held h WHERE c.shard = ANY(ARRAY[h.shard]) AND c.instance = h.instance AND 
 
 -- name: idle
 -- index: holdfast_lease primary key
+-- Does not wait for the disk: a word lost with the server costs one wait until the next look.
 UPDATE holdfast_lease SET idle = :idle::bool WHERE shard = :shard AND worker = :worker::text
+RETURNING set_config('synchronous_commit', 'off', true)
 
 -- name: workers
 -- index: holdfast_instance_owner for the counts
