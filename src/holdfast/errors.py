@@ -63,6 +63,13 @@ class SchemaError(StoreError):
 class LeaseLost(StoreError):
     """This worker's lease ended; what it was about to write was dropped, and others own its work now."""
 
+    @classmethod
+    def of(cls, worker: str) -> LeaseLost:
+        """The error for the worker of this id."""
+        return cls(
+            f"worker {worker}: its lease ended and others own its work now; nothing was written, enlist under a new id"
+        )
+
 
 class InstanceNotFound(HoldfastError, LookupError):
     """No instance has this id."""

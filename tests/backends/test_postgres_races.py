@@ -32,7 +32,7 @@ from holdfast.backends.postgres.statements import statement
 from holdfast.errors import LeaseLost
 from holdfast.ids import InstanceId, JobId, WorkerId
 from holdfast.model.instance import Park, Status
-from holdfast.model.job import Done, Failed, Job, Reason, Settlement
+from holdfast.model.job import Done, Failed, Gate, Job, Reason, Settlement
 from holdfast.ports import Settled
 
 
@@ -324,3 +324,35 @@ async def test_what_a_claim_passes_over_because_somebody_asks_to_be_told_is_clai
         await store.notify({"hf_work": "last"})
         assert await heard.get() == "hf_work"
     assert heard.empty()
+
+
+async def test_recovery_comes_to_gates_before_jobs_as_settlements_do(store: Any, rival: Rival) -> None:
+    worker = await enlist(store, "w")
+    broker = store.broker()
+    await broker.send([job("a", gate=Gate("g", 1)), job("b", gate=Gate("g", 1))])
+    held = (await broker.claim(worker, queues=["*"], room=9, now=NOW)).jobs
+    assert await broker.admit(worker, held, now=NOW) == ["a"]
+    await broker.cancel([JobId("a")], now=NOW, keep_until=None)
+    before = store.statements
+    await rival.begin("lock_gates", gates=["g"])
+    async with asyncio.timeout(20):
+        leaving = asyncio.create_task(store.retire(worker, now=NOW))
+        await rival.blocks_someone()
+        await rival.then("await_job", ids=["a"], waiter="someone")
+        await rival.commit()
+        await leaving
+    # None of them twice: its lease, instances, calls, the gates of its jobs, their locks, the jobs, those let through, a word.
+    assert store.statements == before + 8
+    other = await enlist(store, "v")
+    assert [each.id for each in (await broker.claim(other, queues=["*"], room=9, now=NOW)).jobs] == ["b"]
+
+
+async def test_a_job_whose_gate_is_not_locked_is_not_cancelled(store: Any, rival: Rival) -> None:
+    """One that was sent, or replayed, after a cancel had asked for the gates of its jobs: that one came too early for it."""
+    broker = store.broker()
+    await broker.send([job("a", gate=Gate("g", 1)), job("b")])
+    await rival.begin("cancel_jobs", ids=["a", "b"], gates=["another"], now=NOW, keep_until=None)
+    await rival.commit()
+    assert [view.status for view in await broker.look([JobId("a"), JobId("b")])] == ["queued", "cancelled"]
+    await broker.cancel([JobId("a")], now=NOW, keep_until=None)
+    assert [view.status for view in await broker.look([JobId("a")])] == ["cancelled"]

@@ -87,7 +87,7 @@ async def test_a_workers_day_is_cheap(store: Any) -> None:
     assert await sent(store, store.take_inbox("w")) == 1
     assert await sent(store, store.settle("w", [Settled(call=call("k", "a"), delivery=message("r", "a"))])) == 1
     assert await sent(store, store.commit("w", [commit("c", step(2), close=ending())])) == 1
-    assert await sent(store, store.retire("w", now=NOW)) == 5
+    assert await sent(store, store.retire("w", now=NOW)) == 6
 
 
 async def test_jobs_cost_a_statement_for_each_batch(store: Any) -> None:
@@ -133,7 +133,7 @@ async def test_gates_cost_a_few_statements_for_each_batch(store: Any) -> None:
 async def test_only_a_heartbeat_that_finds_a_dead_worker_does_more(store: Any) -> None:
     await owned(store, "w", "a")
     await enlist(store, "v", now=NOW + 60)
-    assert await sent(store, store.heartbeat("v", lease=10, now=NOW + 60)) == 6
+    assert await sent(store, store.heartbeat("v", lease=10, now=NOW + 60)) == 7
     assert await sent(store, store.heartbeat("v", lease=10, now=NOW + 61)) == 1
 
 

@@ -330,7 +330,8 @@ class Executor:
             return _timed_out(f"the process that ran action {attempt.name} {error}")
         except BaseException as error:  # noqa: BLE001 - this is where user code runs
             return _raised(error)
-        if is_plain(value):
+        if is_plain(value) or attempt.kind == "batch":
+            # Of a batch each job has a result of its own, which is encoded by itself.
             return Gave(value, value)
         try:
             tree = encode_result(value, "action", attempt.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from holdfast.backends.callers import POSTGRES, execute
@@ -14,9 +14,8 @@ from holdfast.backends.jobs import Kept, as_cancelled, as_claimed_job, as_job_vi
 from holdfast.backends.postgres.gates import admit, let_through, lock
 from holdfast.backends.postgres.line import AlreadyThere, Line, Transaction
 from holdfast.backends.postgres.statements import TEXTS, Statement, chosen, compiled
-from holdfast.backends.postgres.workers import lost
 from holdfast.backends.shared import SHARD, Row, split_waiters
-from holdfast.errors import StoreUnavailable
+from holdfast.errors import LeaseLost, StoreUnavailable
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import (
     CancelledJobs,
@@ -88,18 +87,20 @@ class PostgresBroker:
 
     async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
         wanted = sorted(set(ids))
-        gates = [row["gate"] for row in await self._reader().fetch("gates_of", ids=wanted)]
+        gates = sorted({row["gate"] for row in await self._reader().fetch("gates_of", ids=wanted)})
+        # Of jobs that come to be queued meanwhile, only those of these gates: the others are as if sent after this.
+        values = {"ids": wanted, "gates": gates, "now": now, "keep_until": keep_until}
 
         async def work(transaction: Transaction) -> tuple[list[Row], bool]:
             await lock(transaction, gates)
-            rows = await transaction.fetch("cancel_jobs", ids=wanted, now=now, keep_until=keep_until)
+            rows = await transaction.fetch("cancel_jobs", **values)
             ended = Counter(row["gate"] for row in rows if row["owner"] is None and row["gate"] is not None)
             return rows, await let_through(transaction, ended)
 
         if gates:
             rows, waits = await self._writer().transact(work)
         else:
-            rows, waits = await self._writer().fetch("cancel_jobs", ids=wanted, now=now, keep_until=keep_until), False
+            rows, waits = await self._writer().fetch("cancel_jobs", **values), False
         answer, news = as_cancelled(rows)
         await self._store.notify({**news, JOB_CHANNEL: ""} if waits else news)
         return answer
@@ -161,7 +162,7 @@ class PostgresBroker:
                 self._doubtful[worker].append(ticket)
             raise
         if not rows:
-            raise lost(worker)
+            raise LeaseLost.of(worker)
         taken = [row for row in rows if row["id"] is not None]
         jobs = [as_claimed_job(row) for row in by_urgency(taken)]
         return ClaimedJobs(jobs=jobs, next_due=next_moment(rows[0]["next_due"]))
@@ -173,29 +174,26 @@ class PostgresBroker:
         # One statement would lock those that go before those that stay, not in the order of their ids.
         rows = [(each, kept(each.outcome)) for each in {each.id: each for each in settlements}.values()]
         parts = ([pair for pair in rows if pair[1] is None], [pair for pair in rows if pair[1] is not None])
-        gates = openings(settlements)
-        if gates:
-            answers, waits = await self._writer().transact(partial(self._settle_gated, worker, parts, gates))
-            if waits:
-                await self._store.notify({JOB_CHANNEL: ""})
-        else:
-            answers = [await self._settle(self._writer(), worker, part) for part in parts if part]
+        answers = [await self._settle_part(worker, part) for part in parts if part]
         return SettledJobs(
             lost=sum(answer.lost for answer in answers),
             waiters=[pair for answer in answers for pair in answer.waiters],
         )
 
-    async def _settle_gated(
-        self,
-        worker: WorkerId,
-        parts: Sequence[Sequence[tuple[Settlement, Kept | None]]],
-        gates: Mapping[str, int],
-        transaction: Transaction,
-    ) -> tuple[list[SettledJobs], bool]:
-        """Settle, and let those be claimed that come next at these gates; whether somebody waits for jobs."""
-        await lock(transaction, gates)
-        answers = [await self._settle(transaction, worker, part) for part in parts if part]
-        return answers, await let_through(transaction, gates)
+    async def _settle_part(self, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]) -> SettledJobs:
+        """Settle, and let those be claimed that come next at the gates of these jobs."""
+        gates = openings(each for each, _ in rows)
+        if not gates:
+            return await self._settle(self._writer(), worker, rows)
+
+        async def work(transaction: Transaction) -> tuple[SettledJobs, bool]:
+            await lock(transaction, gates)
+            return await self._settle(transaction, worker, rows), await let_through(transaction, gates)
+
+        answer, waits = await self._writer().transact(work)
+        if waits:
+            await self._store.notify({JOB_CHANNEL: ""})
+        return answer
 
     async def _settle(
         self, line: Line | Transaction, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]
@@ -203,7 +201,7 @@ class PostgresBroker:
         statement, values = settlement(rows)
         [row] = await line.fetch(statement, worker=worker, **values)
         if not row["alive"]:
-            raise lost(worker)
+            raise LeaseLost.of(worker)
         pairs = zip(row["ids"] or (), row["waiters"] or (), strict=True)
         return SettledJobs(
             lost=len(rows) - row["settled"],

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from holdfast.backends.postgres.batch import Batch, Change, assemble
 from holdfast.backends.postgres.clients import delivery_columns, owners_of, told_columns, woken_among
 from holdfast.backends.postgres.line import Line
-from holdfast.backends.postgres.workers import lost
 from holdfast.backends.shared import Row, split_waiters
+from holdfast.errors import LeaseLost
 from holdfast.ids import InstanceId, WorkerId
 from holdfast.model.instance import Commit, Committed
 from holdfast.ports import Settled
@@ -18,7 +18,7 @@ async def commit(line: Line, worker: WorkerId, commits: Sequence[Commit]) -> Com
     batch = assemble(commits)
     rows = await line.fetch(batch.statement, worker=worker, **batch.values)
     if not rows:
-        raise lost(worker)
+        raise LeaseLost.of(worker)
     changed = {row["id"]: row for row in rows if row["id"] is not None}
     doubtful = await _look_up(line, commits, batch, changed)
     kept, waiters = _closed(worker, batch, changed, doubtful)
@@ -84,6 +84,6 @@ async def settle(line: Line, worker: WorkerId, settled: Sequence[Settled]) -> Co
         **delivery_columns(deliveries),
     )
     if not rows:
-        raise lost(worker)
+        raise LeaseLost.of(worker)
     told = [row for row in rows if row["id"] is not None]
     return Committed(owners=sorted(owners_of(told)), started=woken_among(told))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from holdfast.backends.gates import Standing, pass_gates
 from holdfast.backends.postgres.line import Transaction
-from holdfast.backends.postgres.workers import lost
+from holdfast.errors import LeaseLost
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import ClaimedJob
 
@@ -31,7 +31,7 @@ async def admit(transaction: Transaction, worker: WorkerId, jobs: Sequence[Claim
         now=now,
     )
     if not rows and not await transaction.fetch("has_lease", worker=worker):
-        raise lost(worker)
+        raise LeaseLost.of(worker)
     standings = {JobId(row["id"]): Standing(row["before"], row["gate_paid"], row["next_at"]) for row in rows}
     passages, rates = pass_gates(jobs, standings, now)
     passages.sort(key=lambda each: each.id)

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from holdfast.backends.postgres.clients import CLOCK_SLACK
+from holdfast.backends.postgres.gates import let_through, lock
 from holdfast.backends.postgres.line import Line, Transaction
 from holdfast.backends.shared import Row, as_call, as_claimed, as_delivery, as_step, as_worker
 from holdfast.errors import LeaseLost, StoreUnavailable
@@ -61,14 +62,10 @@ async def retire(line: Line, worker: WorkerId, now: float) -> None:
 
 
 async def _recover_jobs(transaction: Transaction, worker: str, now: float, *, lost: int) -> None:
-    ended = Counter(
-        row["gate"]
-        for row in await transaction.fetch("recover_jobs", worker=worker, now=now, lost=lost)
-        if row["gate"] is not None
-    )
-    if ended:
-        await transaction.fetch("lock_gates", gates=sorted(ended))
-        await transaction.fetch("open_gates", gates=list(ended), counts=list(ended.values()))
+    # Gates before jobs, as everywhere: its lease is gone, so that it comes to hold no others.
+    await lock(transaction, [row["gate"] for row in await transaction.fetch("gates_held", worker=worker)])
+    rows = await transaction.fetch("recover_jobs", worker=worker, now=now, lost=lost)
+    await let_through(transaction, Counter(row["gate"] for row in rows if row["gate"] is not None))
 
 
 async def idle(line: Line, worker: WorkerId, idle: bool) -> None:
@@ -85,12 +82,6 @@ async def take_inbox(line: Line, worker: WorkerId) -> list[Delivery]:
 
 async def held_calls(line: Line, worker: WorkerId, ids: Sequence[str]) -> list[str]:
     return [row["id"] for row in await line.fetch("held_calls", worker=worker, ids=list(ids))]
-
-
-def lost(worker: WorkerId) -> LeaseLost:
-    return LeaseLost(
-        f"worker {worker}: its lease ended and others own its work now; nothing was written, enlist under a new id"
-    )
 
 
 class Claiming:
@@ -129,13 +120,13 @@ class Claiming:
         }
         rows = await line.fetch_once("claim", room=room, **values)
         if not rows:
-            raise lost(worker)
+            raise LeaseLost.of(worker)
         calls: list[SpilledCall] = []
         moments = [rows[0]["next_due"]]
         if call_room > 0 and rows[0]["calls"]:
             call_rows = await line.fetch_once("claim_calls", room=call_room, **values)
             if not call_rows:
-                raise lost(worker)
+                raise LeaseLost.of(worker)
             calls = [as_call(row) for row in call_rows if row["id"] is not None]
             moments.append(call_rows[0]["next_due"])
         taken = [row for row in rows if row["id"] is not None]

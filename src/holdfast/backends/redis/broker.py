@@ -161,7 +161,7 @@ class RedisBroker:
             raise
         if answer is None:
             del self._doubtful[worker]
-            raise _lost(worker)
+            raise LeaseLost.of(worker)
         next_due, *rows = answer
         return _claimed(rows, next_due=None if next_due is None else float(next_due))
 
@@ -180,7 +180,7 @@ class RedisBroker:
         held = [part for job in jobs if job.gate is not None for part in (job.id, fence(job.claim, worker))]
         answer = await self._line.run("admit", worker, repr(now), *held)
         if answer is None:
-            raise _lost(worker)
+            raise LeaseLost.of(worker)
         return _ids(answer)
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
@@ -189,7 +189,7 @@ class RedisBroker:
             return SettledJobs()
         answer = await self._line.run("settle", worker, self._jobs, *_settlement(worker, list(wanted.values())))
         if answer is None:
-            raise _lost(worker)
+            raise LeaseLost.of(worker)
         lost, ids, channels = answer
         pairs = zip(ids, channels, strict=True)
         return SettledJobs(
@@ -293,10 +293,4 @@ def _worker(id: bytes, ends: bytes, said: bytes | None, holds: int, waits: int) 
         expires_at=float(ends),
         idle=bool(waits),
         owned=holds,
-    )
-
-
-def _lost(worker: WorkerId) -> LeaseLost:
-    return LeaseLost(
-        f"worker {worker}: its lease ended and others have its jobs now; nothing was written, enlist under a new id"
     )

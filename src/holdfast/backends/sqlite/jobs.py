@@ -13,7 +13,8 @@ from holdfast.backends.shared import split_waiters
 from holdfast.backends.sqlite import gates
 from holdfast.backends.sqlite.database import Session, as_json, chosen
 from holdfast.backends.sqlite.gates import let_through
-from holdfast.backends.sqlite.workers import lost, require_lease
+from holdfast.backends.sqlite.workers import require_lease
+from holdfast.errors import LeaseLost
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import ClaimedJob, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
 
@@ -117,7 +118,7 @@ def claim(session: Session, worker: WorkerId, queues: Sequence[str], room: int, 
     """Reads first, without any lock; takes the write lock only when something is due."""
     heads = session.all("job_lanes", worker=worker)
     if not any(head["kind"] == "lease" for head in heads):
-        raise lost(worker)
+        raise LeaseLost.of(worker)
     lanes = [head for head in heads if head["kind"] == "job" and ("*" in queues or head["queue"] in queues)]
     due = by_urgency([lane for lane in lanes if lane["due_at"] <= now])
     rows: list[sqlite3.Row] = []

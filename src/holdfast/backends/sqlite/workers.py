@@ -71,13 +71,7 @@ def workers(session: Session, now: float) -> list[WorkerView]:
 def require_lease(session: Session, worker: WorkerId) -> None:
     """Raise `LeaseLost` unless `worker` still has its lease."""
     if session.one("lease", worker=worker) is None:
-        raise lost(worker)
-
-
-def lost(worker: WorkerId) -> LeaseLost:
-    return LeaseLost(
-        f"worker {worker}: its lease ended and others own its work now; nothing was written, enlist under a new id"
-    )
+        raise LeaseLost.of(worker)
 
 
 # --- claims
@@ -87,7 +81,7 @@ def claim(session: Session, worker: WorkerId, queues: Sequence[str], room: int, 
     """Reads first, without any lock; takes the write lock only when something is due."""
     heads = session.all("lanes", worker=worker)
     if not any(head["kind"] == "lease" for head in heads):
-        raise lost(worker)
+        raise LeaseLost.of(worker)
     wanted = [head for head in heads if head["kind"] != "lease" and ("*" in queues or head["queue"] in queues)]
     due = [head for head in wanted if head["due_at"] <= now]
     instances: list[Claimed] = []

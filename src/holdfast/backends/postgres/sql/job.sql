@@ -286,6 +286,10 @@ CROSS JOIN LATERAL (
     WHERE j.shard = :shard AND j.id = u.id AND (j.gate IS NOT NULL) IS TRUE AND (j.status = 'queued') IS TRUE OFFSET 0
 ) j
 
+-- name: gates_held
+-- index: holdfast_job_owner
+SELECT gate FROM holdfast_job WHERE shard = :shard AND owner = :worker::text AND (gate IS NOT NULL) IS TRUE
+
 -- name: sweep_gates
 -- index: holdfast_gate_next
 DELETE FROM holdfast_gate WHERE ctid = ANY(ARRAY(
@@ -355,12 +359,14 @@ AND (created_at, id) < (:page_at::float8, :page_id::text)
 
 -- name: cancel_jobs
 -- index: holdfast_job primary key
+-- Those behind a gate only where that is locked.
 WITH target AS (
     SELECT j.*
     FROM unnest(:ids::text[]) AS u (id)
     CROSS JOIN LATERAL (
         SELECT j.shard, j.id FROM holdfast_job j
         WHERE j.shard = :shard AND j.id = u.id AND j.status = 'queued'
+          AND (j.gate IS NULL OR j.gate = ANY(:gates::text[]))
         FOR NO KEY UPDATE
     ) j
 )
