@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from holdfast.errors import ConfigurationError
@@ -137,10 +138,16 @@ class Settings(BaseSettings):
             return cls(**{key: value for key, value in given.items() if value is not None})
         except ValidationError as error:
             lines = [
-                f"  {'HOLDFAST_' + str(item['loc'][0]).upper() if item['loc'] else 'settings'}: {item['msg']}"
+                f"  {'HOLDFAST_' + str(item['loc'][0]).upper() if item['loc'] else 'settings'}: {_words(item)}"
                 for item in error.errors()
             ]
             raise ConfigurationError("these settings cannot be used:\n" + "\n".join(lines)) from error
+
+
+def _words(item: ErrorDetails) -> str:
+    """What is wrong with a setting: our own words where it was one of our checks that found it."""
+    own = item.get("ctx", {}).get("error")
+    return str(own) if isinstance(own, ValueError) else item["msg"]
 
 
 def _bounds(given: object) -> tuple[int, int]:

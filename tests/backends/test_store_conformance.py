@@ -97,6 +97,8 @@ async def test_claims_go_by_priority_then_by_age_and_respect_queues_and_room(sto
     )
     await enlist(store, "w")
     assert ids(await claim(store, "w", queues=["default"], room=2)) == ["urgent", "early"]
+    # When it could be claimed says nothing any more.
+    assert ((await look(store, "early")).owner, (await look(store, "early")).due_at) == ("w", None)
     assert ids(await claim(store, "w", queues=["mail", "other"])) == ["mail"]
     assert ids(await claim(store, "w", queues=[])) == []
     assert ids(await claim(store, "w", room=0)) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.cli.test_commands import Shell
 
 from holdfast import App, Workflow, workflow
 from holdfast.backends.postgres.address import parse
@@ -111,3 +112,20 @@ def test_waiting_for_an_instance_that_is_not_there_still_tells_of_the_others(tmp
     assert result.exit_code == 1
     assert "o-0" in result.output
     assert "there is no instance 'nope'" in result.output or "nope" in result.output
+
+
+async def test_a_worker_that_knows_nothing_says_so_and_what_to_do(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    (tmp_path / "bare.py").write_text("from holdfast import App\napp = App()\n")
+    worker = await shell.start("worker", "bare:app", "--processes", "1")
+    assert worker.stderr is not None
+    try:
+        async with asyncio.timeout(20):
+            said = ""
+            while "worker started" not in said:
+                said += (await worker.stderr.readline()).decode()
+    finally:
+        worker.terminate()
+        await worker.communicate()
+    assert "nothing defined" in said
+    assert "name it in HOLDFAST_USER_MODULE" in said

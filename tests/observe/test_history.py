@@ -95,12 +95,16 @@ async def steps(app: App, id: str, number: int) -> None:
 
 
 async def test_sleeps_and_messages_are_told_where_they_begin_and_end():
-    async with workflow_app() as app, asyncio.timeout(20):
+    async with workflow_app(move_time=False) as app, asyncio.timeout(20):
         handle = await Waits().start(id="a")
+        await steps(app, "a", 2)
+        app.clock.move(5)
         await steps(app, "a", 3)
         await handle.send("word", "hi")
         await steps(app, "a", 4)
         await handle.send(Approval("Ada"))
+        await steps(app, "a", 5)
+        app.clock.move(60)
         assert await handle.result() == "hi Ada"
         key = f"{__name__}:Approval"
         told = await events(app, "a")

@@ -48,7 +48,9 @@ def test_settings_and_what_tests_and_commands_use_are_not_told(monkeypatch: pyte
 
 @pytest.mark.parametrize("queues", ["", " ", ",", " , "])
 def test_queues_that_name_none_are_refused(queues: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"HOLDFAST_QUEUES: .* names no queue; give names separated by commas"):
+    with pytest.raises(
+        ConfigurationError, match=r"HOLDFAST_QUEUES: '.*' names no queue; give names separated by commas"
+    ):
         Settings.load(queues=queues)
     with pytest.raises(ConfigurationError, match="names no queue"):
         App(url="sqlite://:memory:").reconfigure(queues=queues)

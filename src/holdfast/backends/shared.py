@@ -111,7 +111,8 @@ def as_view(row: Row) -> InstanceView:
         priority=row["priority"],
         created_at=row["created_at"],
         ended_at=row["ended_at"],
-        due_at=row["due_at"],
+        # Of one that a worker has it is the moment at which that could be claimed.
+        due_at=row["due_at"] if row["owner"] is None else None,
         owner=row["owner"],
         parent=row["parent"],
         reason=row["reason"],

@@ -29,6 +29,8 @@ from holdfast.observe.serving import Port
 from holdfast.runtime.counting import Numbers
 from holdfast.runtime.reading import Pulse, take_reading
 from holdfast.runtime.worker import Worker
+from holdfast.task import ACTIONS
+from holdfast.workflow import WORKFLOWS
 
 log = get_logger("holdfast.worker")
 
@@ -170,6 +172,9 @@ def _numbers(made: Worker, pulse: Pulse) -> Numbers:
 async def _serve(app: App, made: Worker, pulse: Pulse | None = None) -> int:
     """Run the worker; with a pulse it tells a supervisor of itself."""
     await app.open()
+    if not ACTIONS and not WORKFLOWS:
+        hint = "import what defines them in the module of the App, or name it in HOLDFAST_USER_MODULE"
+        log.warning("nothing defined", reason="no action, task or workflow was imported here", hint=hint)
     # What is loaded by now stays: the collector need not look at it again, nor at short-lived steps all the time. None of
     # what runs instances is made of circles, so that only what users make is left to find.
     gc.collect()

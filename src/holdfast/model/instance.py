@@ -229,6 +229,7 @@ class InstanceView:
     created_at: float
     ended_at: float | None
     due_at: float | None
+    """When it is to be claimed; None while a worker has it, and where nothing but mail wakes it."""
     owner: str | None
     parent: InstanceId | None
     reason: str | None

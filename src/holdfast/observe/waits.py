@@ -67,13 +67,12 @@ def waits_of(view: InstanceView, steps: Sequence[Step], now: float, *, first: st
         entries = entries_of(steps)
     except CodecError:
         entries = {}
-    due = view.owner is None and view.due_at is not None
-    if due and view.due_at is not None and view.due_at <= now:
+    if view.due_at is not None and view.due_at <= now:
         return [Wait(kind="worker", name=view.queue), *_waits(entries)]
     if "start" in entries:
         if first is not None and view.owner is not None:
             return [Wait(kind="action", name=first)]
-        return [Wait(kind="start", at=view.due_at if due else None)]
+        return [Wait(kind="start", at=view.due_at)]
     return list(_waits(entries))
 
 
