@@ -17,6 +17,11 @@ JobId = NewType("JobId", str)
 ProgramHash = NewType("ProgramHash", str)
 
 
+_FIXED = 0x7 << 76 | 0b10 << 62
+"""The bits that say which version of UUID it is."""
+_RANDOM = (1 << 80) - 1 & ~(0xF << 76 | 0b11 << 62)
+"""The bits below the milliseconds that are free."""
+
 _lock = threading.Lock()
 _last = 0
 
@@ -27,17 +32,11 @@ def uuid7() -> str:
     Those made by one process come in the order in which they were made.
     """
     global _last
-    millis = time.time_ns() // 1_000_000
-    noise = int.from_bytes(os.urandom(10), "big")
-    value = (
-        (millis & 0xFFFFFFFFFFFF) << 80
-        | 0x7 << 76
-        | (noise >> 68 & 0xFFF) << 64
-        | 0b10 << 62
-        | (noise & 0x3FFFFFFFFFFFFFFF)
-    )
+    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10), "big") & _RANDOM | _FIXED
     with _lock:
-        value = _last = max(value, _last + 1)
+        if value <= _last:
+            value = _last + 1
+        _last = value
     digits = f"{value:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 

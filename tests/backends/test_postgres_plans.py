@@ -14,7 +14,7 @@ from tests.backends.making import NOW, asleep, call, commit, dismissal, ending, 
 
 from holdfast.backends.jobs import kept
 from holdfast.backends.postgres.batch import assemble
-from holdfast.backends.postgres.broker import settlement
+from holdfast.backends.postgres.broker import _common, settlement
 from holdfast.backends.postgres.clients import CLOCK_SLACK, delivery_columns, told_columns
 from holdfast.backends.postgres.dismissing import _columns
 from holdfast.backends.postgres.elsewhere import concluded, expected
@@ -101,6 +101,11 @@ async def test_a_claim_of_calls_walks_the_lanes_by_index(connection: Any) -> Non
     found = await plan(connection, "claim_calls", **CLAIM)
     assert "holdfast_call_claimable" in indexes(found)
     assert not [node for node in found if node["Node Type"] == "Seq Scan"]
+
+
+async def test_jobs_that_are_alike_are_sent_without_a_look_at_others(connection: Any) -> None:
+    found = await plan(connection, "send_alike", channel="c", **_common([job("a"), job("b")]))
+    assert full_reads(found) <= {"holdfast_lease"}
 
 
 async def test_jobs_are_claimed_by_the_lanes_of_their_index(connection: Any) -> None:

@@ -54,7 +54,11 @@ class PostgresBroker:
     async def send(self, jobs: Sequence[Job]) -> Sequence[JobId]:
         if not jobs:
             return []
-        [row] = await self._writer().fetch("send", channel=JOB_CHANNEL, **_columns(_in_order(jobs)))
+        ordered = _in_order(jobs)
+        if _are_alike(ordered):
+            [row] = await self._writer().fetch("send_alike", channel=JOB_CHANNEL, **_common(ordered))
+        else:
+            [row] = await self._writer().fetch("send", channel=JOB_CHANNEL, **_columns(ordered))
         new = set[str](row["ids"] or ())
         return list(dict.fromkeys(job.id for job in jobs if job.id in new))
 
@@ -247,6 +251,34 @@ def _columns(jobs: Sequence[Job], prefix: str = "") -> dict[str, Any]:
         f"{prefix}waiters": [job.waiter for job in jobs],
         f"{prefix}gates": [job.gate_name for job in jobs],
         f"{prefix}gate_rules": [rule_of(job.gate) for job in jobs],
+    }
+
+
+def _are_alike(jobs: Sequence[Job]) -> bool:
+    """Whether they are many, and plain calls of one task in one lane."""
+    first = jobs[0]
+    return len(jobs) > 1 and all(
+        job.name == first.name
+        and job.queue == first.queue
+        and job.priority == first.priority
+        and job.unique is None
+        and job.expires_at is None
+        and job.waiter is None
+        and job.gate is None
+        for job in jobs
+    )
+
+
+def _common(jobs: Sequence[Job]) -> dict[str, Any]:
+    """The columns of jobs that are alike."""
+    return {
+        "name": jobs[0].name,
+        "queue": jobs[0].queue,
+        "priority": jobs[0].priority,
+        "ids": [job.id for job in jobs],
+        "payloads": [job.payload for job in jobs],
+        "created_ats": [job.created_at for job in jobs],
+        "due_ats": [job.due_at for job in jobs],
     }
 
 
