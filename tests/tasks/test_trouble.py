@@ -17,7 +17,7 @@ from holdfast import App, RetryPolicy, Workflow, action, workflow
 from holdfast.errors import StoreUnavailable, TaskCancelled, TaskFailed
 from holdfast.ids import JobId
 from holdfast.retry import Retry
-from holdfast.runtime import consuming
+from holdfast.runtime import consuming, settling
 from holdfast.tasks import as_completed, gather
 
 
@@ -185,7 +185,7 @@ async def test_an_outcome_that_the_store_refuses_ends_its_job_alone(url: str, mo
 
 
 async def test_large_outcomes_are_settled_in_several_statements(url: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(consuming, "SETTLE_BYTES", 5000)
+    monkeypatch.setattr(settling, "SETTLE_BYTES", 5000)
     async with worked(url) as (app, worker):
         sizes: list[int] = []
         settle = worker.broker.settle

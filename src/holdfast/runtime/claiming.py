@@ -13,6 +13,7 @@ from holdfast.ports import Store
 from holdfast.runtime.counting import Counts
 from holdfast.runtime.executor import Executor
 from holdfast.runtime.patience import patiently
+from holdfast.runtime.sharing import serves
 from holdfast.settings import Settings
 
 COURTESY = 0.3
@@ -97,7 +98,7 @@ class Claiming:
 
     def serves(self, queue: str) -> bool:
         """Whether this worker takes work of that queue."""
-        return "*" in self.queues or queue in self.queues
+        return serves(self.queues, queue)
 
     def end(self) -> None:
         """Claim nothing more."""

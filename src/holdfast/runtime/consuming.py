@@ -1,4 +1,4 @@
-"""Consuming: claim jobs as far as there is room, have them run, and settle what became of them, in groups.
+"""Consuming: claim jobs as far as there is room, have them run, and say what became of them.
 
 Knows no workflow. What a lost worker held comes again; what this one settles is final.
 """
@@ -14,11 +14,10 @@ from typing import Any
 
 from holdfast.clock import Clock
 from holdfast.codec import decode
-from holdfast.errors import CodecError, DecodeError, LeaseLost, StoreError, StoreUnavailable
+from holdfast.errors import CodecError, DecodeError, StoreUnavailable
 from holdfast.ids import JobId, WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.job import (
-    Again,
     ClaimedJob,
     ClaimedJobs,
     Done,
@@ -27,13 +26,11 @@ from holdfast.model.job import (
     Outcome,
     Reason,
     Returned,
-    SettledJobs,
     Settlement,
 )
-from holdfast.ports import JOB_CHANNEL, Beat, Broker
+from holdfast.ports import Beat, Broker
 from holdfast.retry import RetryPolicy, jitter_chance
 from holdfast.runtime import messages
-from holdfast.runtime.announcing import news_of_endings, notify
 from holdfast.runtime.background import Background
 from holdfast.runtime.chords import OWN
 from holdfast.runtime.concluding import LOSSES, cancelled, conclude, refused
@@ -48,15 +45,12 @@ from holdfast.runtime.messages import Message
 from holdfast.runtime.own import OwnJobs
 from holdfast.runtime.patience import patiently
 from holdfast.runtime.reporting import Reporter
+from holdfast.runtime.settling import Settler
 from holdfast.runtime.sharing import Shares
 from holdfast.task import ACTIONS
 
 log = get_logger("holdfast.worker")
 
-SETTLE_LIMIT = 500
-"""Jobs settled in one statement."""
-SETTLE_BYTES = 16_000_000
-"""Outcomes beyond so many bytes wait for the next statement: a database takes only so much in one."""
 HELD_LIMIT = 1000
 """Jobs held at once, running or about to."""
 AHEAD = 0.1
@@ -136,17 +130,23 @@ class Consumer:
             begin=(lambda job: self._hooks.begin(_current(job))) if self._hooks.before else None,
             ended=self._ended,
         )
-        self._early = EarlyJobs(self._settle_early, clock=clock)
-        self._settled: list[Settlement] = []
         self._look = asyncio.Event()
-        self._wake = asyncio.Event()
-        self._settling = False
         self._napping = False
         self._ending = False
         self._waits = False
         self._background = Background()
+        self._settler = Settler(
+            worker,
+            broker=broker,
+            clock=clock,
+            background=self._background,
+            counts=counts,
+            queues=queues,
+            wrote=self.look,
+        )
+        self._early = EarlyJobs(self._settler.write_early, clock=clock)
         self._reporter = Reporter(worker, broker=broker, background=self._background)
-        self._own = OwnJobs(broker, clock=clock, background=self._background, settle=self._put)
+        self._own = OwnJobs(broker, clock=clock, background=self._background, settle=self._settler.put)
         self._asking = False
         self._ask_again = False
         """Somebody asked while the store was asked; its answer may be older than what he means."""
@@ -160,12 +160,12 @@ class Consumer:
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
         """What must run for as long as the worker has its lease."""
-        return [self.claim(), self.settle()]
+        return [self.claim(), self._settler.run()]
 
     @property
     def busy(self) -> bool:
         """Whether it holds a job, or something is to be written."""
-        return bool(self._held or self._settled or self._settling or self._early.running)
+        return bool(self._held or self._settler.busy or self._early.running)
 
     @property
     def quiet(self) -> bool:
@@ -371,7 +371,9 @@ class Consumer:
         """An early job has ended; what it came to is for others to know, and not to be written."""
         if told is None:
             # It did not run. If it is this worker's still, others may have it.
-            self._put(Settlement(job.id, job.claim, Returned(self._clock.now() + ALONE_PAUSE), gate=job.gate_name))
+            self._settler.put(
+                Settlement(job.id, job.claim, Returned(self._clock.now() + ALONE_PAUSE), gate=job.gate_name)
+            )
             return
         if self._counts is not None:
             self._counts.concluded(job, told)
@@ -404,84 +406,11 @@ class Consumer:
                 said = f"what follows from its end ({type(outcome).__name__.lower()}) cannot be put together: {error}"
                 outcome = refused(message, Reason.FAILED, said, now)
         self._reporter.forget(job.id)
-        self._put(Settlement(job.id, job.claim, outcome, follow, job.gate_name))
+        self._settler.put(Settlement(job.id, job.claim, outcome, follow, job.gate_name))
         if self._counts is not None:
             self._counts.concluded(job, outcome)
         if self._hooks.tells:
             self._hooks.ended(_current(job), outcome, self._background)
-
-    # --- settling
-
-    def _put(self, settlement: Settlement) -> None:
-        """Have it written."""
-        self._settled.append(settlement)
-        self._wake.set()
-
-    async def settle(self) -> None:
-        """Write what became of jobs, for as long as this runs. What comes in meanwhile makes the next group."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            self._settling = True
-            while self._settled:
-                group = self._group()
-                begin = time.monotonic()
-                answer = await self._write(group)
-                if self._counts is not None:
-                    self._counts.committed("job", len(group), time.monotonic() - begin)
-                    self._counts.jobs_lost.add((), answer.lost)
-                if answer.lost:
-                    log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
-                self._tell_waiters(answer)
-                if any(not self._serves(job.queue) for each in group for job in each.follow):
-                    # This worker looks for itself; those of other queues are told.
-                    self._background.begin(notify(self._broker.home, {JOB_CHANNEL: ""}))
-                self._look.set()
-            self._settling = False
-
-    async def _settle_early(self, group: Sequence[Settlement]) -> SettledJobs:
-        answer = await patiently(lambda: self._broker.settle(self._worker, group))
-        self._tell_waiters(answer)
-        return answer
-
-    def _tell_waiters(self, answer: SettledJobs) -> None:
-        if answer.waiters:
-            self._background.begin(notify(self._broker.home, news_of_endings(answer.waiters)))
-
-    def _serves(self, queue: str) -> bool:
-        return "*" in self._queues or queue in self._queues
-
-    def _group(self) -> list[Settlement]:
-        """What is written next: as many as one statement takes."""
-        number, size = 0, 0
-        for settlement in self._settled[:SETTLE_LIMIT]:
-            size += _weight(settlement.outcome) + sum(len(job.payload) for job in settlement.follow)
-            if number and size > SETTLE_BYTES:
-                break
-            number += 1
-        group, self._settled = self._settled[:number], self._settled[number:]
-        return group
-
-    async def _write(self, group: Sequence[Settlement]) -> SettledJobs:
-        """Settle these. Where the store refuses, each by itself; the job whose outcome it refuses has failed."""
-        try:
-            return await patiently(lambda: self._broker.settle(self._worker, group))
-        except LeaseLost:
-            raise
-        except StoreError as error:
-            if len(group) > 1:
-                log.error("outcomes refused", error=str(error), hint="they are written one by one")
-                answers = [await self._write([each]) for each in group]
-                return SettledJobs(
-                    lost=sum(answer.lost for answer in answers),
-                    waiters=[pair for answer in answers for pair in answer.waiters],
-                )
-            [settlement] = group
-            words = f"the store refuses what became of it: {error}"[:1000]
-            words = words.encode("ascii", "replace").decode().replace("\0", "?")
-            outcome = refused(None, Reason.FAILED, words, self._clock.now())
-            instead = [Settlement(settlement.id, settlement.claim, outcome, gate=settlement.gate)]
-            return await patiently(lambda: self._broker.settle(self._worker, instead))
 
     # --- letting go
 
@@ -559,7 +488,7 @@ class Consumer:
         for attempt in self._early.abandon():
             self._executor.drop(attempt)
         self._held.clear()
-        self._settled.clear()
+        self._settler.forget_all()
         self._reporter.close()
         self._background.cancel()
 
@@ -574,17 +503,6 @@ def _readable(job: ClaimedJob) -> Message | None:
         return messages.read(job.payload)
     except DecodeError:
         return None
-
-
-def _weight(outcome: Outcome) -> int:
-    """How many bytes of an outcome are written."""
-    match outcome:
-        case Done(result):
-            return len(result)
-        case Again(error=error) | Failed(error=error):
-            return len(error)
-        case _:
-            return 0
 
 
 def _timeout_of(name: str) -> float | None:

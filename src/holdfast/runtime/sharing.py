@@ -15,6 +15,11 @@ ASKED_AGAIN = 0.2
 """Seconds after which a queue that gave too little is asked again by itself."""
 
 
+def serves(queues: Sequence[str], queue: str) -> bool:
+    """Whether who works on `queues` takes what is in that queue; `*` stands for all of them."""
+    return "*" in queues or queue in queues
+
+
 class Shares:
     """The shares of queues by their weights."""
 
