@@ -140,6 +140,25 @@ async def test_a_silent_connection_is_given_up(redis_url: str, monkeypatch: pyte
             assert await heard.get() == ""
 
 
+async def test_an_answer_that_does_not_come_is_given_up(redis_url: str):
+    async with opened(f"{redis_url}{'&' if '?' in redis_url else '?'}timeout=0.5") as broker:
+        await broker.send([job("a")])
+        silent = broker._line._connection
+        silent.data_received = lambda data: None
+        begin = time.monotonic()
+        # It is asked once more, over another connection.
+        assert [view.id for view in await broker.look([JobId("a")])] == ["a"]
+        assert time.monotonic() - begin >= 0.5
+        assert silent.closed
+        assert broker._line._connection is not silent
+        # One that must not be sent again without a look at what it did ends with a reason.
+        broker._line._connection.data_received = lambda data: None
+        await enlist(broker, "v")
+        broker._line._connection.data_received = lambda data: None
+        with pytest.raises(StoreUnavailable, match="no answer in time"):
+            await broker.claim(WorkerId("v"), queues=["*"], room=1, now=NOW)
+
+
 async def test_who_cannot_listen_is_told(monkeypatch: pytest.MonkeyPatch, redis_url: str):
     monkeypatch.setattr(listener, "CONFIRMED_WITHIN", 0.1)
     async with opened(redis_url) as broker:

@@ -17,6 +17,8 @@ import hiredis
 from holdfast.backends.redis.address import Address, Node
 
 Argument = str | int | float | bytes
+LOOKS = 4
+"""In how many parts a connection waits for an answer: a look after each costs less than an alarm for each command."""
 _MORE = object()
 _IN_SCRIPT = re.compile(r"ERR Error running script .*?: -([A-Z]+) ")
 
@@ -36,10 +38,16 @@ class Refused(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """Speaks RESP over a stream."""
+    """Speaks RESP over a stream. Where an answer does not come within `timeout` seconds, or a quarter more, it ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float) -> None:
         self.closed = False
+        self._pause = timeout / LOOKS
+        self._looks = 0
+        """How often the same answer was still awaited, in a row."""
+        self._awaited: asyncio.Future[Any] | None = None
+        """The answer that was awaited longest at the last look."""
+        self._alarm: asyncio.TimerHandle | None = None
         self._told: Callable[[Any], None] | None = None
         self._lost: Callable[[], None] | None = None
         self._reader = hiredis.Reader(replyError=Refused, notEnoughData=_MORE)
@@ -58,6 +66,8 @@ class Connection(asyncio.Protocol):
         # While nobody else asks, the next turn of the loop need not be waited for.
         at_once = not (self._waiting or self._leaving)
         self._waiting.append(future)
+        if self._alarm is None:
+            self._alarm = self._loop.call_later(self._pause, self._look)
         if at_once and self._transport is not None:
             self._transport.write(packed)
             return future
@@ -78,9 +88,25 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """End it; who still waits for an answer gets `Cut`."""
+        self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
         if self._transport is not None:
             self._transport.abort()
-        self.connection_lost(None)
+        self.connection_lost(error)
+
+    def _look(self) -> None:
+        """End it where the answer that is awaited longest was so at all looks of late."""
+        self._alarm = None
+        if self.closed or not self._waiting:
+            return
+        awaited = self._waiting[0]
+        self._looks = self._looks + 1 if awaited is self._awaited else 0
+        self._awaited = awaited
+        if self._looks >= LOOKS:
+            self._end(TimeoutError("no answer in time"))
+        else:
+            self._alarm = self._loop.call_later(self._pause, self._look)
 
     def _flush(self) -> None:
         leaving, self._leaving = self._leaving, []
@@ -113,6 +139,8 @@ class Connection(asyncio.Protocol):
                 # Whoever had asked may have been cancelled meanwhile.
                 future.exception()
         self._waiting.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self._lost is not None:
             self._lost()
 
@@ -124,14 +152,18 @@ _pack = cast("Callable[[Sequence[Argument]], bytes]", hiredis.pack_command)  # p
 async def connect(address: Address, node: Node | None) -> Connection:
     """A connection on which commands can be sent. Raises Cut or Refused."""
     loop = asyncio.get_running_loop()
+
+    def protocol() -> Connection:
+        return Connection(address.timeout)
+
     try:
         async with asyncio.timeout(min(address.timeout, 10.0)):
             if node is None:
-                _, made = await loop.create_unix_connection(Connection, address.path)
+                _, made = await loop.create_unix_connection(protocol, address.path)
             else:
                 name = node.host if address.tls is not None else None
                 _, made = await loop.create_connection(
-                    Connection, node.host, node.port, ssl=address.tls, server_hostname=name
+                    protocol, node.host, node.port, ssl=address.tls, server_hostname=name
                 )
             try:
                 await _introduce(made, address)

@@ -67,10 +67,12 @@ class Line:
         while True:
             connection: Connection | None = None
             try:
-                async with asyncio.timeout(self._nodes.address.timeout):
-                    connection = await self._ready()
-                    self.commands += 1
-                    answer = await connection.ask(*command)
+                connection = self._connection
+                if connection is None or connection.closed:
+                    async with asyncio.timeout(self._nodes.address.timeout):
+                        connection = await self._ready()
+                self.commands += 1
+                answer = await connection.ask(*command)
             except (Cut, TimeoutError) as error:
                 self._drop(connection)
                 tries -= 1
