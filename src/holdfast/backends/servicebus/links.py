@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from azure.servicebus import ServiceBusSubQueue
@@ -10,6 +12,7 @@ from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 
 from holdfast.backends.servicebus.address import Address
 from holdfast.backends.servicebus.desk import Desk
+from holdfast.backends.servicebus.letters import Letter, as_message
 from holdfast.backends.servicebus.outbox import Outbox
 from holdfast.errors import ConfigurationError, StoreUnavailable
 
@@ -45,6 +48,14 @@ class Links:
         """A new receiver, not yet open, which holds no more than was asked for."""
         part = ServiceBusSubQueue.DEAD_LETTER if dead else None
         return self._open().get_queue_receiver(entity, sub_queue=part, prefetch_count=0)
+
+    async def send(self, letters: Sequence[Letter]) -> None:
+        """Have these accepted, each where the jobs of its queue go."""
+        letters_by_entity: defaultdict[str, list[Letter]] = defaultdict(list)
+        for letter in letters:
+            letters_by_entity[self.address.entity(letter.queue)].append(letter)
+        ways = [(self.outbox(entity), some) for entity, some in letters_by_entity.items()]
+        await asyncio.gather(*[outbox.send([as_message(letter) for letter in some]) for outbox, some in ways])
 
     async def close(self) -> None:
         """Close all of it."""
