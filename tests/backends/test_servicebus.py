@@ -360,11 +360,12 @@ async def test_dead_letters_are_taken_from_among_others(place: Any, servicebus: 
 
 async def test_what_service_bus_cannot_do_is_refused_with_what_to_do(place: Any):
     async with opened(place()) as broker:
-        gated = {"gate": Gate("key:k", limit=1)}
+        many, paced = {"gate": Gate("key:k", limit=2)}, {"gate": Gate("key:k", limit=1, interval=1.0)}
         for fields, words in (
             ({"priority": 3}, "queue of its own"),
             ({"unique": "u"}, "give id="),
-            (gated, "counts nothing"),
+            (many, "counts nothing.*a key= alone can"),
+            (paced, "counts nothing"),
         ):
             with pytest.raises(UnsupportedError, match=words):
                 await broker.send([job("a", **fields)])

@@ -102,6 +102,7 @@ class ServiceBusBroker:
             prompt=False,
             pauses=False,
             gates=False,
+            keys=True,
         )
 
     async def open(self, *, create: bool = True) -> None:
@@ -206,10 +207,10 @@ class ServiceBusBroker:
         waiters = await self._intake.drop_recalled(queues, now)
         if self._ledger is not None and waiters:
             await self._ledger.store.notify({channel: "" for channel, _ in waiters})
-        return await self._intake.claim(worker, queues=queues, room=room)
+        return await self._intake.claim(worker, queues=queues, room=room, now=now)
 
     async def admit(self, worker: WorkerId, jobs: Sequence[ClaimedJob], *, now: float) -> Sequence[JobId]:
-        # None of them has a gate.
+        # Of each key there is one at a time: its session is held here.
         return [job.id for job in jobs]
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:

@@ -1,4 +1,4 @@
-"""The intake: the inboxes of all queues that are served here, out of which workers get their jobs. Settles nothing itself."""
+"""The intake: inboxes and sessions of all queues that are served here, out of which workers get their jobs. Settles nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from holdfast.backends.servicebus.held import Held, Holdings
 from holdfast.backends.servicebus.inbox import Inbox
 from holdfast.backends.servicebus.ledger import Ledger
 from holdfast.backends.servicebus.links import Links
+from holdfast.backends.servicebus.sessions import Sessions
 from holdfast.backends.servicebus.settling import Settling
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import Cancelled, ClaimedJobs, Settlement
@@ -34,47 +35,64 @@ class Intake:
         self._settling = settling
         self._ledger = ledger
         self._arrived = arrived
-        self._inboxes: dict[str, Inbox] = {}
+        self._sources: dict[str, tuple[Inbox, Sessions]] = {}
+        self._turn = 0
 
-    async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int) -> ClaimedJobs:
+    async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
         """Give a worker up to `room` jobs of these queues, and have more sent for the rest of the room."""
-        inboxes = [self._inbox(queue) for queue in self._served(queues)]
+        sources = self._of(queues)
+        for queue in self._served(queues):
+            self._sources[queue][1].tell(now)
+        # Each has its share of the room, and in turn the first pick of what others leave: none keeps the others waiting.
+        self._turn += 1
+        sources = sources[self._turn % len(sources) :] + sources[: self._turn % len(sources)]
+        owed = min(room, sum(source.owed for source in sources if isinstance(source, Sessions)))
         found: list[Held] = []
-        for inbox in inboxes:
-            found += inbox.take(worker, room - len(found))
+        for most in (-(-room // len(sources)), room):
+            for source in sources:
+                left = room - len(found) - (owed if isinstance(source, Inbox) else 0)
+                found += source.take(worker, max(0, min(most, left)))
         rest = room - len(found)
-        for inbox in inboxes:
-            inbox.want(-(-rest // len(inboxes)))
+        share, alone = (-(-number // (len(sources) // 2)) for number in (rest, max(0, rest - owed)))
+        for source in sources:
+            source.want(alone if isinstance(source, Inbox) else share)
         return ClaimedJobs(jobs=[held.job for held in found])
 
     async def drop_recalled(self, queues: Sequence[str], now: float) -> Sequence[tuple[str, JobId]]:
         """End what waits here and is not wanted any more; returns (channel, job) of those to notify."""
         if self._ledger is None:
             return []
-        inboxes = [self._inbox(queue) for queue in self._served(queues)]
-        waiting = [held for inbox in inboxes for held in inbox.waiting]
+        sources = self._of(queues)
+        waiting = [held for source in sources for held in source.waiting]
         recalled = await self._ledger.recalled([held.job.id for held in waiting])
         if not recalled:
             return []
         end = Cancelled(now, now + CANCELLED_KEPT)
         ended = [(Settlement(held.job.id, held.job.claim, end), held) for held in waiting if held.job.id in recalled]
         waiters = await self._settling.end(ended)
-        for inbox in inboxes:
-            inbox.waiting = [held for held in inbox.waiting if not held.settled]
+        for source in sources:
+            source.waiting = [held for held in source.waiting if not held.settled]
         return waiters
 
     async def close(self) -> list[Held]:
-        """Receive no more; what nobody had claimed."""
-        inboxes, self._inboxes = list(self._inboxes.values()), {}
-        await asyncio.gather(*[inbox.close() for inbox in inboxes])
-        return [held for inbox in inboxes for held in inbox.waiting]
+        """Receive no more, and give sessions back; what nobody had claimed of the rest."""
+        sources, self._sources = list(self._sources.values()), {}
+        await asyncio.gather(*[source.close() for pair in sources for source in pair])
+        return [held for inbox, _ in sources for held in inbox.waiting]
+
+    def _of(self, queues: Sequence[str]) -> list[Inbox | Sessions]:
+        return [source for queue in self._served(queues) for source in self._both(queue)]
 
     def _served(self, queues: Sequence[str]) -> Sequence[str]:
         """The queues one by one: all that the URL names, if all are meant."""
         return list(self._links.address.queues) if "*" in queues else list(dict.fromkeys(queues))
 
-    def _inbox(self, queue: str) -> Inbox:
-        if queue not in self._inboxes:
-            entity = self._links.address.entity(queue)
-            self._inboxes[queue] = Inbox(self._links, self._holdings, queue=queue, entity=entity, arrived=self._arrived)
-        return self._inboxes[queue]
+    def _both(self, queue: str) -> tuple[Inbox, Sessions]:
+        if queue not in self._sources:
+            links, holdings, arrived = self._links, self._holdings, self._arrived
+            entity = links.address.entity(queue)
+            self._sources[queue] = (
+                Inbox(links, holdings, queue=queue, entity=entity, arrived=arrived),
+                Sessions(links, holdings, queue=queue, arrived=arrived),
+            )
+        return self._sources[queue]

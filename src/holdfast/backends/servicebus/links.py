@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from azure.servicebus import ServiceBusSubQueue
+from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 
 from holdfast.backends.servicebus.address import Address
@@ -38,10 +38,12 @@ class Links:
             self._outboxes[entity] = Outbox(self.address, entity, lambda: client.get_queue_sender(entity))
         return self._outboxes[entity]
 
-    def desk(self, entity: str, *, dead: bool = False) -> Desk:
-        """Where requests about its messages are made."""
+    def desk(self, entity: str, *, dead: bool = False, sessions: bool = False) -> Desk:
+        """Where requests about its messages are made. With `sessions` it can peek alone: messages are settled with theirs."""
         if (entity, dead) not in self._desks:
-            self._desks[entity, dead] = Desk(self.address, entity, lambda: self.receiver(entity, dead=dead))
+            browses = sessions and not dead
+            connect = (lambda: self._browser(entity)) if browses else (lambda: self.receiver(entity, dead=dead))
+            self._desks[entity, dead] = Desk(self.address, entity, connect)
         return self._desks[entity, dead]
 
     def receiver(self, entity: str, *, dead: bool = False) -> ServiceBusReceiver:
@@ -49,11 +51,22 @@ class Links:
         part = ServiceBusSubQueue.DEAD_LETTER if dead else None
         return self._open().get_queue_receiver(entity, sub_queue=part, prefetch_count=0)
 
+    def session_receiver(self, entity: str, *, id: str | None = None, wait: float) -> ServiceBusReceiver:
+        """A new receiver, not yet open, of one session: this one, or the next that has messages, within `wait` seconds."""
+        wanted = NEXT_AVAILABLE_SESSION if id is None else id
+        return self._open().get_queue_receiver(entity, session_id=wanted, max_wait_time=wait, prefetch_count=0)
+
+    def _browser(self, entity: str) -> Any:
+        # No receiver can be had for all sessions, but requests can be made without one.
+        client: Any = self._open()
+        return client._create_session_browser(entity)
+
     async def send(self, letters: Sequence[Letter]) -> None:
         """Have these accepted, each where the jobs of its queue go."""
         letters_by_entity: defaultdict[str, list[Letter]] = defaultdict(list)
         for letter in letters:
-            letters_by_entity[self.address.entity(letter.queue)].append(letter)
+            keyed = letter.session is not None
+            letters_by_entity[(self.address.keyed if keyed else self.address.entity)(letter.queue)].append(letter)
         ways = [(self.outbox(entity), some) for entity, some in letters_by_entity.items()]
         await asyncio.gather(*[outbox.send([as_message(letter) for letter in some]) for outbox, some in ways])
 

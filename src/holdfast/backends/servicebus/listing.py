@@ -12,8 +12,9 @@ from heapq import nlargest
 from azure.servicebus import ServiceBusReceivedMessage
 
 from holdfast.backends.servicebus.deaths import death_of
-from holdfast.backends.servicebus.letters import Letter, read
+from holdfast.backends.servicebus.letters import Letter, read, wakes_at
 from holdfast.backends.servicebus.links import Links
+from holdfast.backends.servicebus.trouble import MissingQueue
 from holdfast.errors import UnsupportedError
 from holdfast.ids import JobId
 from holdfast.model.job import JobFilter, JobStatus, JobView
@@ -46,13 +47,25 @@ async def count(links: Links, filter: JobFilter) -> int:
 
 
 async def each(links: Links, queue: str, *, dead: bool) -> AsyncIterator[JobView]:
-    """All jobs of a queue, or all its dead letters, oldest first."""
-    desk = links.desk(links.address.entity(queue), dead=dead)
-    first = 1
-    while page := await desk.peek(first, PORTION):
-        for message in page:
+    """All jobs of a queue, or all its dead letters, oldest first: those without a key, then those with one."""
+    for entity, keyed in links.address.both(queue):
+        async for message in peeked(links, entity, keyed=keyed, dead=dead):
             yield _buried(message, queue) if dead else _sent(read(message, queue))
-        first = (page[-1].sequence_number or 0) + 1
+
+
+async def peeked(links: Links, entity: str, *, keyed: bool, dead: bool) -> AsyncIterator[ServiceBusReceivedMessage]:
+    """All messages of an entity that are jobs, or all its dead letters that are. None where nobody sends jobs with a key."""
+    desk = links.desk(entity, dead=dead, sessions=keyed)
+    first = 1
+    try:
+        while page := await desk.peek(first, PORTION):
+            for message in page:
+                if wakes_at(message) is None:
+                    yield message
+            first = (page[-1].sequence_number or 0) + 1
+    except MissingQueue:
+        if not keyed:
+            raise
 
 
 async def _chosen(links: Links, filter: JobFilter) -> AsyncIterator[JobView]:
@@ -123,7 +136,7 @@ def _buried(message: ServiceBusReceivedMessage, queue: str) -> JobView:
         status=JobStatus.DEAD,
         queue=queue,
         priority=0,
-        attempt=letter.attempt,
+        attempt=death.attempt or letter.attempt,
         created_at=letter.created_at,
         due_at=letter.due_at,
         ended_at=death.ended_at,

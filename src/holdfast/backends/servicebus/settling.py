@@ -5,6 +5,7 @@ First the ledger, then what follows and the next attempt, last the message itsel
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
@@ -69,7 +70,8 @@ class Settling:
             letters = {job.id: letter_of(job) for each, _ in rest for job in each.follow}
         except UnsupportedError as error:
             raise StoreError(f"what follows cannot be sent: {error}") from error
-        again = [letter for each, held in rest if (letter := next_letter(each, held)) is not None]
+        alone = [(each, held) for each, held in rest if held.session is None]
+        again = [letter for each, held in alone if (letter := next_letter(each, held)) is not None]
         if self._ledger is not None:
             await self._ledger.expect(list(letters.values()))
         await self._links.send([*letters.values(), *again])
@@ -79,9 +81,9 @@ class Settling:
     async def _settle(self, settled: Settled) -> int:
         """Have the messages removed, or put among the dead; how many were not ours any more."""
         gone: defaultdict[str, list[UUID]] = defaultdict(list)
-        lost = 0
+        lost = await self._settle_in_sessions([each for each in settled if each[1].session is not None])
         for each, held in settled:
-            if held.settled:
+            if held.settled or held.session is not None:
                 continue
             if isinstance(each.outcome, Failed) and each.outcome.dead:
                 desk = self._links.desk(held.entity)
@@ -95,6 +97,20 @@ class Settling:
             for token in tokens:
                 by_token[token].settled = True
         return lost
+
+    async def _settle_in_sessions(self, settled: Settled) -> int:
+        """Have the sessions do it that hold these, all at once; how many were not ours any more."""
+
+        async def one(settlement: Settlement, held: Held) -> bool:
+            return held.settled or held.session is None or await held.session.settle(held, settlement)
+
+        answers = await asyncio.gather(*[one(*each) for each in settled], return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        for (_, held), mine in zip(settled, answers, strict=True):
+            held.lost = held.lost or not mine
+        return answers.count(False)
 
 
 def next_letter(settlement: Settlement, held: Held) -> Letter | None:
