@@ -397,14 +397,15 @@ async def test_links_are_changed_before_the_client_waits_for_ever(place: Any, mo
     monkeypatch.setattr(desk, "REQUESTS", 4)
     # The client gives the replies over a link so much credit, once.
     monkeypatch.setattr("azure.servicebus._pyamqp.aio._link_async.DEFAULT_LINK_CREDIT", 5)
-    async with opened(place()) as broker:
+    url = place()
+    async with opened(url) as broker:
         links = broker._links
         connect = links.receiver
         monkeypatch.setattr(links, "receiver", lambda *args, **kwargs: made.append(args) or connect(*args, **kwargs))
         async with asyncio.timeout(30):
             for _ in range(11):
                 assert await broker.count(JobFilter(status=JobStatus.QUEUED)) == 0
-        assert len(made) == 3
+        assert made.count((entity_of(url),)) == 3
 
 
 # --- tasks

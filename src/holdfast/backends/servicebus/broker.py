@@ -344,5 +344,9 @@ class ServiceBusBroker:
 
     # --- upkeep
 
+    async def lacks(self, *, keyed: Sequence[str]) -> Sequence[str]:
+        found = await asyncio.gather(*[listing.lack_of_sessions(self._links, queue) for queue in dict.fromkeys(keyed)])
+        return [words for words in found if words is not None]
+
     async def sweep_jobs(self, *, now: float, batch: int) -> int:
         return 0 if self._ledger is None else await self._ledger.sweep(now=now, batch=batch)

@@ -16,6 +16,8 @@ from holdfast.backends.servicebus.letters import Letter, as_message
 from holdfast.backends.servicebus.outbox import Outbox
 from holdfast.errors import ConfigurationError, StoreUnavailable
 
+MISSING = 60.0
+"""Seconds after which is looked again for a queue of jobs with a key that was not there, or had no sessions."""
 READ_WAIT = 0.05
 """Seconds for which the client reads a socket before others may write to it; so long does what is sent wait, at most."""
 
@@ -29,6 +31,8 @@ class Links:
         self._credential: Any = None
         self._outboxes: dict[str, Outbox] = {}
         self._desks: dict[tuple[str, bool], Desk] = {}
+        self.absent_until: dict[str, float] = {}
+        """Until when entities are taken not to be there, by the monotonic clock; 0 for those that are."""
         self._closed = False
 
     def outbox(self, entity: str) -> Outbox:

@@ -256,6 +256,8 @@ class Session:
     def _as_held(self, message: ServiceBusReceivedMessage) -> Held:
         held = held_of(message, queue=self._queue, entity=self._entity, keyed=True)
         held.job = held.job._replace(gate=Gate(self._id, limit=1))
+        # What a message tells of its lock is known better, where the clock there is ahead of ours.
+        self._lasts = min(self._lasts, held.lasts)
         held.session = self
         return held
 

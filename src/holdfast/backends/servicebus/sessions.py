@@ -12,7 +12,7 @@ from azure.servicebus.exceptions import OperationTimeoutError
 
 from holdfast.backends.servicebus.held import Held, Holdings
 from holdfast.backends.servicebus.inbox import CLOSING, FIRST_PAUSE, LONGEST_PAUSE
-from holdfast.backends.servicebus.links import Links
+from holdfast.backends.servicebus.links import MISSING, Links
 from holdfast.backends.servicebus.session import Session
 from holdfast.backends.servicebus.trouble import MissingQueue, explained, let_go
 from holdfast.errors import ConfigurationError, StoreUnavailable
@@ -27,8 +27,6 @@ OWED = 2.0
 """Seconds for which a place is kept free for jobs with a key that were passed over."""
 LONG = 20.0
 """Seconds for which a session with messages is waited for in one call."""
-MISSING = 60.0
-"""Seconds after which is looked again for a queue that is not there, or that has no sessions."""
 
 
 class Sessions:
