@@ -35,7 +35,7 @@ log = get_logger("holdfast.servicebus")
 
 T = TypeVar("T")
 
-LINGER = 0.2
+LINGER = 0.1
 """Seconds for which an empty session is held."""
 NO_ROOM = 0.5
 """Seconds for which a session is held for whose jobs nobody here has room."""
