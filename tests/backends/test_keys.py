@@ -64,7 +64,7 @@ def is_still(broker: Any) -> bool:
         return False
     sessions = broker.service.do("sessions")["queues"].values()
     serving = [session for _, ours in broker._intake._sources.values() for session in ours._serving]
-    in_hand = [each for each in serving if each._held is not None and not each._held.settled]
+    in_hand = [each for each in serving if each.busy]
     return not any(each["free"] for each in sessions) and sum(each["held"] for each in sessions) == len(in_hand)
 
 

@@ -20,7 +20,7 @@ from tests.backends.test_servicebus import claimed, opened, settle, until, worki
 from tests.servicebus import ServiceBus, leaks_of_the_client, servicebus_emulator
 
 from holdfast import App, RetryPolicy, TaskCancelled
-from holdfast.backends.servicebus import aside, session, sessions
+from holdfast.backends.servicebus import aside, session, session_link, sessions
 from holdfast.backends.servicebus.address import parse
 from holdfast.backends.servicebus.aside import Aside, Note
 from holdfast.backends.servicebus.letters import session_of
@@ -198,10 +198,10 @@ async def test_a_session_is_kept_for_as_long_as_its_job_runs(place: Any, service
         await broker.send([job("a", gate=ONE)])
         [held] = await claimed(broker)
         [serving] = sessions_of(broker)._serving
-        since, times = serving._renewed, 0
+        since, times = serving._link._renewed, 0
         while times < 4:
-            await until(lambda since=since: serving._renewed != since)
-            since, times = serving._renewed, times + 1
+            await until(lambda since=since: serving._link._renewed != since)
+            since, times = serving._link._renewed, times + 1
         # By now the first lock would have ended.
         assert await settle(broker, held, Done(b"1", NOW)) == 0
         assert left(servicebus, url) == {}
@@ -280,7 +280,7 @@ async def test_a_suspect_waits_for_a_moment_in_its_place(place: Any):
 
 
 async def test_sessions_are_left_before_the_client_waits_for_ever(place: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(session, "REQUESTS", 4)
+    monkeypatch.setattr(session_link, "REQUESTS", 4)
     # The client gives the replies over a link so much credit, once.
     monkeypatch.setattr("azure.servicebus._pyamqp.aio._link_async.DEFAULT_LINK_CREDIT", 6)
     async with opened(place()) as broker:
@@ -295,7 +295,7 @@ async def test_sessions_are_left_before_the_client_waits_for_ever(place: Any, mo
 
 
 async def test_a_job_that_outlives_its_link_loses_its_session(place: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(session, "LAST_REQUESTS", 2)
+    monkeypatch.setattr(session_link, "LAST_REQUESTS", 2)
     async with opened(place(lock=2)) as broker:
         await broker.send([job("a", gate=ONE)])
         [held] = await claimed(broker)
@@ -609,7 +609,8 @@ async def test_keys_keep_their_order_over_cut_connections():
 WORKER = """
 import asyncio, os, signal, sys
 from holdfast import App, RetryPolicy, current_job
-from holdfast.backends.servicebus.session import Session
+from holdfast.backends.servicebus.line import Line
+from holdfast.backends.servicebus.session_link import SessionLink
 from holdfast.backends.servicebus.sessions import Sessions
 
 point, url, audit = sys.argv[1:]
@@ -646,24 +647,15 @@ def die_around(kind, verb, before=None, after=None):
 
 if point == "claim":
     Sessions.take = lambda *_: dies()
-die_around(Session, "_try_again", before="before it is put aside", after="after it was put aside")
-if point == "noted":
-    die_around(Session, "_write", after="noted")
-if point == "woken":
-    settle = Session._settle_message
-    async def settle_or_die(self, settlement, *args):
-        if settlement == "defered":
-            dies()
-        await settle(self, settlement, *args)
-    Session._settle_message = settle_or_die
+die_around(Line, "put_aside", before="before it is put aside", after="after it was put aside")
+die_around(SessionLink, "write", after="noted")
+die_around(SessionLink, "send_wake_up", after="woken")
 if point == "gone":
     # The message of an attempt that was put aside goes, and nobody can say so any more.
-    settle = Session._settle_message
-    async def settle_and_die(self, settlement, *args):
-        await settle(self, settlement, *args)
-        if settlement == "completed" and self._aside.get(self._number):
+    async def die(self, number):
+        if self._aside.get(number):
             dies()
-    Session._settle_message = settle_and_die
+    Line._forget = die
 
 async def main():
     async with app:

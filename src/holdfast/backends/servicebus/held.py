@@ -42,6 +42,8 @@ class Held:
     token: UUID
     lasts: float
     """Seconds for which its lock lasts from each renewal on."""
+    number: int = 0
+    """Its place in its queue: that of an earlier message is smaller."""
     session: Holder | None = None
     """The session that it is held with, which settles it and keeps its lock; None: its lock is its own."""
     renewed: float = field(default_factory=time.monotonic)
@@ -68,7 +70,7 @@ def held_of(message: ServiceBusReceivedMessage, *, queue: str, entity: str, keye
         expires_at=letter.expires_at,
     )
     assert isinstance(message.lock_token, UUID)
-    return Held(letter, job, entity, message.lock_token, _lasts(message))
+    return Held(letter, job, entity, message.lock_token, _lasts(message), message.sequence_number or 0)
 
 
 def _lasts(message: ServiceBusReceivedMessage) -> float:

@@ -14,6 +14,7 @@ from holdfast.backends.servicebus.held import Held, Holdings
 from holdfast.backends.servicebus.inbox import CLOSING, FIRST_PAUSE, LONGEST_PAUSE
 from holdfast.backends.servicebus.links import MISSING, Links
 from holdfast.backends.servicebus.session import Session
+from holdfast.backends.servicebus.session_link import SessionLink
 from holdfast.backends.servicebus.trouble import MissingQueue, explained, let_go
 from holdfast.errors import ConfigurationError, StoreUnavailable
 from holdfast.ids import WorkerId
@@ -23,6 +24,8 @@ log = get_logger("holdfast.servicebus")
 
 ACCEPTS = 8
 """Sessions accepted at the same time while there are some, at most: each takes the client half a second."""
+LEAVING = 3.0
+"""Seconds for which sessions that are to be left are waited for; they may be waiting for an answer."""
 OWED = 2.0
 """Seconds for which a place is kept free for jobs with a key that were passed over."""
 LONG = 20.0
@@ -107,7 +110,11 @@ class Sessions:
             await asyncio.gather(*[let_go(receiver) for receiver in self._accepting.values()])
             for task in accepting:
                 task.cancel()
-        await asyncio.gather(*accepting, *self._tasks, return_exceptions=True)
+        if serving := list(self._tasks):
+            await asyncio.wait(serving, timeout=LEAVING)
+            for task in serving:
+                task.cancel()
+        await asyncio.gather(*accepting, *serving, return_exceptions=True)
 
     # --- what sessions ask
 
@@ -167,7 +174,8 @@ class Sessions:
 
     def _accepted(self, task: asyncio.Task[None]) -> None:
         del self._accepting[task]
-        self._go_on()
+        if _check(task):
+            self._go_on()
 
     async def _accept_some(self) -> None:
         """Accept a session, or wait for one for as long as any is wanted."""
@@ -215,13 +223,18 @@ class Sessions:
                 raise
 
     def _begin(self, receiver: ServiceBusReceiver) -> None:
-        session = Session(self._links, self._holdings, self, receiver, queue=self._queue, entity=self._entity)
+        link = SessionLink(self._links, receiver, self._entity)
+        session = Session(link, queue=self._queue, shelf=self, holdings=self._holdings)
         self._serving.add(session)
         if self._closed:
             session.leave()
         task = asyncio.create_task(self._serve(session, receiver), name=f"holdfast-session-{self._entity}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        _check(task)
 
     async def _serve(self, session: Session, receiver: ServiceBusReceiver) -> None:
         try:
@@ -231,3 +244,11 @@ class Sessions:
             self._go_on()
             # The session is free at once; the client then takes its time.
             await let_go(receiver)
+
+
+def _check(task: asyncio.Task[None]) -> bool:
+    """Whether nothing has gone wrong there that nobody foresaw."""
+    if task.cancelled() or (error := task.exception()) is None:
+        return True
+    log.error("sessions in trouble", task=task.get_name(), error=f"{type(error).__name__}: {error}")
+    return False
