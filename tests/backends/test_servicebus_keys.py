@@ -704,3 +704,71 @@ async def test_a_killed_workers_session_goes_on_where_it_was(tmp_path: Path, poi
     assert "begin 1 2" in lines
     assert not any(line.startswith("begin 1 ") and int(line.split()[2]) > 2 for line in lines)
     assert lines.count("begin 1 2") == (2 if point == "run again" else 1)
+
+
+RACER = """
+import asyncio, os, sys
+from holdfast import App
+
+url, audit = sys.argv[1:]
+app = App("racing", url=url, log_level="error", concurrent_per_worker=4)
+
+@app.task(key="{key}", result_ttl=0, name="racing:work")
+async def work(key, n):
+    with open(audit, "a") as file:
+        file.write(f"begin {key} {n}\\n")
+    await asyncio.sleep(0.03)
+    with open(audit, "a") as file:
+        file.write(f"end {key} {n}\\n")
+
+async def main():
+    async with app:
+        app.start_worker()
+        while not os.path.exists(audit + ".enough"):
+            await asyncio.sleep(0.05)
+
+asyncio.run(main())
+"""
+
+
+async def test_no_key_is_overtaken_while_workers_are_killed(tmp_path: Path):
+    audit = tmp_path / "audit"
+    audit.touch()
+
+    def begin(url: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", RACER, url, str(audit)])
+
+    def lines() -> list[str]:
+        return audit.read_text().splitlines()
+
+    keyed = "default.keyed:lock=3,sessions=true,max-delivery-count=2000"
+    with servicebus_emulator("--queue", "default:lock=3", "--queue", keyed) as own:
+        app = App("racing", url=own.url(), embedded_worker=False)
+        async with app:
+
+            @app.task(key="{key}", result_ttl=0, name="racing:work")
+            async def work(key: str, n: int) -> None: ...
+
+            await work.starmap([("abc"[n % 3], n) for n in range(150)])
+        workers = [begin(own.url()) for _ in range(2)]
+        try:
+            for enough in (40, 140):
+                await until(lambda enough=enough: len(lines()) >= enough, 60)
+                victim = workers.pop(0)
+                victim.kill()
+                victim.wait()
+                workers.append(begin(own.url()))
+            await until(lambda: own.counts("default.keyed") == {}, 60)
+        finally:
+            Path(f"{audit}.enough").touch()
+            for each in workers:
+                each.wait(30)
+    said = [line.split() for line in lines()]
+    for key in "abc":
+        course = [(word, int(n)) for word, name, n in said if name == key]
+        numbers = [n for _, n in course]
+        assert numbers == sorted(numbers)
+        # What was killed before its message went ran again, before all that was sent after it, and beside nothing of its key.
+        assert list(dict.fromkeys(n for word, n in course if word == "end")) == list(range("abc".index(key), 150, 3))
+        for (before, earlier), (word, n) in itertools.pairwise(course):
+            assert word == "end" or before == "end" or earlier == n

@@ -112,9 +112,9 @@ class SessionLink:
     async def _ask(self, request: Callable[[], Awaitable[T]]) -> T:
         self._requests += 1
         link: Any = self._receiver
-        # A link that broke would be made anew by the client, and the session asked for by its name.
-        link._check_live()
         with explained(self._links.address, self.entity):
+            # A link that broke would be made anew by the client, and the session asked for by its name.
+            link._check_live()
             return await request()
 
 
