@@ -41,6 +41,8 @@ class Intake:
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
         """Give a worker up to `room` jobs of these queues, and have more sent for the rest of the room."""
         sources = self._of(queues)
+        if not sources:
+            return ClaimedJobs()
         for queue in self._served(queues):
             self._sources[queue][1].tell(now)
         # Each has its share of the room, and in turn the first pick of what others leave: none keeps the others waiting.
