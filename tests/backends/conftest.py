@@ -61,7 +61,9 @@ async def jobs_bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
             case "cluster":
                 url = fresh(request.getfixturevalue("redis_cluster").url)
             case "servicebus":
+                keyed = "lock=300,duplicate-window=600,sessions=true,max-delivery-count=2000"
                 queues = ("--queue", "default:lock=300,duplicate-window=600", "--queue", "mail:lock=300")
+                queues += ("--queue", f"default.keyed:{keyed}", "--queue", f"mail.keyed:{keyed}")
                 service = stack.enter_context(servicebus_emulator(*queues))
                 url = service.url(queues="default,mail")
             case _:

@@ -1,8 +1,7 @@
-"""Gates, on every broker: so many jobs of one gate run at once and begin in a time, in the order in which they were sent."""
+"""Gates, on brokers that have them: so many jobs of one gate run at once and begin in a time, in the order of sending."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from tests.backends.making import NOW, enlist, job
 
 from holdfast.errors import LeaseLost
 from holdfast.ids import JobId, WorkerId
-from holdfast.model.job import Again, ClaimedJob, Done, Failed, Gate, JobFilter, JobStatus, Reason, Returned, Settlement
+from holdfast.model.job import Again, ClaimedJob, Done, Failed, Gate, JobFilter, JobStatus, Reason, Settlement
 
 pytestmark = pytest.mark.parametrize("jobs_bench", ["file", "memory", "postgres", "redis", "cluster"], indirect=True)
 """Those whose traits say that they keep gates."""
@@ -110,35 +109,6 @@ async def test_as_many_as_the_limit_run_at_once_and_the_urgent_go_first(broker: 
     assert list(await enter(broker, "v")) == ["c"]
 
 
-async def test_another_attempt_lets_the_next_one_in_and_waits_its_turn(broker: Any) -> None:
-    await send(broker, "abc")
-    running = await enter(broker)
-    await end(broker, running["a"], Again(NOW + 50, b"no"))
-    running = await enter(broker)
-    assert list(running) == ["b"]
-    # When its time has come, the one that runs is before it, and it is before the one that waits.
-    assert await enter(broker, now=NOW + 50) == {}
-    await end(broker, running["b"])
-    running = await enter(broker, now=NOW + 50)
-    assert list(running) == ["a"]
-    assert running["a"].attempt == 2
-    await end(broker, running["a"])
-    assert list(await enter(broker, now=NOW + 50)) == ["c"]
-
-
-async def test_what_is_delayed_keeps_nobody_waiting(broker: Any) -> None:
-    await send(broker, "a", due_at=NOW + 50)
-    await send(broker, "b")
-    assert list(await enter(broker)) == ["b"]
-
-
-async def test_what_is_handed_back_comes_first_again(broker: Any) -> None:
-    await send(broker, "ab")
-    running = await enter(broker)
-    await end(broker, running["a"], Returned(NOW + 1))
-    assert list(await enter(broker, "v")) == ["a"]
-
-
 async def test_who_is_cancelled_makes_room(broker: Any) -> None:
     await send(broker, "abcd")
     claimed = await claim(broker)
@@ -208,18 +178,6 @@ async def test_a_rate_spreads_beginnings(broker: Any) -> None:
     assert list(await enter(broker, now=NOW + 510)) == ["z"]
 
 
-async def test_dead_letters_come_back_through_their_gate(broker: Any) -> None:
-    await send(broker, "ab")
-    running = await enter(broker)
-    await end(broker, running["a"], Failed(Reason.FAILED, b"no", NOW + 1))
-    running = await enter(broker)
-    assert list(running) == ["b"]
-    assert await broker.replay([JobId("a")], now=NOW + 2) == ["a"]
-    assert await enter(broker, now=NOW + 2) == {}
-    await end(broker, running["b"])
-    assert list(await enter(broker, now=NOW + 2)) == ["a"]
-
-
 async def test_what_follows_has_its_gate(broker: Any) -> None:
     held = (await claim_of(broker, "first"))["first"]
     follow = [job("f", gate=ONE, created_at=NOW), job("g", gate=ONE, created_at=NOW + 0.5)]
@@ -230,38 +188,3 @@ async def test_what_follows_has_its_gate(broker: Any) -> None:
 async def claim_of(broker: Any, id: str) -> dict[str, ClaimedJob]:
     await broker.send([job(id)])
     return {each.id: each for each in await claim(broker)}
-
-
-async def test_many_workers_keep_the_order_of_each_key(jobs_bench: Bench) -> None:
-    """1,000 jobs of 25 keys, claimed, admitted and settled by workers that race: each key's jobs run one by one, in order."""
-    brokers = []
-    for number in range(5):
-        home = await jobs_bench.store()
-        await enlist(home, f"w{number}")
-        brokers.append(broker_of(home))
-    await brokers[0].send(
-        [job(f"j{n:04}", gate=Gate(f"key{n % 25}", limit=1), created_at=NOW + n / 1000) for n in range(1000)]
-    )
-    ran: dict[str, list[str]] = {}
-    inside: set[str] = set()
-
-    async def work(number: int) -> None:
-        broker, worker, idle = brokers[number], f"w{number}", 0
-        while sum(map(len, ran.values())) < 1000:
-            running = await enter(broker, worker, now=NOW + 2, room=7 + number)
-            for held in running.values():
-                assert held.gate is not None
-                assert held.gate.name not in inside
-                inside.add(held.gate.name)
-                ran.setdefault(held.gate.name, []).append(held.id)
-            await asyncio.sleep(0)
-            done = [Settlement(each.id, each.claim, Done(b"1", NOW), (), each.gate.name) for each in running.values()]  # type: ignore[union-attr]
-            for each in running.values():
-                inside.discard(each.gate.name)  # type: ignore[union-attr]
-            assert (await broker.settle(WorkerId(worker), done)).lost == 0
-            idle = 0 if running else idle + 1
-            assert idle < 2000, "nothing can be claimed any more"
-
-    await asyncio.gather(*map(work, range(5)))
-    assert len(ran) == 25
-    assert all(ids == sorted(ids) for ids in ran.values())

@@ -360,11 +360,12 @@ async def test_dead_letters_are_taken_from_among_others(place: Any, servicebus: 
 
 async def test_what_service_bus_cannot_do_is_refused_with_what_to_do(place: Any):
     async with opened(place()) as broker:
-        gated = {"gate": Gate("key:k", limit=1)}
+        many, paced = {"gate": Gate("key:k", limit=2)}, {"gate": Gate("key:k", limit=1, interval=1.0)}
         for fields, words in (
             ({"priority": 3}, "queue of its own"),
             ({"unique": "u"}, "give id="),
-            (gated, "counts nothing"),
+            (many, "counts nothing.*a key= alone can"),
+            (paced, "counts nothing"),
         ):
             with pytest.raises(UnsupportedError, match=words):
                 await broker.send([job("a", **fields)])
@@ -396,14 +397,15 @@ async def test_links_are_changed_before_the_client_waits_for_ever(place: Any, mo
     monkeypatch.setattr(desk, "REQUESTS", 4)
     # The client gives the replies over a link so much credit, once.
     monkeypatch.setattr("azure.servicebus._pyamqp.aio._link_async.DEFAULT_LINK_CREDIT", 5)
-    async with opened(place()) as broker:
+    url = place()
+    async with opened(url) as broker:
         links = broker._links
         connect = links.receiver
         monkeypatch.setattr(links, "receiver", lambda *args, **kwargs: made.append(args) or connect(*args, **kwargs))
         async with asyncio.timeout(30):
             for _ in range(11):
                 assert await broker.count(JobFilter(status=JobStatus.QUEUED)) == 0
-        assert len(made) == 3
+        assert made.count((entity_of(url),)) == 3
 
 
 # --- tasks

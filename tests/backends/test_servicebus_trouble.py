@@ -150,6 +150,7 @@ import asyncio, os, signal, sys
 from holdfast import App
 from holdfast.backends.servicebus.broker import ServiceBusBroker
 from holdfast.backends.servicebus.inbox import Inbox
+from holdfast.backends.servicebus.settling import Settling
 from holdfast.tasks import RESULT
 
 point, url, audit = sys.argv[1:]
@@ -181,9 +182,9 @@ async def work(n):
 if point == "claim":
     Inbox.take = dies
 if point == "before what follows is sent":
-    ServiceBusBroker._send_after = dies_later
+    Settling._send_after = dies_later
 if point == "before the settlement":
-    ServiceBusBroker._settle = dies_later
+    Settling._settle = dies_later
 if point == "after the settlement":
     settle = ServiceBusBroker.settle
     async def settle_and_die(*args):

@@ -129,7 +129,7 @@ async def test_settlements_do_what_they_say(client, queue, servicebus):
         (again,) = await receiver.receive_messages(max_wait_time=SOON)
         assert (str(again), again.delivery_count) == ("abandon", 1)
         (deferred,) = await receiver.receive_deferred_messages(defer.sequence_number)
-        assert (str(deferred), deferred.delivery_count) == ("defer", 0)
+        assert (str(deferred), deferred.delivery_count) == ("defer", 1)
         await receiver.complete_message(deferred)
         await receiver.complete_message(again)
         with pytest.raises(MessageNotFoundError):
@@ -407,6 +407,37 @@ async def test_deferred_messages_of_a_session_come_back_in_it(client, declare):
         await receiver.defer_message(found)
         (deferred,) = await receiver.receive_deferred_messages(found.sequence_number)
         await receiver.complete_message(deferred)
+
+
+async def test_a_session_is_offered_when_a_message_of_it_can_be_had(client, declare, servicebus):
+    queue = declare(sessions=True)
+    later = message("later", session_id="one", scheduled_enqueue_time_utc=servicebus.moment(60))
+    await send(client, queue, message("now", session_id="one"), later)
+    async with client.get_queue_receiver(queue, session_id=NEXT_AVAILABLE_SESSION, max_wait_time=SOON) as receiver:
+        (found,) = await receiver.receive_messages(max_wait_time=SOON)
+        assert servicebus.do("sessions")["queues"][queue] == {"free": 0, "held": 1}
+        await receiver.defer_message(found)
+    # What is deferred or scheduled does not have its session taken.
+    with pytest.raises(OperationTimeoutError):
+        async with client.get_queue_receiver(queue, session_id=NEXT_AVAILABLE_SESSION, max_wait_time=NEVER):
+            pass
+    servicebus.move(60)
+    assert servicebus.do("sessions")["queues"][queue] == {"free": 1, "held": 0}
+    async with client.get_queue_receiver(queue, session_id=NEXT_AVAILABLE_SESSION, max_wait_time=SOON) as receiver:
+        (came,) = await receiver.receive_messages(max_wait_time=SOON)
+        (deferred,) = await receiver.receive_deferred_messages(found.sequence_number)
+        assert [str(came), str(deferred), deferred.delivery_count] == ["later", "now", 1]
+        await receiver.complete_message(came)
+        await receiver.complete_message(deferred)
+    assert servicebus.counts(queue) == {}
+
+
+async def test_a_queue_that_is_made_by_a_message_of_a_session_has_sessions(client):
+    await send(client, "made-for-sessions", message("x", session_id="one"))
+    async with client.get_queue_receiver("made-for-sessions", session_id="one") as receiver:
+        assert [str(each) for each in await receiver.receive_messages(max_wait_time=SOON)] == ["x"]
+    with pytest.raises(ServiceBusError, match="SessionId was not set"):
+        await send(client, "made-for-sessions", message("x"))
 
 
 async def test_queues_and_receivers_agree_about_sessions(client, declare):

@@ -133,7 +133,7 @@ async def test_the_real_client_outlives_a_bounce(servicebus, queue):
     [
         ("nonsense", "JSONDecodeError"),
         ("[]", "AttributeError"),
-        ('{"do": "dance"}', "do one of queue, counts, move"),
+        ('{"do": "dance"}', "do one of queue, counts, sessions, move"),
         ('{"do": "move", "seconds": -1}', "forward only"),
         ('{"do": "swallow", "what": "pride"}', "pride"),
         ('{"do": "queue", "name": "q", "options": {"lock": 0}}', "lock cannot be 0"),

@@ -177,13 +177,21 @@ def test_a_deferred_message_comes_only_by_its_number(token):
     q.settle(q.take(0.0, token()).token, Defer(), 0.0)
     assert q.take(0.0, token()) is None
     (entry,) = q.take_deferred([number], 0.0, token, None)
-    assert entry.delivery_count == 0
+    assert entry.delivery_count == 1
     with pytest.raises(MessageNotFound):
         q.take_deferred([number], 0.0, token, None)
     q.settle(entry.token, Abandon(), 0.0)
     assert q.counts()["deferred"] == 1
     q.take_deferred([number], 0.0, None, None)
     assert set(q.counts().values()) == {0}
+
+
+def test_a_message_that_is_deferred_too_often_dies(token):
+    q = queue(max_delivery_count=2)
+    (number,) = q.enqueue(content(), now=0.0)
+    q.settle(q.take(0.0, token()).token, Defer(), 0.0)
+    q.settle(q.take_deferred([number], 0.0, token, None)[0].token, Defer(), 0.0)
+    assert q.counts() == {"active": 0, "locked": 0, "deferred": 0, "scheduled": 0, "dead": 1}
 
 
 def test_a_number_that_is_asked_for_twice_is_one_message(token):
@@ -390,6 +398,28 @@ def test_deferred_messages_belong_to_their_session(token):
     with pytest.raises(MessageNotFound):
         q.take_deferred([entry.sequence], 0.0, token, q.accept_session("b", Holder(), 0.0))
     assert q.take_deferred([entry.sequence], 0.0, token, session) == [entry]
+
+
+def test_a_session_is_next_only_while_a_message_of_it_can_be_had(token):
+    q = sessions("a")
+    q.enqueue(content("later", session="a", scheduled_at=50.0), now=0.0)
+    holder = Holder()
+    session = q.accept_session(None, holder, 0.0)
+    q.settle(q.take(0.0, token(), session).token, Defer(), 0.0)
+    assert q.session_counts() == {"free": 0, "held": 1}
+    q.release_session(session, holder, 1.0)
+    assert (q.accept_session(None, holder, 1.0), q.session_counts()) == (None, {"free": 0, "held": 0})
+    q.pass_time(50.0)
+    assert q.session_counts() == {"free": 1, "held": 0}
+    assert body(q.take(50.0, token(), q.accept_session(None, holder, 50.0))) == "later"
+
+
+def test_an_undecided_queue_has_sessions_if_its_first_message_does():
+    for session in (None, "a"):
+        q = Queue("q", QueueOptions(), undecided=True)
+        q.enqueue(content(session=session), now=0.0)
+        q.decide(sessions=session is None)
+        assert q.options.sessions == (session is not None)
 
 
 def test_sessions_are_forgotten_when_nothing_is_left_of_them(token):

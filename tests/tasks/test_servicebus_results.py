@@ -15,7 +15,7 @@ from tests.servicebus import ServiceBus, leaks_of_the_client
 
 from holdfast import App, TaskCancelled, TaskFailed
 from holdfast.backends.servicebus.address import parse
-from holdfast.backends.servicebus.broker import ServiceBusBroker
+from holdfast.backends.servicebus.settling import Settling
 from holdfast.errors import JobNotFound, StoreUnavailable
 from holdfast.model.job import JobFilter, JobStatus
 from holdfast.tasks import RESULT, gather, read_dead
@@ -141,7 +141,7 @@ async def test_waiting_and_running_jobs_are_cancelled(app: App, servicebus: Serv
 async def test_a_result_is_known_before_its_message_goes(
     app: App, monkeypatch: pytest.MonkeyPatch, servicebus: ServiceBus, tasks_url: str
 ) -> None:
-    settle, refused = ServiceBusBroker._settle, asyncio.Event()
+    settle, refused = Settling._settle, asyncio.Event()
 
     async def refuse(self: Any, settled: Any) -> int:
         if not refused.is_set():
@@ -149,7 +149,7 @@ async def test_a_result_is_known_before_its_message_goes(
             raise StoreUnavailable("not now")
         return await settle(self, settled)
 
-    monkeypatch.setattr(ServiceBusBroker, "_settle", refuse)
+    monkeypatch.setattr(Settling, "_settle", refuse)
 
     @app.task(result_ttl=60)
     async def one() -> int:

@@ -16,6 +16,8 @@ from holdfast.errors import HoldfastError
 from holdfast.model.instance import InstanceFilter, Status, WorkerView
 from holdfast.model.job import JobFilter, JobStatus
 from holdfast.observe.moments import iso, span
+from holdfast.task import ACTIONS
+from holdfast.tasks.definition import Task
 
 
 @click.command()
@@ -129,6 +131,10 @@ async def _examine(app: App, checks: _Checks) -> None:
             checks.add("database", True, says, store=name, milliseconds=took)
         else:
             checks.add("tasks", True, f"{name} answers in {took:.1f} ms", store=name, milliseconds=took)
+    keyed = sorted(_keyed_queues())
+    lacking: Sequence[str] = await app.broker.lacks(keyed=keyed) if keyed else []
+    for says in lacking:
+        checks.add("keys", False, says)
     alive = await app.workers()
     pending, what = await _waiting(app)
     if alive:
@@ -149,6 +155,14 @@ async def _examine(app: App, checks: _Checks) -> None:
         dead = await app.broker.count(JobFilter(status=JobStatus.DEAD))
         hint = "; see `holdfast dlq list`" if dead else ""
         checks.add("jobs", True, f"{pending} queued, {dead} dead{hint}", queued=pending, dead=dead)
+
+
+def _keyed_queues() -> set[str]:
+    """The queues of tasks whose jobs run one by one."""
+    tasks = [action for action in ACTIONS.values() if isinstance(action, Task)]
+    return {
+        task.defaults.queue or "default" for task in tasks if task.jobs.key is not None or task.jobs.concurrency == 1
+    }
 
 
 async def _waiting(app: App) -> tuple[int, str]:

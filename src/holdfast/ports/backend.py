@@ -30,7 +30,9 @@ class Traits:
     pauses: bool = True
     """Queues can be paused here; else where they are administered."""
     gates: bool = True
-    """Jobs may have gates, which let so many through at once; where they cannot, a job with one is refused."""
+    """Jobs may have gates, which let so many through at once or in a time; where they cannot, a job with one is refused."""
+    keys: bool = True
+    """Jobs of a gate that lets through one at a time run in order, whether there are other gates or not."""
     knows_workers: bool = True
     """It knows all workers and what they hold; where it does not, each job has a lock of its own."""
     prompt: bool = True

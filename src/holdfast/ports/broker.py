@@ -116,6 +116,10 @@ class Broker(Protocol):
 
     # --- upkeep
 
+    async def lacks(self, *, keyed: Sequence[str]) -> Sequence[str]:
+        """What is missing for jobs with a key in these queues, each in words that say what to do; nothing: they can be sent."""
+        ...
+
     async def sweep_jobs(self, *, now: float, batch: int) -> int:
         """Remove ended jobs that need not be kept any longer; return how many."""
         ...

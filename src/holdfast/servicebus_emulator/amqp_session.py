@@ -306,7 +306,8 @@ class AmqpSession:
     def _make_consumer(self, attach: Attach, address: Address) -> None:
         filters: dict[Any, Any] = attach.source.filter or {}
         wants_session = SESSION_FILTER in filters
-        node = self.broker.node(address, sessions=wants_session and not address.dead)
+        node = self.broker.node(address)
+        node.queue.decide(sessions=wants_session)
         if wants_session and not node.queue.options.sessions:
             raise NotAllowed(
                 "A sessionful message receiver cannot be created on an entity that does not require sessions."

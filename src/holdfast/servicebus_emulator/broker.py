@@ -112,12 +112,12 @@ class Broker:
 
     # --- queues
 
-    def declare(self, name: str, options: QueueOptions) -> None:
-        """Make a queue, anew and empty if there was one."""
-        queue = Queue(name, options)
+    def declare(self, name: str, options: QueueOptions, *, undecided: bool = False) -> None:
+        """Make a queue, anew and empty if there was one; `undecided`: it has sessions if its first use has one."""
+        queue = Queue(name, options, undecided=undecided)
         self._nodes[name.lower()] = (Node(queue, deque(), deque()), Node(queue.dead, deque(), deque()))
 
-    def node(self, address: Address, *, sessions: bool = False) -> Node:
+    def node(self, address: Address) -> Node:
         """The queue at this address; a new one if that is allowed. Raises NotFound."""
         name = address.queue
         if name.lower() not in self._nodes:
@@ -130,12 +130,17 @@ class Broker:
                 or "/subscriptions/" in name.lower()
             ):
                 raise NotFound(name)
-            self.declare(name, QueueOptions(sessions=sessions))
+            self.declare(name, QueueOptions(), undecided=True)
         return self._nodes[name.lower()][address.dead]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many messages each queue has, by where they are."""
         return {main.queue.name: main.queue.counts() for main, _ in self._nodes.values()}
+
+    def session_counts(self) -> dict[str, dict[str, int]]:
+        """How many sessions of each queue that has any are held and free."""
+        queues = [main.queue for main, _ in self._nodes.values()]
+        return {queue.name: queue.session_counts() for queue in queues if queue.options.sessions}
 
     # --- handing over
 

@@ -23,6 +23,7 @@ class Control:
         self._verbs: dict[str, Callable[[Order], Order]] = {
             "queue": self._queue,
             "counts": self._counts,
+            "sessions": self._sessions,
             "move": self._move,
             "bounce": self._bounced,
             "swallow": self._swallow,
@@ -47,6 +48,9 @@ class Control:
 
     def _counts(self, order: Order) -> Order:
         return {"queues": self._broker.counts()}
+
+    def _sessions(self, order: Order) -> Order:
+        return {"queues": self._broker.session_counts()}
 
     def _move(self, order: Order) -> Order:
         seconds = float(order["seconds"])

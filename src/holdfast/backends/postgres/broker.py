@@ -224,6 +224,9 @@ class PostgresBroker:
 
     # --- upkeep
 
+    async def lacks(self, *, keyed: Sequence[str]) -> Sequence[str]:
+        return []
+
     async def sweep_jobs(self, *, now: float, batch: int) -> int:
         await self._reader().fetch("sweep_gates", now=now, batch=batch)
         return len(await self._reader().fetch("sweep_jobs", now=now, batch=batch))

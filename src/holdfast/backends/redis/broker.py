@@ -251,6 +251,9 @@ class RedisBroker:
 
     # --- upkeep
 
+    async def lacks(self, *, keyed: Sequence[str]) -> Sequence[str]:
+        return []
+
     async def sweep_jobs(self, *, now: float, batch: int) -> int:
         return await self._line.run("sweep", repr(now), batch)
 

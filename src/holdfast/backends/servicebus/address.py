@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -12,6 +12,8 @@ from holdfast.errors import ConfigurationError
 
 LONGEST_NAME = 260
 """Characters of an entity's name, at most."""
+KEYED = ".keyed"
+"""What is added to the name of a queue's entity for the one of its jobs with a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +35,31 @@ class Address:
     """What the names of entities begin with that the URL does not name."""
     timeout: float = 30.0
     """Seconds after which a request without an answer has failed."""
+    keyed_entities: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The entities of jobs with a key by our names of queues, where they do not follow from those of the queues."""
+    sessions: int = 16
+    """How many keys of one queue a process works on at once, at most."""
 
     def entity(self, queue: str) -> str:
         """The name of the entity that is this queue of ours. Raises ConfigurationError for what can be no name."""
-        name = self.queues.get(queue) or f"{self.prefix}{queue}"
+        return self._checked(queue, self.queues.get(queue) or f"{self.prefix}{queue}", "queues")
+
+    def keyed(self, queue: str) -> str:
+        """The name of the entity, with sessions, of this queue's jobs with a key. Raises ConfigurationError."""
+        return self._checked(queue, self.keyed_entities.get(queue) or f"{self.entity(queue)}{KEYED}", "keyed")
+
+    def both(self, queue: str) -> Sequence[tuple[str, bool]]:
+        """Where jobs of this queue lie: the entities, each with whether it is the one of jobs with a key."""
+        return [(self.entity(queue), False), (self.keyed(queue), True)]
+
+    def has_sessions(self, entity: str) -> bool:
+        """Whether the entity of this name is one of jobs with a key."""
+        return entity.endswith(KEYED) or entity in self.keyed_entities.values()
+
+    def _checked(self, queue: str, name: str, option: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9](?:[\w./~-]*[\w])?", name) or len(name) > LONGEST_NAME:
             raise ConfigurationError(
-                f"{self.shown}: {name!r} can be no queue of Service Bus: map it by ?queues={queue}:its-name"
+                f"{self.shown}: {name!r} can be no queue of Service Bus: map it by ?{option}={queue}:its-name"
             )
         return name
 
@@ -76,11 +96,15 @@ def parse(url: str) -> Address:
         queues=_queues(options.pop("queues", "default"), prefix, shown),
         prefix=prefix,
         timeout=timeout_of(options.pop("timeout", "30"), shown),
+        keyed_entities=_keyed(options.pop("keyed", None), shown),
+        sessions=_number(options.pop("sessions", "16"), shown),
     )
     if options:
         raise ConfigurationError(f"{shown}: Service Bus knows no option {', '.join(sorted(options))}")
     for queue in address.queues:
         address.entity(queue)
+    for queue in address.keyed_entities:
+        address.keyed(queue)
     return address
 
 
@@ -94,6 +118,24 @@ def _queues(text: str, prefix: str, shown: str) -> Mapping[str, str]:
     if not found:
         raise ConfigurationError(f"{shown}: queues= names no queue")
     return found
+
+
+def _keyed(text: str | None, shown: str) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for part in [] if text is None else text.split(","):
+        queue, _, entity = part.strip().partition(":")
+        if not queue or not entity:
+            raise ConfigurationError(
+                f"{shown}: keyed={text!r} cannot be: write keyed=default:shop-keyed,mail:mail-keyed"
+            )
+        found[queue] = entity
+    return found
+
+
+def _number(text: str, shown: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise ConfigurationError(f"{shown}: sessions is a number from 1 to 1000, not {text!r}")
+    return int(text)
 
 
 def _truth(text: str, shown: str) -> bool:

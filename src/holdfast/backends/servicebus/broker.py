@@ -1,7 +1,4 @@
-"""The `Broker` port on Azure Service Bus. A job is a message, its lease the message's lock; there is nothing else to look at.
-
-What follows from a job, and its next attempt, is sent before its own message goes: a crash between leaves both, never none.
-"""
+"""The `Broker` port on Azure Service Bus. A job is a message, its lease the message's lock; there is nothing else to look at."""
 
 from __future__ import annotations
 
@@ -11,31 +8,26 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
-from uuid import UUID
 
 from holdfast.backends.servicebus import address as urls
 from holdfast.backends.servicebus import dead, listing
-from holdfast.backends.servicebus.deaths import described
 from holdfast.backends.servicebus.held import Held, Holdings
-from holdfast.backends.servicebus.inbox import Inbox
+from holdfast.backends.servicebus.intake import Intake
 from holdfast.backends.servicebus.ledger import Ledger
-from holdfast.backends.servicebus.letters import Letter, as_message, letter_of
+from holdfast.backends.servicebus.letters import letter_of
 from holdfast.backends.servicebus.links import Links
+from holdfast.backends.servicebus.settling import Settling
 from holdfast.errors import LeaseLost, StoreError, UnsupportedError
 from holdfast.ids import JobId, WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.instance import WorkerView
 from holdfast.model.job import (
-    Again,
-    Cancelled,
     CancelledJobs,
     ClaimedJob,
     ClaimedJobs,
-    Failed,
     Job,
     JobFilter,
     JobView,
-    Returned,
     SettledJobs,
     Settlement,
 )
@@ -53,8 +45,6 @@ from holdfast.ports import (
 
 log = get_logger("holdfast.servicebus")
 
-CANCELLED_KEPT = 3600.0
-"""Seconds for which it is known of a job that it was dropped before it began."""
 RENEWAL = 0.3
 """Seconds between two looks for locks that are to be renewed."""
 
@@ -85,7 +75,10 @@ class ServiceBusBroker:
     def _begin(self) -> None:
         self._links = Links(self._address)
         self._holdings = Holdings(self._jobs_lost)
-        self._inboxes: dict[str, Inbox] = {}
+        self._settling = Settling(self._links, self._holdings, self._ledger)
+        self._intake = Intake(
+            self._links, self._holdings, self._settling, self._ledger, arrived=lambda: self._wake(JOB_CHANNEL)
+        )
         self._renewing: asyncio.Task[None] | None = None
         self._left = asyncio.Event()
         self._unlisten: Callable[[], Awaitable[None]] | None = None
@@ -109,6 +102,7 @@ class ServiceBusBroker:
             prompt=False,
             pauses=False,
             gates=False,
+            keys=True,
         )
 
     async def open(self, *, create: bool = True) -> None:
@@ -138,16 +132,9 @@ class ServiceBusBroker:
         letters = [letter_of(job) for job in in_order]
         if self._ledger is not None:
             await self._ledger.expect(letters)
-        await self._send(letters)
+        await self._links.send(letters)
         # Which of them Service Bus has dropped as duplicates, it does not say.
         return [job.id for job in in_order]
-
-    async def _send(self, letters: Sequence[Letter]) -> None:
-        letters_by_entity: defaultdict[str, list[Letter]] = defaultdict(list)
-        for letter in letters:
-            letters_by_entity[self._address.entity(letter.queue)].append(letter)
-        ways = [(self._links.outbox(entity), some) for entity, some in letters_by_entity.items()]
-        await asyncio.gather(*[outbox.send([as_message(letter) for letter in some]) for outbox, some in ways])
 
     async def send_through(self, connection: Any, jobs: Sequence[Job]) -> None:
         raise UnsupportedError(
@@ -188,7 +175,7 @@ class ServiceBusBroker:
             letters = [held.letter._replace(claims=held.job.claim, **fresh) for held in found]
             if self._ledger is not None:
                 await self._ledger.expect(letters, again=True)
-            await self._send(letters)
+            await self._links.send(letters)
 
         return await dead.take(self._links, ids, send_again)
 
@@ -217,96 +204,18 @@ class ServiceBusBroker:
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
         self._check(worker)
-        inboxes = [self._inbox(queue) for queue in self._served(queues)]
-        if self._ledger is not None:
-            await self._drop_recalled(self._ledger, inboxes, now)
-        found: list[Held] = []
-        for inbox in inboxes:
-            found += inbox.take(worker, room - len(found))
-        rest = room - len(found)
-        for inbox in inboxes:
-            inbox.want(-(-rest // len(inboxes)))
-        return ClaimedJobs(jobs=[held.job for held in found])
-
-    async def _drop_recalled(self, ledger: Ledger, inboxes: Sequence[Inbox], now: float) -> None:
-        """End what waits here and is not wanted any more."""
-        waiting = [held for inbox in inboxes for held in inbox.waiting]
-        recalled = await ledger.recalled([held.job.id for held in waiting])
-        if not recalled:
-            return
-        end = Cancelled(now, now + CANCELLED_KEPT)
-        ended = [(Settlement(held.job.id, held.job.claim, end), held) for held in waiting if held.job.id in recalled]
-        waiters = await ledger.conclude(ended)
-        await self._settle(ended)
-        for inbox in inboxes:
-            inbox.waiting = [held for held in inbox.waiting if not held.settled]
-        self._holdings.forget(held for _, held in ended)
-        await ledger.store.notify({channel: "" for channel, _ in waiters})
-
-    def _served(self, queues: Sequence[str]) -> Sequence[str]:
-        """The queues one by one: all that the URL names, if all are meant."""
-        return list(self._address.queues) if "*" in queues else list(dict.fromkeys(queues))
-
-    def _inbox(self, queue: str) -> Inbox:
-        if queue not in self._inboxes:
-            entity = self._address.entity(queue)
-            self._inboxes[queue] = Inbox(
-                self._links, self._holdings, queue=queue, entity=entity, arrived=lambda: self._wake(JOB_CHANNEL)
-            )
-        return self._inboxes[queue]
+        waiters = await self._intake.drop_recalled(queues, now)
+        if self._ledger is not None and waiters:
+            await self._ledger.store.notify({channel: "" for channel, _ in waiters})
+        return await self._intake.claim(worker, queues=queues, room=room, now=now)
 
     async def admit(self, worker: WorkerId, jobs: Sequence[ClaimedJob], *, now: float) -> Sequence[JobId]:
-        # None of them has a gate.
+        # Of each key there is one at a time: its session is held here.
         return [job.id for job in jobs]
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
         self._check(worker)
-        held = {each.id: self._holdings.get(worker, each.id) for each in settlements}
-        mine: list[tuple[Settlement, Held]] = []
-        for each in {each.id: each for each in settlements}.values():
-            one = held[each.id]
-            if one is not None and one.job.claim == each.claim and not one.lost:
-                mine.append((each, one))
-        lost = len(held) - len(mine)
-        waiters: Sequence[tuple[str, JobId]] = [] if self._ledger is None else await self._ledger.conclude(mine)
-        await self._send_after(mine)
-        lost += await self._settle(mine)
-        self._holdings.forget(one for one in held.values() if one is not None and (one.settled or one.lost))
-        return SettledJobs(lost=lost, waiters=waiters)
-
-    async def _send_after(self, settled: Sequence[tuple[Settlement, Held]]) -> None:
-        """Send what follows from these, and their next attempts. Raises StoreError for what cannot be sent."""
-        rest = [(each, held) for each, held in settled if not held.copied]
-        try:
-            letters = {job.id: letter_of(job) for each, _ in rest for job in each.follow}
-        except UnsupportedError as error:
-            raise StoreError(f"what follows cannot be sent: {error}") from error
-        again = [letter for each, held in rest if (letter := _next_letter(each, held)) is not None]
-        if self._ledger is not None:
-            await self._ledger.expect(list(letters.values()))
-        await self._send([*letters.values(), *again])
-        for _, held in rest:
-            held.copied = True
-
-    async def _settle(self, settled: Sequence[tuple[Settlement, Held]]) -> int:
-        """Have the messages removed, or put among the dead; how many were not ours any more."""
-        gone: defaultdict[str, list[UUID]] = defaultdict(list)
-        lost = 0
-        for each, held in settled:
-            if held.settled:
-                continue
-            if isinstance(each.outcome, Failed) and each.outcome.dead:
-                desk = self._links.desk(held.entity)
-                lost += not await desk.bury(held.token, each.outcome.reason.value, described(each.outcome))
-                held.settled = True
-            else:
-                gone[held.entity].append(held.token)
-        by_token = {held.token: held for _, held in settled}
-        for entity, tokens in gone.items():
-            lost += len(await self._links.desk(entity).complete(tokens))
-            for token in tokens:
-                by_token[token].settled = True
-        return lost
+        return await self._settling.settle(worker, settlements)
 
     async def unwanted(self, worker: WorkerId, ids: Sequence[JobId]) -> Sequence[JobId]:
         def stands(id: JobId) -> bool:
@@ -360,8 +269,7 @@ class ServiceBusBroker:
         rest = self._holdings.of(worker)
         if not self._posts:
             rest += await self._leave()
-        await self._give_back([held for held in rest if not held.lost], now)
-        self._holdings.forget(rest)
+        await self._settling.give_back(rest, now)
 
     async def _leave(self) -> list[Held]:
         """Receive and renew no more; what nobody had claimed."""
@@ -372,15 +280,7 @@ class ServiceBusBroker:
         unlisten, self._unlisten = self._unlisten, None
         if unlisten is not None:
             await unlisten()
-        inboxes, self._inboxes = list(self._inboxes.values()), {}
-        await asyncio.gather(*[inbox.close() for inbox in inboxes])
-        return [held for inbox in inboxes for held in inbox.waiting]
-
-    async def _give_back(self, rest: Sequence[Held], now: float) -> None:
-        """Send these again as they were, and remove them: to be let go would count as a lost worker."""
-        returned = [(Settlement(held.job.id, held.job.claim, Returned(now)), held) for held in rest]
-        await self._send_after(returned)
-        await self._settle(returned)
+        return await self._intake.close()
 
     async def workers(self, *, now: float) -> Sequence[WorkerView]:
         return [
@@ -444,17 +344,9 @@ class ServiceBusBroker:
 
     # --- upkeep
 
+    async def lacks(self, *, keyed: Sequence[str]) -> Sequence[str]:
+        found = await asyncio.gather(*[listing.lack_of_sessions(self._links, queue) for queue in dict.fromkeys(keyed)])
+        return [words for words in found if words is not None]
+
     async def sweep_jobs(self, *, now: float, batch: int) -> int:
         return 0 if self._ledger is None else await self._ledger.sweep(now=now, batch=batch)
-
-
-def _next_letter(settlement: Settlement, held: Held) -> Letter | None:
-    """The message that takes this one's place."""
-    letter, job = held.letter, held.job
-    match settlement.outcome:
-        case Again(due_at, error):
-            return letter._replace(attempt=job.attempt + 1, claims=job.claim, losses=0, due_at=due_at, error=error)
-        case Returned(due_at):
-            return letter._replace(claims=job.claim, losses=job.losses, due_at=due_at)
-        case _:
-            return None

@@ -5,13 +5,13 @@ A dead letter can only be taken in its turn: those before it are locked meanwhil
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from holdfast.backends.servicebus.held import Held, held_of
+from holdfast.backends.servicebus.letters import read
 from holdfast.backends.servicebus.links import Links
-from holdfast.backends.servicebus.listing import each
+from holdfast.backends.servicebus.listing import peeked
 from holdfast.backends.servicebus.trouble import explained, let_go
 from holdfast.ids import JobId
 
@@ -26,18 +26,17 @@ PATIENCE = 2.0
 
 async def take(links: Links, ids: Sequence[JobId], act: Act) -> list[JobId]:
     """Remove the dead letters of these jobs, once `act` is done with them; returns those removed."""
-    wanted = set(ids)
-    places: defaultdict[str, set[JobId]] = defaultdict(set)
+    wanted, found = set(ids), set[JobId]()
     for queue in links.address.queues:
-        async for view in each(links, queue, dead=True):
-            if view.id in wanted:
-                places[queue].add(view.id)
-    found = {id for queue, there in places.items() for id in await _take(links, queue, there, act)}
+        for entity, keyed in links.address.both(queue):
+            messages = peeked(links, entity, keyed=keyed, dead=True)
+            there = {id async for message in messages if (id := read(message, queue).id) in wanted}
+            if there:
+                found |= await _take(links, queue, entity, there, act, keyed=keyed)
     return [id for id in dict.fromkeys(ids) if id in found]
 
 
-async def _take(links: Links, queue: str, wanted: set[JobId], act: Act) -> set[JobId]:
-    entity = links.address.entity(queue)
+async def _take(links: Links, queue: str, entity: str, wanted: set[JobId], act: Act, *, keyed: bool) -> set[JobId]:
     desk = links.desk(entity, dead=True)
     receiver = links.receiver(entity, dead=True)
     passed: dict[int, UUID] = {}
@@ -52,7 +51,7 @@ async def _take(links: Links, queue: str, wanted: set[JobId], act: Act) -> set[J
                 break
             chosen: list[Held] = []
             for message in messages:
-                held = held_of(message, queue=queue, entity=entity)
+                held = held_of(message, queue=queue, entity=entity, keyed=keyed)
                 if held.job.id in wanted:
                     chosen.append(held)
                 else:

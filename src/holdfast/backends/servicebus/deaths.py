@@ -23,21 +23,24 @@ class Death(NamedTuple):
     reason: str
     ended_at: float | None
     error: bytes
+    attempt: int | None = None
+    """The last attempt, where it is not the one that the message tells."""
 
 
-def described(failed: Failed) -> str:
-    """The description of a death: its moment, and the error."""
-    moment = f"{failed.ended_at!r} "
+def described(failed: Failed, *, attempt: int | None = None) -> str:
+    """The description of a death: its moment, the attempt if the message tells another one, and the error."""
+    moment = f"{failed.ended_at!r} " if attempt is None else f"{failed.ended_at!r}/{attempt} "
     return moment + shortened(failed.error, DESCRIPTION_LIMIT - len(moment)).decode("utf-8", "replace")
 
 
 def death_of(message: ServiceBusReceivedMessage) -> Death:
     """How this dead letter died, whoever buried it."""
     reason, words = message.dead_letter_reason or "", message.dead_letter_error_description or ""
-    moment, _, error = words.partition(" ")
+    when, _, error = words.partition(" ")
+    moment, _, attempt = when.partition("/")
     if reason in OURS:
         try:
-            return Death(reason, float(moment), error.encode())
+            return Death(reason, float(moment), error.encode(), int(attempt) if attempt else None)
         except ValueError:
             # Somebody else has used one of our reasons.
             return Death(reason, None, _in_words(words))

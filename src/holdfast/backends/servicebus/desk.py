@@ -6,11 +6,18 @@ The client offers that for one message at a time only; here, its own requests ar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from azure.servicebus import ServiceBusReceivedMessage
+from azure.servicebus._common import mgmt_handlers
+from azure.servicebus._common.constants import (
+    MGMT_REQUEST_FROM_SEQUENCE_NUMBER,
+    MGMT_REQUEST_MAX_MESSAGE_COUNT,
+    REQUEST_RESPONSE_PEEK_OPERATION,
+)
 from azure.servicebus.aio import ServiceBusReceiver
 from azure.servicebus.exceptions import MessageLockLostError
 
@@ -42,16 +49,16 @@ class Desk:
 
     async def complete(self, tokens: Sequence[UUID]) -> set[UUID]:
         """Remove these messages; returns those whose locks are lost, or that were removed before."""
-        return await self._each(tokens, lambda link, some: _settle(link, "completed", some, None))
+        return await self._each(tokens, lambda link, some: settle(link, "completed", some))
 
     async def bury(self, token: UUID, reason: str, description: str) -> bool:
         """Make a message a dead letter; False if its lock is lost."""
         details = {"deadletter-reason": reason, "deadletter-description": description}
-        return not await self._each([token], lambda link, some: _settle(link, "suspended", some, details))
+        return not await self._each([token], lambda link, some: settle(link, "suspended", some, details))
 
     async def abandon(self, tokens: Sequence[UUID]) -> None:
         """Let these go; each counts as delivered once more."""
-        await self._each(tokens, lambda link, some: _settle(link, "abandoned", some, None))
+        await self._each(tokens, lambda link, some: settle(link, "abandoned", some))
 
     async def renew(self, tokens: Sequence[UUID]) -> set[UUID]:
         """Begin the time of these locks anew; returns those that are lost."""
@@ -59,7 +66,7 @@ class Desk:
 
     async def peek(self, first: int, count: int) -> Sequence[ServiceBusReceivedMessage]:
         """Up to `count` messages from this sequence number on, whoever has locked them."""
-        return await self._ask(lambda link: link.peek_messages(count, sequence_number=first))
+        return await self._ask(lambda link: _peek(link, first, count))
 
     async def close(self) -> None:
         """Let go of the link, once what is being asked is answered, or soon."""
@@ -109,13 +116,30 @@ class Desk:
                 raise
 
 
-async def _settle(
-    link: ServiceBusReceiver, settlement: str, tokens: Sequence[UUID], details: dict[str, str] | None
+async def settle(
+    link: ServiceBusReceiver, settlement: str, tokens: Sequence[UUID], details: Mapping[str, str] | None = None
 ) -> None:
+    """Ask for one settlement of all these."""
     asked: Any = link
     await asked._do_retryable_operation(
         asked._settle_message_via_mgmt_link,
         settlement=settlement,
         lock_tokens=list(tokens),
         dead_letter_details=details,
+    )
+
+
+async def _peek(link: ServiceBusReceiver, first: int, count: int) -> Sequence[ServiceBusReceivedMessage]:
+    # The client offers this for receivers alone, and its browser of sessions makes requests as they do.
+    asked: Any = link
+    reading: Any = mgmt_handlers
+    kinds = asked._amqp_transport
+    return await asked._mgmt_request_response_with_retry(
+        REQUEST_RESPONSE_PEEK_OPERATION,
+        {
+            MGMT_REQUEST_FROM_SEQUENCE_NUMBER: kinds.AMQP_LONG_VALUE(first),
+            MGMT_REQUEST_MAX_MESSAGE_COUNT: count,
+        },
+        partial(reading.peek_op, receiver=link, amqp_transport=kinds),
+        keep_alive_associated_link=False,
     )

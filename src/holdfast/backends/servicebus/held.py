@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 from uuid import UUID
 
 from azure.servicebus import ServiceBusReceivedMessage
@@ -15,12 +16,20 @@ from holdfast.backends.servicebus.links import Links
 from holdfast.errors import StoreUnavailable
 from holdfast.ids import JobId, WorkerId
 from holdfast.logs import get_logger
-from holdfast.model.job import ClaimedJob
+from holdfast.model.job import ClaimedJob, Settlement
 
 log = get_logger("holdfast.servicebus")
 
 SHORTEST, LONGEST = 1.0, 300.0
 """Seconds that a lock is taken to last, whatever the clocks say: Service Bus has no longer ones."""
+
+
+class Holder(Protocol):
+    """A session that is held here."""
+
+    async def settle(self, held: Held, settlement: Settlement) -> bool:
+        """Have its message settled; False if it is not ours any more."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +42,10 @@ class Held:
     token: UUID
     lasts: float
     """Seconds for which its lock lasts from each renewal on."""
+    number: int = 0
+    """Its place in its queue: that of an earlier message is smaller."""
+    session: Holder | None = None
+    """The session that it is held with, which settles it and keeps its lock; None: its lock is its own."""
     renewed: float = field(default_factory=time.monotonic)
     worker: WorkerId | None = None
     """Who has claimed it, if anybody has."""
@@ -42,9 +55,9 @@ class Held:
     settled: bool = False
 
 
-def held_of(message: ServiceBusReceivedMessage, *, queue: str, entity: str) -> Held:
-    """A message that was just received."""
-    letter = read(message, queue)
+def held_of(message: ServiceBusReceivedMessage, *, queue: str, entity: str, keyed: bool = False) -> Held:
+    """A message that was just received; `keyed`: its session is that of its key."""
+    letter = read(message, queue, keyed=keyed)
     deliveries = message.delivery_count or 0
     job = ClaimedJob(
         id=letter.id,
@@ -57,7 +70,7 @@ def held_of(message: ServiceBusReceivedMessage, *, queue: str, entity: str) -> H
         expires_at=letter.expires_at,
     )
     assert isinstance(message.lock_token, UUID)
-    return Held(letter, job, entity, message.lock_token, _lasts(message))
+    return Held(letter, job, entity, message.lock_token, _lasts(message), message.sequence_number or 0)
 
 
 def _lasts(message: ServiceBusReceivedMessage) -> float:
@@ -81,7 +94,7 @@ class Holdings:
         return len(self._all)
 
     def add(self, held: Held) -> None:
-        """A message came, and waits."""
+        """A message came, and waits; its lock is to be renewed here."""
         self._all[held.token] = held
 
     def give(self, held: Held, worker: WorkerId) -> None:
@@ -116,13 +129,14 @@ class Holdings:
                 lost = await links.desk(entity).renew([held.token for held in some])
             except StoreUnavailable as error:
                 log.warning("locks not renewed", queue=entity, locks=len(some), error=str(error))
-                self._lose([held for held in some if time.monotonic() - held.renewed > held.lasts])
+                self.lose([held for held in some if time.monotonic() - held.renewed > held.lasts])
                 continue
             for held in some:
                 held.renewed = now
-            self._lose([held for held in some if held.token in lost and not held.settled])
+            self.lose([held for held in some if held.token in lost and not held.settled])
 
-    def _lose(self, some: Sequence[Held]) -> None:
+    def lose(self, some: Sequence[Held]) -> None:
+        """The locks of these are not ours any more; their workers are told."""
         if some:
             log.warning(
                 "locks lost", locks=len(some), reason="they ended before they were renewed; others get the jobs"

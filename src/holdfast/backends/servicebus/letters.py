@@ -17,14 +17,16 @@ from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
 from holdfast.backends.servicebus.deaths import shortened
 from holdfast.errors import StoreError, UnsupportedError
 from holdfast.ids import JobId
-from holdfast.model.job import Job
+from holdfast.model.job import ClaimedJob, Job
 
 MARK = "hf1"
 """What a line begins with that this release writes."""
 ERROR_LIMIT = 8_000
 """Bytes of an error that go with the next attempt, at most."""
 LONGEST_ID = 128
-"""Characters of a message's id, at most."""
+"""Characters of a message's id, and of a session's, at most."""
+WAKE_UP = "holdfast:wake-up"
+"""The subject of a message that is no job: it makes its session be looked at when a job there that was put aside is due."""
 AROUND = 400
 """Bytes that a message has beside its body, id and subject, at most."""
 
@@ -51,6 +53,8 @@ class Letter(NamedTuple):
     """How often in a row its worker was lost before this message was sent."""
     error: bytes | None = None
     """Of the attempt before."""
+    session: str | None = None
+    """The session of its key, if it has one."""
 
 
 def letter_of(job: Job) -> Letter:
@@ -63,10 +67,10 @@ def letter_of(job: Job) -> Letter:
         raise UnsupportedError(
             f"{job.name}: unique= cannot be told on Service Bus; give id=, on a queue that looks for duplicates"
         )
-    if job.gate is not None:
+    if job.gate is not None and (job.gate.limit != 1 or job.gate.interval is not None):
         raise UnsupportedError(
-            f"{job.name}: Service Bus counts nothing, so that key=, concurrency= and rate= cannot be kept there: keep such tasks "
-            "in a database or in Redis (tasks_url=)"
+            f"{job.name}: Service Bus counts nothing, so that concurrency= and rate= cannot be kept there; a key= alone can, and "
+            "runs jobs one by one. Keep other such tasks in a database or in Redis (tasks_url=)"
         )
     return Letter(
         id=job.id,
@@ -77,7 +81,13 @@ def letter_of(job: Job) -> Letter:
         due_at=job.due_at,
         expires_at=job.expires_at,
         waiter=job.waiter,
+        session=None if job.gate is None else session_of(job.gate.name),
     )
+
+
+def session_of(gate: str) -> str:
+    """The session of the jobs of this gate."""
+    return gate if len(gate) <= LONGEST_ID and gate.isprintable() else _hashed(gate)
 
 
 def as_message(letter: Letter) -> ServiceBusMessage:
@@ -105,19 +115,47 @@ def as_message(letter: Letter) -> ServiceBusMessage:
         body,
         message_id=_message_id(letter),
         subject=letter.name[:LONGEST_ID],
+        session_id=letter.session,
         scheduled_enqueue_time_utc=datetime.fromtimestamp(letter.due_at, UTC) if later else None,
     )
+
+
+def wake_up(session: str, job: ClaimedJob, due_at: float) -> ServiceBusMessage:
+    """The message that has a session looked at when this job's next attempt is due."""
+    return ServiceBusMessage(
+        orjson.dumps([MARK, due_at]),
+        message_id=_short_id(f"{job.id}~{job.claim}~{WAKE_UP}"),
+        subject=WAKE_UP,
+        session_id=session,
+        scheduled_enqueue_time_utc=datetime.fromtimestamp(due_at, UTC),
+    )
+
+
+def wakes_at(message: ServiceBusReceivedMessage) -> float | None:
+    """The moment for which a wake-up was sent; None for a message that is none."""
+    if message.subject != WAKE_UP:
+        return None
+    try:
+        mark, due_at = orjson.loads(b"".join(message.body))
+    except (ValueError, TypeError):
+        return None
+    return due_at if mark == MARK and isinstance(due_at, _MOMENT) else None
 
 
 def size_of(message: ServiceBusMessage) -> int:
     """How many bytes it takes in a batch, at most."""
     body: Any = message.body
-    texts = (message.message_id or "") + (message.subject or "")
+    texts = (message.message_id or "") + (message.subject or "") + (message.session_id or "")
     return sum(map(len, body)) + len(texts.encode()) + AROUND
 
 
-def read(message: ServiceBusReceivedMessage, queue: str) -> Letter:
-    """The letter that this is. What is none of ours becomes one whose payload cannot be read."""
+def read(message: ServiceBusReceivedMessage, queue: str, *, keyed: bool = False) -> Letter:
+    """The letter that this is; `keyed`: its session is its key's. What is none of ours becomes one that cannot be read."""
+    letter = _read(message, queue)
+    return letter._replace(session=message.session_id) if keyed else letter
+
+
+def _read(message: ServiceBusReceivedMessage, queue: str) -> Letter:
     body = b"".join(message.body)
     line, _, rest = body.partition(b"\n")
     head = _head(line)
@@ -158,7 +196,12 @@ def _foreign(message: ServiceBusReceivedMessage, queue: str, body: bytes) -> Let
 
 
 def _message_id(letter: Letter) -> str:
-    id = letter.id if letter.claims == 0 else f"{letter.id}~{letter.claims}"
-    if len(id) <= LONGEST_ID:
-        return id
-    return f"~{hashlib.blake2b(id.encode(), digest_size=30).hexdigest()}"
+    return _short_id(letter.id if letter.claims == 0 else f"{letter.id}~{letter.claims}")
+
+
+def _short_id(id: str) -> str:
+    return id if len(id) <= LONGEST_ID else _hashed(id)
+
+
+def _hashed(text: str) -> str:
+    return f"~{hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=30).hexdigest()}"

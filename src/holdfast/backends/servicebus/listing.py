@@ -6,15 +6,18 @@ whether somebody has locked it: what waits and what runs are one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from heapq import nlargest
+from uuid import uuid4
 
 from azure.servicebus import ServiceBusReceivedMessage
 
 from holdfast.backends.servicebus.deaths import death_of
-from holdfast.backends.servicebus.letters import Letter, read
-from holdfast.backends.servicebus.links import Links
-from holdfast.errors import UnsupportedError
+from holdfast.backends.servicebus.letters import Letter, read, wakes_at
+from holdfast.backends.servicebus.links import MISSING, Links
+from holdfast.backends.servicebus.trouble import MissingQueue, explained, let_go
+from holdfast.errors import ConfigurationError, UnsupportedError
 from holdfast.ids import JobId
 from holdfast.model.job import JobFilter, JobStatus, JobView
 
@@ -45,14 +48,54 @@ async def count(links: Links, filter: JobFilter) -> int:
     return len([None async for _ in _chosen(links, filter)])
 
 
+async def lack_of_sessions(links: Links, queue: str) -> str | None:
+    """Why no jobs with a key can be in this queue, in words; None: they can."""
+    entity = links.address.keyed(queue)
+    receiver = links.session_receiver(entity, id=f"holdfast:looked-at-{uuid4().hex}", wait=links.address.timeout)
+    try:
+        with explained(links.address, entity):
+            await receiver.__aenter__()
+    except ConfigurationError as error:
+        return str(error)
+    finally:
+        await let_go(receiver)
+    return None
+
+
 async def each(links: Links, queue: str, *, dead: bool) -> AsyncIterator[JobView]:
-    """All jobs of a queue, or all its dead letters, oldest first."""
-    desk = links.desk(links.address.entity(queue), dead=dead)
+    """All jobs of a queue, or all its dead letters, oldest first: those without a key, then those with one."""
+    for entity, keyed in links.address.both(queue):
+        async for message in peeked(links, entity, keyed=keyed, dead=dead):
+            yield _buried(message, queue) if dead else _sent(read(message, queue))
+
+
+async def peeked(links: Links, entity: str, *, keyed: bool, dead: bool) -> AsyncIterator[ServiceBusReceivedMessage]:
+    """All messages of an entity that are jobs, or all its dead letters that are. None where nobody sends jobs with a key."""
+    if keyed and not await _is_there(links, entity):
+        return
+    desk = links.desk(entity, dead=dead, sessions=keyed)
     first = 1
     while page := await desk.peek(first, PORTION):
         for message in page:
-            yield _buried(message, queue) if dead else _sent(read(message, queue))
+            if wakes_at(message) is None:
+                yield message
         first = (page[-1].sequence_number or 0) + 1
+
+
+async def _is_there(links: Links, entity: str) -> bool:
+    """Whether there is such an entity, as far as is known; where nobody uses keys, there need be none."""
+    now = time.monotonic()
+    if links.absent_until.get(entity, now) > now:
+        return False
+    if links.absent_until.get(entity) != 0.0:
+        try:
+            # Whoever has no receiver, as for all sessions, is not told that there is no queue.
+            await links.desk(entity, dead=True).peek(1, 1)
+        except MissingQueue:
+            links.absent_until[entity] = now + MISSING
+            return False
+        links.absent_until[entity] = 0.0
+    return True
 
 
 async def _chosen(links: Links, filter: JobFilter) -> AsyncIterator[JobView]:
@@ -123,7 +166,7 @@ def _buried(message: ServiceBusReceivedMessage, queue: str) -> JobView:
         status=JobStatus.DEAD,
         queue=queue,
         priority=0,
-        attempt=letter.attempt,
+        attempt=death.attempt or letter.attempt,
         created_at=letter.created_at,
         due_at=letter.due_at,
         ended_at=death.ended_at,

@@ -105,5 +105,8 @@ class SqliteBroker:
 
     # --- upkeep
 
+    async def lacks(self, *, keyed: Sequence[str]) -> Sequence[str]:
+        return []
+
     async def sweep_jobs(self, *, now: float, batch: int) -> int:
         return await self._do(on_session.sweep, now, batch)

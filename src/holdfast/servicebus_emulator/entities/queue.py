@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from holdfast.servicebus_emulator.entities.content import Content
@@ -33,12 +34,16 @@ EXPIRED = DeadLetter("TTLExpiredException", "The message expired and was dead le
 
 
 class Queue:
-    """A queue. All moments are Unix seconds, all tokens the bytes of UUIDs."""
+    """A queue. All moments are Unix seconds, all tokens the bytes of UUIDs.
 
-    def __init__(self, name: str, options: QueueOptions, *, is_dead: bool = False) -> None:
+    One that is `undecided` has sessions if its first message has one, or if the first who receives wants one.
+    """
+
+    def __init__(self, name: str, options: QueueOptions, *, is_dead: bool = False, undecided: bool = False) -> None:
         self.name = name
         self.options = options
         self.is_dead = is_dead
+        self._undecided = undecided
         self.dead = self if is_dead else Queue(name, QueueOptions(lock=options.lock), is_dead=True)
         self.sessions: dict[str, MessageSession] = {}
         self._last_sequence = 0
@@ -52,12 +57,19 @@ class Queue:
         self._ready: OrderedDict[str, None] = OrderedDict()
         self._held: OrderedDict[str, MessageSession] = OrderedDict()
 
+    def decide(self, *, sessions: bool) -> None:
+        """Have sessions, or none, if that is open."""
+        if self._undecided:
+            self._undecided = False
+            self.options = replace(self.options, sessions=sessions)
+
     # --- sending
 
     def enqueue(self, *contents: Content, now: float) -> list[int]:
         """Take messages in, all or none, at once or when they say; their numbers. Duplicates get one, and are dropped."""
         if self.is_dead:
             raise NotAllowed("Nobody can send to a dead-letter queue.")
+        self.decide(sessions=any(content.session_id() is not None for content in contents))
         sessions = [self._session_id(content) for content in contents]
         ids = [self._message_id(content) for content in contents]
         return [self._enqueue(*each, now) for each in zip(contents, sessions, ids, strict=True)]
@@ -113,10 +125,12 @@ class Queue:
         found: list[Entry] = []
         for sequence in dict.fromkeys(sequences):
             entry = self._entries.get(sequence)
-            if entry is None or entry.state is not State.DEFERRED or entry.token or entry.session is not session:
+            if entry is None or entry.state is not State.DEFERRED or entry.token or not _is_of(entry, session):
                 raise MessageNotFound(sequence)
             found.append(entry)
         for entry in found:
+            # The session may have been forgotten since.
+            entry.session = session
             if token is None:
                 self._forget(entry)
             else:
@@ -150,7 +164,9 @@ class Queue:
             case Release():
                 self._give_back(entry, now)
             case Defer():
+                # As with Service Bus, what is put aside was delivered, and counts.
                 entry.state = State.DEFERRED
+                self._fail(entry, now)
             case DeadLetter():
                 self._bury(entry, settlement, now)
             case _:
@@ -252,6 +268,14 @@ class Queue:
             "dead": len(self.dead._entries) if not self.is_dead else 0,
         }
 
+    def session_counts(self) -> dict[str, int]:
+        """How many sessions are held, and how many that have messages are free."""
+        free = sum(
+            session.holder is None and any(self._is_free(sequence) for sequence in session.waiting)
+            for session in self.sessions.values()
+        )
+        return {"free": free, "held": len(self._held)}
+
     # --- steps of the above
 
     def _message_id(self, content: Content) -> bytes | None:
@@ -310,6 +334,9 @@ class Queue:
         entry = self._entries.get(sequence)
         if entry is not None and entry.state is State.SCHEDULED:
             del self._entries[sequence]
+            if entry.session is not None:
+                # It may have been forgotten since.
+                entry.session = self._session(entry.session.id)
             self._last_sequence += 1
             entry.sequence, entry.enqueued_at, entry.state = self._last_sequence, now, State.ACTIVE
             self._begin(entry, now)
@@ -428,3 +455,7 @@ class Queue:
                 self._fail(entry, now)
             self._let_go(session)
         return lost
+
+
+def _is_of(entry: Entry, session: MessageSession | None) -> bool:
+    return (None if entry.session is None else entry.session.id) == (None if session is None else session.id)
