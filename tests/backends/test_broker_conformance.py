@@ -111,7 +111,7 @@ async def test_many_jobs_sent_at_once_keep_what_each_has_of_its_own(broker: Any)
         {"name": "app:post"},
         {"payload": b"2"},
         {"queue": "mail"},
-        {"expires_at": NOW + 50},
+        {"expires_at": NOW + 500_000},
         {"gate": Gate("g", 1)} if broker.home.traits.gates else {"name": "app:third"},
     ]
     sent: list[Job] = []
@@ -169,19 +169,19 @@ async def test_priority_goes_before_age_and_queues_apart(broker: Any) -> None:
 async def test_a_delayed_job_waits_for_its_moment(broker: Any) -> None:
     await broker.send(
         [
-            job("later", due_at=NOW + 500),
-            job("much-later", due_at=NOW + 900),
-            job("other", queue="mail", due_at=NOW + 400),
+            job("later", due_at=NOW + 500_000),
+            job("much-later", due_at=NOW + 900_000),
+            job("other", queue="mail", due_at=NOW + 400_000),
         ]
     )
     prompt = broker.home.traits.prompt
     answer = await claim(broker, queues=["default"])
-    assert (list(answer.jobs), answer.next_due) == ([], NOW + 500 if prompt else None)
+    assert (list(answer.jobs), answer.next_due) == ([], NOW + 500_000 if prompt else None)
     if prompt:
-        assert (await claim(broker)).next_due == NOW + 400
-    answer = await claim(broker, now=NOW + 500)
+        assert (await claim(broker)).next_due == NOW + 400_000
+    answer = await claim(broker, now=NOW + 500_000)
     assert sorted(ids(answer)) == ["later", "other"]
-    assert answer.next_due == (NOW + 900 if prompt else None)
+    assert answer.next_due == (NOW + 900_000 if prompt else None)
 
 
 async def test_many_claim_at_once_and_none_holds_what_another_has(jobs_bench: Bench) -> None:
@@ -221,11 +221,11 @@ async def test_what_is_done_leaves_nothing_or_its_result(broker: Any) -> None:
 
 async def test_another_attempt_comes_at_its_time_and_counts(broker: Any) -> None:
     a = await one(broker)
-    await settle(broker, settled(a, Again(NOW + 500, b"error 1")))
+    await settle(broker, settled(a, Again(NOW + 500_000, b"error 1")))
     view = await look(broker, "a")
-    assert (view.status, view.attempt, view.due_at, view.outcome) == (JobStatus.QUEUED, 2, NOW + 500, b"error 1")
+    assert (view.status, view.attempt, view.due_at, view.outcome) == (JobStatus.QUEUED, 2, NOW + 500_000, b"error 1")
     assert ids(await claim(broker)) == []
-    [again] = (await claim(broker, "v", now=NOW + 500)).jobs
+    [again] = (await claim(broker, "v", now=NOW + 500_000)).jobs
     assert (again.attempt, again.claim) == (2, 2)
 
 
