@@ -26,6 +26,7 @@ from holdfast.model.job import (
     JobFilter,
     JobStatus,
     JobView,
+    QueueDepth,
     Reason,
     Returned,
     Settlement,
@@ -359,6 +360,29 @@ async def test_nobody_claims_from_a_paused_queue_until_it_is_resumed(home: Any, 
             assert await heard.get() == "hf_jobs"
     assert await broker.paused() == {"unheard": NOW + 1}
     assert sorted(ids(await claim(broker, "v", now=NOW + 9))) == ["a", "c", "d"]
+
+
+async def test_queues_tell_how_much_is_in_them(broker: Any) -> None:
+    assert await broker.depths(now=NOW, most=100) == []
+    dead = await one(broker, "dead", queue="mail")
+    await settle(broker, settled(dead, Failed(Reason.FAILED, b"no", NOW)))
+    held = await one(broker, "held")
+    await broker.send([job("b"), job("c"), job("d", due_at=LATER), job("m", queue="mail")])
+    running = broker.home.traits.lists_all
+    found = await broker.depths(now=NOW, most=100)
+    assert found == [
+        QueueDepth("default", 2 if running else 3, 1, 1 if running else None, 0),
+        QueueDepth("mail", 1, 0, 0 if running else None, 1),
+    ]
+    if broker.home.traits.finds_jobs:
+        assert (await look(broker, held.id)).status is JobStatus.RUNNING
+
+
+async def test_counting_ends_where_there_is_much(broker: Any) -> None:
+    await broker.send([job(f"j{number}") for number in range(7)])
+    [found] = await broker.depths(now=NOW, most=5)
+    assert found.waiting >= 5
+    assert found.more or found.waiting == 7
 
 
 # --- progress

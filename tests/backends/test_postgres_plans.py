@@ -103,6 +103,16 @@ async def test_a_claim_of_calls_walks_the_lanes_by_index(connection: Any) -> Non
     assert not [node for node in found if node["Node Type"] == "Seq Scan"]
 
 
+async def test_queues_are_counted_by_index_and_not_as_a_whole(connection: Any) -> None:
+    found = await plan(connection, "depths", now=NOW, most=100)
+    assert {"holdfast_job_claimable", "holdfast_job_owner", "holdfast_job_ended"} == indexes(found)
+    assert not [node for node in found if node["Node Type"] == "Seq Scan"]
+    assert all("holdfast" not in node.get("Relation Name", "") for node in found if node["Node Type"] == "Sort")
+    conditions = [node.get("Index Cond", "") for node in found if node.get("Index Name") == "holdfast_job_claimable"]
+    assert any("queue >" in each for each in conditions)
+    assert any("queue =" in each for each in conditions)
+
+
 async def test_jobs_are_claimed_by_the_lanes_of_their_index(connection: Any) -> None:
     found = await plan(connection, "claim_jobs", **CLAIM)
     assert {"holdfast_job_claimable", "holdfast_lease_pkey", "holdfast_paused_queue_pkey"} == indexes(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from holdfast.model.job import (
     JobStatus,
     JobView,
     Outcome,
+    QueueDepth,
     Returned,
 )
 from holdfast.ports import inbox_channel
@@ -90,6 +92,28 @@ def as_job_view(row: Row) -> JobView:
         outcome=row["outcome"],
         progress=row["progress"],
     )
+
+
+def as_depths(rows: Sequence[Row], most: int) -> list[QueueDepth]:
+    """The depths of queues, from how many jobs of a kind there are in each; `queued` are those that wait or are delayed."""
+    found: dict[str, dict[str, int]] = {}
+    sums: Counter[str] = Counter()
+    for row in rows:
+        found.setdefault(row["queue"], {})[row["kind"]] = row["number"]
+        sums[row["kind"]] += row["number"]
+    return [
+        QueueDepth(
+            queue,
+            waiting=kinds.get("queued", 0) - kinds.get("delayed", 0),
+            delayed=kinds.get("delayed", 0),
+            running=kinds.get("running", 0),
+            dead=kinds.get("dead", 0),
+            # Of those that run and the dead, so many were looked at over all queues.
+            more=kinds.get("queued", 0) >= most
+            or any(kinds.get(kind) and sums[kind] >= most for kind in ("running", "dead")),
+        )
+        for queue, kinds in sorted(found.items())
+    ]
 
 
 def as_cancelled(rows: Sequence[Row]) -> tuple[CancelledJobs, dict[str, str]]:

@@ -33,6 +33,8 @@ class Traits:
     """Jobs may have gates, which let so many through at once; where they cannot, a job with one is refused."""
     knows_workers: bool = True
     """It knows all workers and what they hold; where it does not, each job has a lock of its own."""
+    lists_all: bool = True
+    """Jobs are listed whatever their status; else only those that are queued or dead."""
     prompt: bool = True
     """A claim gives all that is due by the caller's clock; else jobs come a moment after they were asked for."""
 

@@ -30,6 +30,7 @@ from holdfast.model.job import (
     Job,
     JobFilter,
     JobView,
+    QueueDepth,
     Returned,
     SettledJobs,
     Settlement,
@@ -144,6 +145,11 @@ class RedisBroker:
         found = await self._line.ask("HGETALL", f"{self._address.key}:paused")
         pairs = zip(found[::2], found[1::2], strict=True)
         return {queue.decode(): float(since) for queue, since in sorted(pairs)}
+
+    async def depths(self, *, now: float, most: int) -> Sequence[QueueDepth]:
+        names, rows = await self._line.run("depths", repr(now), min(most, listing.COUNTED))
+        found = [QueueDepth(name.decode(), *row[:4], more=bool(row[4])) for name, row in zip(names, rows, strict=True)]
+        return sorted(found)
 
     # --- workers
 

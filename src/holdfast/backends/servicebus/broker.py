@@ -35,6 +35,7 @@ from holdfast.model.job import (
     Job,
     JobFilter,
     JobView,
+    QueueDepth,
     Returned,
     SettledJobs,
     Settlement,
@@ -105,6 +106,7 @@ class ServiceBusBroker:
             sees_changes=beside is not None and beside.sees_changes,
             ranks=False,
             finds_jobs=beside is not None,
+            lists_all=False,
             knows_workers=False,
             prompt=False,
             pauses=False,
@@ -212,6 +214,9 @@ class ServiceBusBroker:
 
     async def paused(self) -> Mapping[str, float]:
         return {}
+
+    async def depths(self, *, now: float, most: int) -> Sequence[QueueDepth]:
+        return await listing.depths(self._links, now=now, most=min(most, listing.COUNTED))
 
     # --- workers
 

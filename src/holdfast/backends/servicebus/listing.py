@@ -16,10 +16,12 @@ from holdfast.backends.servicebus.letters import Letter, read
 from holdfast.backends.servicebus.links import Links
 from holdfast.errors import UnsupportedError
 from holdfast.ids import JobId
-from holdfast.model.job import JobFilter, JobStatus, JobView
+from holdfast.model.job import JobFilter, JobStatus, JobView, QueueDepth
 
 PORTION = 250
 """Messages looked at in one request."""
+COUNTED = 1000
+"""Messages of a queue that are counted, at most."""
 
 
 async def look(links: Links, ids: Sequence[JobId]) -> list[JobView]:
@@ -43,6 +45,22 @@ async def find(links: Links, filter: JobFilter) -> list[JobView]:
 async def count(links: Links, filter: JobFilter) -> int:
     """How many the filter wants."""
     return len([None async for _ in _chosen(links, filter)])
+
+
+async def depths(links: Links, *, now: float, most: int) -> list[QueueDepth]:
+    """How much is in each queue, as far as peeking at so many messages of it tells; what runs is among what waits."""
+    found: list[QueueDepth] = []
+    for queue in links.address.queues:
+        numbers = {False: [0, 0], True: [0, 0]}
+        for dead, counted in numbers.items():
+            async for view in each(links, queue, dead=dead):
+                counted[view.due_at > now and not dead] += 1
+                if sum(counted) >= most:
+                    break
+        (waiting, delayed), (buried, _) = numbers[False], numbers[True]
+        more = waiting + delayed >= most or buried >= most
+        found.append(QueueDepth(queue, waiting, delayed, None, buried, more))
+    return [depth for depth in found if depth.waiting or depth.delayed or depth.dead]
 
 
 async def each(links: Links, queue: str, *, dead: bool) -> AsyncIterator[JobView]:
