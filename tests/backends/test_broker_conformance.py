@@ -410,6 +410,16 @@ async def test_the_holder_says_how_far_a_job_is(broker: Any) -> None:
 # --- leases
 
 
+async def test_workers_are_told_with_what_they_hold(home: Any, broker: Any) -> None:
+    held = await one(broker, "a")
+    [found] = [view for view in await home.workers(now=NOW) if view.id == "w"]
+    # One that takes messages as they come may hold more than it was given.
+    assert found.owned == 1
+    assert (found.host, found.pid, found.version, found.beat_at) == ("host", 1, "1.2", NOW)
+    await settle(broker, settled(held, Done(b"1", NOW)))
+    assert [view.owned for view in await home.workers(now=NOW)] == [0, 0]
+
+
 async def test_what_a_lost_worker_held_goes_to_others(home: Any, broker: Any) -> None:
     needs(broker, "knows_workers", "finds_jobs")
     a, b = await one(broker, "a"), await one(broker, "b")

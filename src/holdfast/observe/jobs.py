@@ -8,6 +8,7 @@ from typing import Any
 from holdfast.codec import describe, describe_error, loads, stored_traceback, to_json
 from holdfast.errors import CodecError, HoldfastError
 from holdfast.model.job import JobStatus, JobView, Reason
+from holdfast.observe.history import arguments_in_words
 from holdfast.observe.moments import iso
 from holdfast.runtime import messages, reporting
 
@@ -66,6 +67,15 @@ def arguments_of(payload: bytes) -> str:
         return describe(messages.read(payload).arguments, limit=LONGEST)
     except CodecError as error:
         return f"cannot be read: {error}; its bytes are {payload[:200]!r}"
+
+
+def call_of(view: JobView) -> str:
+    """The call as it would be written; of a message that cannot be read, why not."""
+    try:
+        tree = messages.read(view.payload).arguments
+    except CodecError:
+        return arguments_of(view.payload)
+    return f"{view.name.rpartition(':')[2]}({arguments_in_words(tree, limit=LONGEST)})"
 
 
 def follows(payload: bytes) -> Iterator[str]:

@@ -14,10 +14,12 @@ def worker_facts(view: WorkerView) -> dict[str, Any]:
         "id": view.id,
         "host": view.host,
         "pid": view.pid,
+        "version": view.version or None,
         "queues": view.queues,
         "started": iso(view.started_at),
+        "last_heartbeat": iso(view.beat_at),
         "lease_until": iso(view.expires_at),
-        "instances": view.owned,
+        "holds": view.owned,
         "idle": is_idle(view),
     }
 

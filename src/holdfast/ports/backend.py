@@ -61,6 +61,8 @@ class Enlistment:
     lease: float
     """Seconds without a heartbeat after which its work goes to others."""
     now: float
+    version: str = ""
+    """Its release of Holdfast."""
 
 
 CLIENT_CHANNEL = "hf_c_"

@@ -215,7 +215,9 @@ class RedisBroker:
     # --- leases
 
     async def enlist(self, worker: Enlistment) -> None:
-        said = orjson.dumps([worker.host, worker.pid, ",".join(worker.queues), worker.now])
+        said = orjson.dumps(
+            [worker.host, worker.pid, ",".join(worker.queues), worker.now, worker.version, worker.lease]
+        )
         await self._line.run("enlist", worker.id, repr(worker.now + worker.lease), said)
 
     async def heartbeat(self, worker: WorkerId, *, lease: float, now: float) -> Beat:
@@ -289,7 +291,7 @@ def _settlement(worker: WorkerId, settlements: Sequence[Settlement]) -> list[Arg
 
 
 def _worker(id: bytes, ends: bytes, said: bytes | None, holds: int, waits: int) -> WorkerView:
-    host, pid, queues, since = orjson.loads(said or b'["?",0,"",0.0]')
+    host, pid, queues, since, version, lease = orjson.loads(said or b'["?",0,"",0.0,"",0.0]')
     return WorkerView(
         id=id.decode(),
         host=host,
@@ -299,6 +301,8 @@ def _worker(id: bytes, ends: bytes, said: bytes | None, holds: int, waits: int) 
         expires_at=float(ends),
         idle=bool(waits),
         owned=holds,
+        beat_at=float(ends) - lease,
+        version=version,
     )
 
 

@@ -398,6 +398,8 @@ class ServiceBusBroker:
                 expires_at=post.until,
                 idle=not self._holdings.of(id),
                 owned=len(self._holdings.of(id)),
+                beat_at=post.until - post.enlisted.lease,
+                version=post.enlisted.version,
             )
             for id, post in self._posts.items()
         ]
