@@ -16,7 +16,8 @@ from playwright.async_api import Browser, Page, Request, async_playwright, expec
 from tests.web.conftest import fill
 
 from holdfast import App
-from holdfast.web import dashboard, events, watch
+from holdfast.observe import watch
+from holdfast.web import dashboard, events
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.ids import InstanceId
+from holdfast.observe.watch import EVERY
 from holdfast.web.site import Site
-from holdfast.web.watch import EVERY
 
 
 async def events(site: Site, request: Request) -> Response:

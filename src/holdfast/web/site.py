@@ -18,11 +18,11 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from holdfast.app import App
 from holdfast.model.job import JobStatus
 from holdfast.observe.moments import iso, relative, to_the_second
+from holdfast.observe.watch import Watch
 from holdfast.ports import Traits
 from holdfast.web.access import Access, own_path, same
 from holdfast.web.guard import path_of, root_of
 from holdfast.web.snapshot import Snapshot, take_snapshot
-from holdfast.web.watch import Watch
 
 FORM_COOKIE = "holdfast_form"
 SAID_COOKIE = "holdfast_said"

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from holdfast.errors import StoreUnavailable
-from holdfast.web.watch import EVERY, SHARE, Watch
+from holdfast.observe.watch import EVERY, SHARE, Watch
 
 
 class World:
