@@ -22,7 +22,7 @@ from holdfast.backends.postgres.line import PLANNING
 from holdfast.backends.postgres.statements import Statement, statement
 from holdfast.ids import JobId
 from holdfast.model.instance import InstanceFilter
-from holdfast.model.job import Again, Done, Settlement
+from holdfast.model.job import Again, Done, JobFilter, JobStatus, Settlement
 from holdfast.ports import ELSEWHERE, Ended
 
 WORKER = {"worker": "w", "now": NOW}
@@ -254,6 +254,17 @@ async def test_listings_and_sweeps_follow_creation(connection: Any) -> None:
     assert indexes(await plan(connection, "expired_instances", ended_before=NOW, batch=10)) == {
         "holdfast_instance_created"
     }
+
+
+async def test_dead_letters_are_listed_in_the_order_of_their_index(connection: Any) -> None:
+    from holdfast.backends.jobs import job_filter_parts
+    from holdfast.backends.postgres.statements import chosen as listing
+
+    for filter in (JobFilter(status=JobStatus.DEAD), JobFilter(status=JobStatus.DEAD, before=(NOW, "j5"), name="a")):
+        chosen, values = listing("find_jobs", job_filter_parts(filter), end="find_jobs_end")
+        assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_job_ended"}
+    chosen, values = listing("find_jobs", job_filter_parts(JobFilter(ids=[JobId("j1")])), end="find_jobs_end")
+    assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_job_pkey"}
 
 
 async def test_jobs_elsewhere_are_found_by_their_ids(connection: Any) -> None:

@@ -135,15 +135,20 @@ def by_urgency(rows: Sequence[Row]) -> list[Row]:
 
 
 def job_filter_parts(filter: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The `.sql` fragments (`jobs_by_…`) this filter needs, with their parameters."""
+    """The `.sql` fragments (`jobs_…`) this filter needs, with their parameters."""
     if filter.name is not None:
         yield "jobs_by_name", {"name": filter.name}
     if filter.queue is not None:
         yield "jobs_by_queue", {"queue": filter.queue}
-    if filter.status is not None:
-        running = {JobStatus.RUNNING: True, JobStatus.QUEUED: False}.get(filter.status)
-        stored = "queued" if running is not None else filter.status.value
-        yield "jobs_by_status", {"status": stored, "running": running}
+    match filter.status:
+        case None:
+            pass
+        case JobStatus.QUEUED:
+            yield "jobs_that_wait", {}
+        case JobStatus.RUNNING:
+            yield "jobs_that_run", {}
+        case ended:
+            yield "jobs_by_end", {"status": ended.value}
     if filter.reason is not None:
         yield "jobs_by_reason", {"reason": filter.reason.value}
     if filter.before is not None:

@@ -363,12 +363,13 @@ CROSS JOIN LATERAL (
 ) j
 
 -- name: find_jobs
--- index: holdfast_job_created, or holdfast_job_ended where a status is given
+-- index: that of its conditions; without any it reads all jobs
+-- The shard is checked and not sought (IS TRUE), as in other listings.
 SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome, progress
-FROM holdfast_job WHERE shard = :shard
+FROM holdfast_job WHERE (shard = :shard) IS TRUE
 
 -- name: count_jobs
-SELECT count(*) AS number FROM holdfast_job WHERE shard = :shard
+SELECT count(*) AS number FROM holdfast_job WHERE (shard = :shard) IS TRUE
 
 -- name: find_jobs_end
 ORDER BY created_at DESC, id DESC LIMIT :limit::int
@@ -379,14 +380,23 @@ AND name = :name::text
 -- name: jobs_by_queue
 AND queue = :queue::text
 
--- name: jobs_by_status
-AND status = :status::text AND (:running::bool IS NULL OR (owner IS NOT NULL) = :running::bool)
+-- name: jobs_that_wait
+-- index: holdfast_job_claimable
+AND status = 'queued' AND owner IS NULL
+
+-- name: jobs_that_run
+-- index: holdfast_job_owner
+AND status = 'queued' AND owner IS NOT NULL
+
+-- name: jobs_by_end
+-- index: holdfast_job_ended, in order; only what its condition says leads to it
+AND status = :status::text AND status <> 'queued'
 
 -- name: jobs_by_reason
 AND reason = :reason::text
 
 -- name: jobs_by_ids
-AND id = ANY(:ids::text[])
+AND shard = :shard AND id = ANY(:ids::text[])
 
 -- name: jobs_by_page
 AND (created_at, id) < (:page_at::float8, :page_id::text)

@@ -121,7 +121,7 @@ FROM line l WHERE l.queue IS NOT NULL
 UNION ALL
 SELECT queue, 'running', count(*) FROM (SELECT queue FROM holdfast_job WHERE owner IS NOT NULL LIMIT :most) GROUP BY queue
 UNION ALL
-SELECT queue, 'dead', count(*) FROM (SELECT queue FROM holdfast_job WHERE status = 'dead' LIMIT :most) GROUP BY queue
+SELECT queue, 'dead', count(*) FROM (SELECT queue FROM holdfast_job WHERE status = 'dead' AND status <> 'queued' LIMIT :most) GROUP BY queue
 
 -- Jobs before another one at a gate are those that run, and those that were sent before it and are due.
 
@@ -218,8 +218,17 @@ AND name = :name
 -- name: jobs_by_queue
 AND queue = :queue
 
--- name: jobs_by_status
-AND status = :status AND (:running IS NULL OR (owner IS NOT NULL) = :running)
+-- name: jobs_that_wait
+-- index: holdfast_job_claimable
+AND status = 'queued' AND owner IS NULL
+
+-- name: jobs_that_run
+-- index: holdfast_job_owner
+AND status = 'queued' AND owner IS NOT NULL
+
+-- name: jobs_by_end
+-- index: holdfast_job_ended, in order; only what its condition says leads to it
+AND status = :status AND status <> 'queued'
 
 -- name: jobs_by_reason
 AND reason = :reason
