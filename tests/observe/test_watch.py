@@ -66,10 +66,13 @@ async def test_after_a_change_comes_a_new_look(world: World, watch: Watch[int]) 
     assert await watch.look() == 2
 
 
-async def test_an_error_is_told_and_the_next_one_looks_again(world: World, watch: Watch[int]) -> None:
+async def test_an_error_is_told_to_all_and_looked_after_again_later(world: World, watch: Watch[int]) -> None:
     world.broken = True
-    for _ in range(2):
-        with pytest.raises(StoreUnavailable):
-            await watch.look()
+    found = await asyncio.gather(*[watch.look() for _ in range(9)], return_exceptions=True)
+    assert [type(each) for each in found] == [StoreUnavailable] * 9
+    assert world.looks == 1
     world.broken = False
-    assert await watch.look() == 3
+    with pytest.raises(StoreUnavailable):
+        await watch.look()
+    world.now += EVERY
+    assert await watch.look() == 2

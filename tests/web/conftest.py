@@ -79,6 +79,18 @@ async def fill(app: App) -> None:
 
 
 @pytest.fixture
+async def idle() -> AsyncIterator[App]:
+    """One job waits in it, and nobody works."""
+    async with App("test", url="sqlite://:memory:", embedded_worker=False) as app:
+
+        @app.task(name="shop:sent")
+        async def sent() -> None: ...
+
+        await sent.options(id="sent").delay()
+        yield app
+
+
+@pytest.fixture
 async def browser(app: App) -> AsyncIterator[Browser]:
     """On a dashboard that lets anybody in."""
     async with visiting(dashboard(app, unprotected=True)) as browser:

@@ -19,22 +19,17 @@ TOKEN = "not-so-easily-guessed"
 
 
 @pytest.fixture
-async def app() -> AsyncIterator[App]:
-    """One job waits in it, and nobody works."""
-    async with App("test", url="sqlite://:memory:", embedded_worker=False) as app:
-
-        @app.task(name="shop:sent")
-        async def sent() -> None: ...
-
-        await sent.options(id="sent").delay()
-        yield app
+async def browser(idle: App) -> AsyncIterator[Browser]:
+    """On a dashboard that lets anybody in."""
+    async with visiting(dashboard(idle, unprotected=True)) as browser:
+        yield browser
 
 
-async def test_nobody_is_let_in_by_default(app: App) -> None:
+async def test_nobody_is_let_in_by_default(idle: App) -> None:
     with pytest.raises(ConfigurationError, match=r"nobody said who may use the dashboard.*HOLDFAST_WEB_TOKEN"):
-        dashboard(app)
+        dashboard(idle)
     with pytest.raises(ConfigurationError, match="has 5 characters, and needs 16"):
-        dashboard(app, token="short")
+        dashboard(idle, token="short")
 
 
 async def test_the_token_of_the_settings_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,8 +38,8 @@ async def test_the_token_of_the_settings_is_taken(monkeypatch: pytest.MonkeyPatc
         assert (await browser.client.get("/")).status_code == 401
 
 
-async def test_whoever_knows_the_token_signs_in_and_out(app: App) -> None:
-    async with visiting(dashboard(app, token=TOKEN)) as browser:
+async def test_whoever_knows_the_token_signs_in_and_out(idle: App) -> None:
+    async with visiting(dashboard(idle, token=TOKEN)) as browser:
         answer = await browser.client.get("/tasks?status=queued", headers={"Accept": "text/html"})
         assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/tasks%3Fstatus%3Dqueued")
         page = await browser.client.get(answer.headers["location"])
@@ -68,8 +63,8 @@ async def test_whoever_knows_the_token_signs_in_and_out(app: App) -> None:
         assert (await browser.client.get("/")).status_code == 401
 
 
-async def test_a_script_sends_the_token(app: App) -> None:
-    async with visiting(dashboard(app, token=TOKEN)) as browser:
+async def test_a_script_sends_the_token(idle: App) -> None:
+    async with visiting(dashboard(idle, token=TOKEN)) as browser:
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         found = await browser.json("/tasks", **bearer)
         assert [job["id"] for job in found["jobs"]] == ["sent"]
@@ -82,7 +77,7 @@ async def test_a_script_sends_the_token(app: App) -> None:
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
-async def test_the_users_own_function_decides(app: App) -> None:
+async def test_the_users_own_function_decides(idle: App) -> None:
     def allow(request: Request) -> Any:
         return request.headers.get("x-user") == "ada" or "yes"
 
@@ -90,8 +85,9 @@ async def test_the_users_own_function_decides(app: App) -> None:
         return request.headers.get("x-user") == "ada"
 
     for function in (allow, allow_later):
-        async with visiting(dashboard(app, allow=function)) as browser:
+        async with visiting(dashboard(idle, allow=function)) as browser:
             assert (await browser.client.get("/")).status_code == 403
+            assert (await browser.client.get("/login")).status_code == 404
             assert (await browser.client.get("/static/dashboard.css")).status_code == 200
             assert "Overview" in await browser.get("/", **{"X-User": "ada"})
 
@@ -109,14 +105,14 @@ async def test_the_users_own_function_decides(app: App) -> None:
         {"Origin": "http://127.0.0.1:9999"},
     ],
 )
-async def test_a_form_of_another_site_changes_nothing(app: App, browser: Browser, headers: dict[str, str]) -> None:
+async def test_a_form_of_another_site_changes_nothing(idle: App, browser: Browser, headers: dict[str, str]) -> None:
     data = {"form_key": await browser.key(), "queue": "mail"}
     answer = await browser.client.post("/queues/pause", data=data, headers=headers)
     assert answer.status_code == 403
-    assert await app.tasks.broker.paused() == {}
+    assert await idle.tasks.broker.paused() == {}
 
 
-async def test_an_own_form_is_known_by_its_key(app: App, browser: Browser) -> None:
+async def test_an_own_form_is_known_by_its_key(idle: App, browser: Browser) -> None:
     key = await browser.key()
     for data in ({}, {"form_key": ""}, {"form_key": key[:-1]}):
         assert (
@@ -127,7 +123,7 @@ async def test_an_own_form_is_known_by_its_key(app: App, browser: Browser) -> No
         assert (
             await browser.client.post("/queues/pause", data={"queue": "mail", **data}, headers=OWN)
         ).status_code == 403
-    assert await app.tasks.broker.paused() == {}
+    assert await idle.tasks.broker.paused() == {}
     assert (await browser.client.get("/queues/pause?queue=mail")).status_code in (404, 405)
     other = await browser.client.post("/queues/pause", json={"queue": "mail"}, headers=OWN)
     assert other.status_code == 415
@@ -151,8 +147,8 @@ async def test_browsers_are_told_to_load_nothing_from_elsewhere(browser: Browser
         )
 
 
-async def test_it_answers_to_its_names_alone(app: App) -> None:
-    async with visiting(dashboard(app, unprotected=True, hosts=["127.0.0.1", "localhost", "::1"])) as browser:
+async def test_it_answers_to_its_names_alone(idle: App) -> None:
+    async with visiting(dashboard(idle, unprotected=True, hosts=["127.0.0.1", "localhost", "::1"])) as browser:
         for host in ("127.0.0.1:8787", "localhost", "LOCALHOST:1", "[::1]:8787", "localhost."):
             assert (await browser.client.get("/", headers={"Host": host})).status_code == 200, host
         for host in ("evil.example:8787", "127.0.0.1.evil.example", "localhost@evil.example", ""):

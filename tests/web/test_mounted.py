@@ -17,9 +17,9 @@ from holdfast.errors import ConfigurationError
 from holdfast.web import dashboard
 
 
-async def test_it_is_mounted_in_fastapi(app: App) -> None:
+async def test_it_is_mounted_in_fastapi(idle: App) -> None:
     web = FastAPI()
-    web.mount("/admin/jobs", dashboard(app, allow=lambda request: request.headers.get("x-user") == "ada"))
+    web.mount("/admin/jobs", dashboard(idle, allow=lambda request: request.headers.get("x-user") == "ada"))
     async with visiting(web, "/admin/jobs", headers={"X-User": "ada"}, follow_redirects=False) as browser:
         page = await browser.get("/")
         for place in ('"/admin/jobs/static/dashboard.css"', '"/admin/jobs/tasks"', '"/admin/jobs/events?of=overview"'):
@@ -32,8 +32,8 @@ async def test_it_is_mounted_in_fastapi(app: App) -> None:
         assert (await browser.client.get("/admin/jobs/", headers={"X-User": "eve"})).status_code == 403
 
 
-async def test_signing_in_leads_back_below_the_mount(app: App) -> None:
-    web = Starlette(routes=[Mount("/jobs", dashboard(app, token="a-token-of-some-length"))])
+async def test_signing_in_leads_back_below_the_mount(idle: App) -> None:
+    web = Starlette(routes=[Mount("/jobs", dashboard(idle, token="a-token-of-some-length"))])
     async with visiting(web, "/jobs") as browser:
         answer = await browser.client.get("/jobs/dead?queue=slow", headers={"Accept": "text/html"})
         assert answer.headers["location"] == "/jobs/login?next=/dead%3Fqueue%3Dslow"
@@ -50,7 +50,7 @@ async def test_an_app_that_is_not_open_is_opened_and_not_made(tmp_path: Path) ->
         assert "none.db" in await browser.get("/", 409)
         assert not (tmp_path / "none.db").exists()
         async with App("other", url=app.settings.database_url):
-            assert "Overview" in await browser.get("/")
+            assert "No jobs like that" in await browser.get("/tasks")
     await app.close()
 
 
@@ -71,11 +71,11 @@ def test_an_app_that_is_open_in_another_loop_is_looked_at_over_connections_of_it
         assert work.options(id="again").delay().id == "again"
 
 
-async def test_without_its_libraries_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, app: App) -> None:
+async def test_without_its_libraries_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, idle: App) -> None:
     for name in [
         name for name in sys.modules if name.startswith("holdfast.web.") or name.partition(".")[0] == "jinja2"
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'holdfast\[web\]'"):
-        dashboard(app, unprotected=True)
+        dashboard(idle, unprotected=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
-import pytest
 from tests.web.conftest import Order
 from tests.web.visiting import Browser, visiting
 
@@ -53,6 +53,16 @@ async def test_the_first_page_tells_of_queues_failures_workers_and_instances(bro
     assert worker["version"]
     assert worker["holds"] >= 1
     assert any(f"{worker['pid']} {worker['host']} {worker['version']}" in row for row in told)
+
+
+async def test_all_who_look_at_the_first_page_share_one_look(app: App, browser: Browser) -> None:
+    home: Any = app.tasks.broker.home
+    await browser.get("/")
+    before = home.statements
+    for path in ("/", "/events?of=overview"):
+        answers = await asyncio.gather(*[browser.client.get(path) for _ in range(25)])
+        assert {answer.status_code for answer in answers} == {200}
+    assert home.statements - before < 10
 
 
 async def test_what_users_write_is_escaped_everywhere(browser: Browser) -> None:
@@ -264,6 +274,12 @@ async def test_events_tell_what_has_changed_and_nothing_else(app: App, browser: 
     assert (await browser.client.get("/events")).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/tasks/nothing", "/static/nothing.css", "/static/../access.py"])
-async def test_what_is_not_there_is_said_to_be_missing(browser: Browser, path: str) -> None:
-    await browser.get(path, 404)
+async def test_what_is_not_there_is_said_to_be_missing(browser: Browser) -> None:
+    for path in (
+        "/nothing",
+        "/tasks/nothing",
+        "/static/nothing.css",
+        "/static/../access.py",
+        "/static/%2e%2e/access.py",
+    ):
+        await browser.get(path, 404)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -15,6 +16,8 @@ from holdfast.web.site import Site, first
 
 async def show(site: Site, request: Request) -> Response:
     """The form that asks for the token."""
+    if not site.access.signs_in:
+        raise HTTPException(404)
     if getattr(request.state, "way", None) is not None:
         return RedirectResponse(f"{root_of(request)}/", 303)
     return _asking(site, request, request.query_params.get("next", "/"))
@@ -24,7 +27,9 @@ async def sign_in(site: Site, request: Request) -> Response:
     """Let somebody in who knows the token."""
     form = await site.form(request)
     token = site.access.token
-    if token is None or not same(first(form, "token").strip(), token):
+    if token is None:
+        raise HTTPException(404)
+    if not same(first(form, "token").strip(), token):
         return _asking(site, request, first(form, "next"), wrong=True)
     answer = RedirectResponse(root_of(request) + own_path(first(form, "next")), 303)
     session = make_session(token, now=time.time(), nonce=secrets.token_urlsafe(12))
