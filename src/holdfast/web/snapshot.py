@@ -65,7 +65,8 @@ async def take_snapshot(app: App) -> Snapshot:
     depths += [QueueDepth(queue) for queue in paused if queue not in there]
     dead = None
     if broker.home.traits.lists_all or not any(depth.more for depth in depths):
-        dead = await broker.find(JobFilter(status=JobStatus.DEAD, limit=FAILURES))
+        found = await broker.find(JobFilter(status=JobStatus.DEAD, limit=FAILURES))
+        dead = sorted(found, key=lambda view: view.ended_at or 0.0, reverse=True)
     tally, troubled = None, list[Look]()
     if app.has_workflows:
         tally = await app.store.tally()

@@ -291,7 +291,9 @@ def _settlement(worker: WorkerId, settlements: Sequence[Settlement]) -> list[Arg
 
 
 def _worker(id: bytes, ends: bytes, said: bytes | None, holds: int, waits: int) -> WorkerView:
-    host, pid, queues, since, version, lease = orjson.loads(said or b'["?",0,"",0.0,"",0.0]')
+    # Workers of an earlier release said less of themselves.
+    host, pid, queues, since, *more = orjson.loads(said or b'["?",0,"",0.0]')
+    version, lease = more or ("", None)
     return WorkerView(
         id=id.decode(),
         host=host,
@@ -301,7 +303,7 @@ def _worker(id: bytes, ends: bytes, said: bytes | None, holds: int, waits: int) 
         expires_at=float(ends),
         idle=bool(waits),
         owned=holds,
-        beat_at=float(ends) - lease,
+        beat_at=None if lease is None else float(ends) - lease,
         version=version,
     )
 
