@@ -14,6 +14,7 @@ from holdfast import App
 from holdfast.errors import ConfigurationError
 from holdfast.web import dashboard
 from holdfast.web.access import SESSION, is_loopback, is_own_page, is_session, make_session, named_host, own_path
+from holdfast.web.application import ACTS
 
 TOKEN = "not-so-easily-guessed"
 
@@ -44,6 +45,8 @@ async def test_whoever_knows_the_token_signs_in_and_out(idle: App) -> None:
         assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/tasks%3Fstatus%3Dqueued")
         page = await browser.client.get(answer.headers["location"])
         assert 'name="next" value="/tasks?status=queued"' in page.text
+        # It says nothing yet of what is behind it.
+        assert not re.search(r"sqlite|>test<|test –|/schedules", page.text)
         key = browser.client.cookies["holdfast_form"]
         form = {"form_key": key, "next": "/tasks?status=queued"}
         wrong = await browser.client.post("/login", data={**form, "token": "not the right one"}, headers=OWN)
@@ -110,6 +113,14 @@ async def test_a_form_of_another_site_changes_nothing(idle: App, browser: Browse
     answer = await browser.client.post("/queues/pause", data=data, headers=headers)
     assert answer.status_code == 403
     assert await idle.tasks.broker.paused() == {}
+
+
+@pytest.mark.parametrize("path", [*ACTS, "/logout"])
+async def test_nothing_is_done_but_for_an_own_form(browser: Browser, path: str) -> None:
+    assert (await browser.client.get(path)).status_code in (404, 405)
+    key = {"form_key": await browser.key()}
+    assert (await browser.client.post(path, headers=OWN)).status_code == 403
+    assert (await browser.client.post(path, data=key, headers={"Sec-Fetch-Site": "cross-site"})).status_code == 403
 
 
 async def test_an_own_form_is_known_by_its_key(idle: App, browser: Browser) -> None:

@@ -106,6 +106,8 @@ class Site:
             access=self.access,
             changes=not self.access.read_only,
             traits=self.traits,
+            # Who is not let in yet learns nothing, not even where the database is.
+            inside=getattr(request.state, "way", None) is not None,
             signed_in=getattr(request.state, "way", None) == "session",
             form_key=key,
             said=said,
