@@ -294,20 +294,6 @@ async def test_a_worker_that_drains_is_not_ready_and_lives(shell: Shell):
         (shell.folder / "go-on").touch()
 
 
-async def test_queues_are_counted_at_a_scrape_by_one_process_for_all(shell: Shell):
-    async with serving(shell, "--processes", "2", "--queues", "default") as served:
-        await client(shell, "for n in range(3): await double.options(queue='unheard').delay(n)")
-        await client(shell, "await double.options(delay=3600).delay(1); await waits.delay()")
-        found = await served.until_counted("holdfast_queue_depth{default,running}", 1)
-        depths = {name: value for name, value in found.items() if name.startswith("holdfast_queue_depth")}
-        assert {name: value for name, value in depths.items() if value} == {
-            "holdfast_queue_depth{unheard,waiting}": 3,
-            "holdfast_queue_depth{default,delayed}": 1,
-            "holdfast_queue_depth{default,running}": 1,
-        }
-        (shell.folder / "go-on").touch()
-
-
 async def test_a_port_that_is_taken_is_named(shell: Shell):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
