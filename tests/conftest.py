@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests import browsers
 from tests.redis_servers import Cluster, cluster, fresh, shared_server
 from tests.servers import Postgres, postgres_server
 from tests.servicebus import ServiceBus, servicebus_emulator
@@ -60,3 +61,18 @@ def servicebus(servicebus_process: ServiceBus) -> Iterator[ServiceBus]:
     """The emulator, without any fault before and after the test."""
     yield servicebus_process
     servicebus_process.heal()
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """Where the browser of tests is."""
+    return browsers.path()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were left out for want of a browser: that should be seen without an option."""
+    left_out = [
+        report for report in terminalreporter.stats.get("skipped", ()) if browsers.MISSING in str(report.longrepr)
+    ]
+    if left_out:
+        terminalreporter.write_line(f"{len(left_out)} tests were skipped: {browsers.MISSING}", yellow=True)

@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     """The port of `holdfast worker` for `/metrics`, `/livez` and `/readyz`; 0 for any that is free; by default none."""
     metrics_host: str = "127.0.0.1"
     """The address at which it listens; `0.0.0.0` or `::` for all of the machine's."""
+    web_token: str | None = None
+    """What the dashboard asks for before it shows anything; needed where others than this machine reach it."""
     gc_interval_ms: float | None = Field(None, gt=0)
     """How often finished instances are cleaned up, in milliseconds; by default never."""
     gc_retention_seconds: float = Field(86400, ge=0)

@@ -87,7 +87,7 @@ def job(id: str, **fields: Any) -> Job:
 
 async def enlist(store: Any, id: str, now: float = NOW, lease: float = 10.0) -> WorkerId:
     worker = WorkerId(id)
-    await store.enlist(Enlistment(id=worker, host="host", pid=1, queues=["*"], lease=lease, now=now))
+    await store.enlist(Enlistment(id=worker, host="host", pid=1, queues=["*"], lease=lease, now=now, version="1.2"))
     return worker
 
 

@@ -27,6 +27,7 @@ from holdfast.model.job import (
     JobFilter,
     JobStatus,
     JobView,
+    QueueDepth,
     Reason,
     Returned,
     Settlement,
@@ -384,6 +385,29 @@ async def test_nobody_claims_from_a_paused_queue_until_it_is_resumed(home: Any, 
     assert sorted(ids(await claim(broker, "v", now=NOW + 9))) == ["a", "c", "d"]
 
 
+async def test_queues_tell_how_much_is_in_them(broker: Any) -> None:
+    assert await broker.depths(now=NOW, most=100) == []
+    dead = await one(broker, "dead", queue="mail")
+    await settle(broker, settled(dead, Failed(Reason.FAILED, b"no", NOW)))
+    held = await one(broker, "held")
+    await broker.send([job("b"), job("c"), job("d", due_at=LATER), job("m", queue="mail")])
+    running = broker.home.traits.lists_all
+    found = await broker.depths(now=NOW, most=100)
+    assert found == [
+        QueueDepth("default", 2 if running else 3, 1, 1 if running else None, 0),
+        QueueDepth("mail", 1, 0, 0 if running else None, 1),
+    ]
+    if broker.home.traits.finds_jobs:
+        assert (await look(broker, held.id)).status is JobStatus.RUNNING
+
+
+async def test_counting_ends_where_there_is_much(broker: Any) -> None:
+    await broker.send([job(f"j{number}") for number in range(7)])
+    [found] = await broker.depths(now=NOW, most=5)
+    assert found.waiting >= 5
+    assert found.more or found.waiting == 7
+
+
 # --- progress
 
 
@@ -407,6 +431,16 @@ async def test_the_holder_says_how_far_a_job_is(broker: Any) -> None:
 
 
 # --- leases
+
+
+async def test_workers_are_told_with_what_they_hold(home: Any, broker: Any) -> None:
+    held = await one(broker, "a")
+    [found] = [view for view in await home.workers(now=NOW) if view.id == "w"]
+    # One that takes messages as they come may hold more than it was given.
+    assert found.owned == 1
+    assert (found.host, found.pid, found.version, found.beat_at) == ("host", 1, "1.2", NOW)
+    await settle(broker, settled(held, Done(b"1", NOW)))
+    assert [view.owned for view in await home.workers(now=NOW)] == [0, 0]
 
 
 async def test_what_a_lost_worker_held_goes_to_others(home: Any, broker: Any) -> None:

@@ -10,7 +10,18 @@ from tests.backends.making import NOW, enlist, job
 
 from holdfast.errors import LeaseLost
 from holdfast.ids import JobId, WorkerId
-from holdfast.model.job import Again, ClaimedJob, Done, Failed, Gate, JobFilter, JobStatus, Reason, Settlement
+from holdfast.model.job import (
+    Again,
+    ClaimedJob,
+    Done,
+    Failed,
+    Gate,
+    JobFilter,
+    JobStatus,
+    QueueDepth,
+    Reason,
+    Settlement,
+)
 
 pytestmark = pytest.mark.parametrize("jobs_bench", ["file", "memory", "postgres", "redis", "cluster"], indirect=True)
 """Those whose traits say that they keep gates."""
@@ -68,6 +79,8 @@ async def test_one_at_a_time_in_the_order_of_sending(broker: Any) -> None:
     assert (list(answer.jobs), answer.next_due) == ([], None)
     assert await broker.count(JobFilter(status=JobStatus.QUEUED)) == 2
     assert await broker.count(JobFilter(status=JobStatus.QUEUED, queue="default")) == 2
+    # Those behind the gate wait; they are not delayed.
+    assert await broker.depths(now=NOW + 1, most=100) == [QueueDepth("default", waiting=2, running=1)]
     [waiting] = await broker.look([JobId("b")])
     assert (waiting.status, waiting.owner) == (JobStatus.QUEUED, None)
     assert waiting.due_at < LATER

@@ -22,7 +22,7 @@ from holdfast.backends.postgres.line import PLANNING
 from holdfast.backends.postgres.statements import Statement, statement
 from holdfast.ids import JobId
 from holdfast.model.instance import InstanceFilter
-from holdfast.model.job import Again, Done, Settlement
+from holdfast.model.job import Again, Done, JobFilter, JobStatus, Settlement
 from holdfast.ports import ELSEWHERE, Ended
 
 WORKER = {"worker": "w", "now": NOW}
@@ -106,6 +106,16 @@ async def test_a_claim_of_calls_walks_the_lanes_by_index(connection: Any) -> Non
 async def test_jobs_that_are_alike_are_sent_without_a_look_at_others(connection: Any) -> None:
     found = await plan(connection, "send_alike", channel="c", **_common([job("a"), job("b")]))
     assert full_reads(found) <= {"holdfast_lease"}
+
+
+async def test_queues_are_counted_by_index_and_not_as_a_whole(connection: Any) -> None:
+    found = await plan(connection, "depths", now=NOW, most=100)
+    assert {"holdfast_job_claimable", "holdfast_job_owner", "holdfast_job_ended"} == indexes(found)
+    assert not [node for node in found if node["Node Type"] == "Seq Scan"]
+    assert all("holdfast" not in node.get("Relation Name", "") for node in found if node["Node Type"] == "Sort")
+    conditions = [node.get("Index Cond", "") for node in found if node.get("Index Name") == "holdfast_job_claimable"]
+    assert any("queue >" in each for each in conditions)
+    assert any("queue =" in each for each in conditions)
 
 
 async def test_jobs_are_claimed_by_the_lanes_of_their_index(connection: Any) -> None:
@@ -250,6 +260,17 @@ async def test_listings_and_sweeps_follow_creation(connection: Any) -> None:
     assert indexes(await plan(connection, "expired_instances", ended_before=NOW, batch=10)) == {
         "holdfast_instance_created"
     }
+
+
+async def test_dead_letters_are_listed_in_the_order_of_their_index(connection: Any) -> None:
+    from holdfast.backends.jobs import job_filter_parts
+    from holdfast.backends.postgres.statements import chosen as listing
+
+    for filter in (JobFilter(status=JobStatus.DEAD), JobFilter(status=JobStatus.DEAD, before=(NOW, "j5"), name="a")):
+        chosen, values = listing("find_jobs", job_filter_parts(filter), end="find_jobs_end")
+        assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_job_ended"}
+    chosen, values = listing("find_jobs", job_filter_parts(JobFilter(ids=[JobId("j1")])), end="find_jobs_end")
+    assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_job_pkey"}
 
 
 async def test_jobs_elsewhere_are_found_by_their_ids(connection: Any) -> None:

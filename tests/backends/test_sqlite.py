@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import sqlite3
 import time
@@ -14,9 +15,11 @@ from tests.backends.conftest import Bench
 from tests.backends.making import NOW, claim, commit, enlist, ids, owned, start, step
 
 from holdfast.backends import open_store
+from holdfast.backends.jobs import job_filter_parts
 from holdfast.backends.sqlite import database as module
 from holdfast.errors import ConfigurationError, SchemaError, StoreError, StoreUnavailable
 from holdfast.ids import InstanceId
+from holdfast.model.job import JobFilter, JobStatus
 
 
 def open_and_start(path: str, name: str) -> None:
@@ -162,3 +165,19 @@ async def test_a_database_is_not_made_where_none_is_wanted(tmp_path: Path) -> No
     memory: Any = open_store("sqlite://:memory:")
     await memory.open(create=False)
     await memory.close()
+
+
+def test_queues_and_dead_letters_are_looked_through_by_index(tmp_path: Path) -> None:
+    asyncio.run(_made(tmp_path))
+    dead = module.chosen("find_jobs", job_filter_parts(JobFilter(status=JobStatus.DEAD)), end="find_jobs_end")
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        for sql, values in ((module.STATEMENTS["depths"], {"now": NOW, "most": 9}), (dead[0], {**dead[1], "limit": 9})):
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+            assert not [step for step in plan if step.startswith("SCAN holdfast")], plan
+            assert any("holdfast_job_ended (status=?)" in step for step in plan)
+
+
+async def _made(folder: Path) -> None:
+    store = open_store(f"sqlite:///{folder}/store.db")
+    await store.open()
+    await store.close()

@@ -48,6 +48,8 @@ async def test_clients_send_one_statement_a_verb(store: Any) -> None:
     assert await sent(store, store.view([InstanceId("i1")], waiter="ch")) == 2
     assert await sent(store, store.find(InstanceFilter(name="x"))) == 1
     assert await sent(store, store.count(InstanceFilter())) == 1
+    assert await sent(store, store.tally()) == 1
+    assert await sent(store, store.broker().depths(now=NOW, most=10)) == 1
     assert await sent(store, store.history(InstanceId("i1"))) == 1
     assert await sent(store, store.delete([InstanceId("i1")])) == 1
     assert await sent(store, store.start([])) == 0

@@ -730,6 +730,9 @@ async def test_listings_are_filtered_and_paged_newest_first(store: Any) -> None:
     ]
     assert await store.count(InstanceFilter(name="app:N1")) == 3
     assert await store.count(InstanceFilter()) == 7
+    tally = await store.tally()
+    assert sum(tally.values()) == 7
+    assert all([count == await store.count(InstanceFilter(status=status)) for status, count in tally.items()])
 
 
 async def test_workflows_are_found_by_their_whole_names_and_by_their_classes(store: Any) -> None:

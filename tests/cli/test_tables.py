@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from holdfast.cli import tables
-from holdfast.cli.workflows import print_history, told
+from holdfast.cli.workflows import print_history
+from holdfast.observe.folding import told
 from holdfast.observe.history import StepView
 
 

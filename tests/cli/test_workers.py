@@ -34,7 +34,7 @@ def test_a_worker_that_holds_instances_is_busy_whatever_its_flag_says(tmp_path: 
     url = f"sqlite:///{tmp_path}/x.db"
     asyncio.run(hold(url))
     said = CliRunner().invoke(main, ["workers", "--url", url, "--json"]).output
-    assert {row["id"]: (row["instances"], row["idle"]) for row in json.loads(said)} == {
+    assert {row["id"]: (row["holds"], row["idle"]) for row in json.loads(said)} == {
         "holds": (1, False),
         "rests": (0, True),
     }

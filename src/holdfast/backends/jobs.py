@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from holdfast.model.job import (
     JobStatus,
     JobView,
     Outcome,
+    QueueDepth,
     Returned,
 )
 from holdfast.ports import inbox_channel
@@ -92,6 +94,28 @@ def as_job_view(row: Row) -> JobView:
     )
 
 
+def as_depths(rows: Sequence[Row], most: int) -> list[QueueDepth]:
+    """The depths of queues, from how many jobs of a kind there are in each; `queued` are those that wait or are delayed."""
+    found: dict[str, dict[str, int]] = {}
+    sums: Counter[str] = Counter()
+    for row in rows:
+        found.setdefault(row["queue"], {})[row["kind"]] = row["number"]
+        sums[row["kind"]] += row["number"]
+    return [
+        QueueDepth(
+            queue,
+            waiting=kinds.get("queued", 0) - kinds.get("delayed", 0),
+            delayed=kinds.get("delayed", 0),
+            running=kinds.get("running", 0),
+            dead=kinds.get("dead", 0),
+            # Of those that run and the dead, so many were looked at over all queues.
+            more=kinds.get("queued", 0) >= most
+            or any(kinds.get(kind) and sums[kind] >= most for kind in ("running", "dead")),
+        )
+        for queue, kinds in sorted(found.items())
+    ]
+
+
 def as_cancelled(rows: Sequence[Row]) -> tuple[CancelledJobs, dict[str, str]]:
     """The answer to a request to cancel, from the rows it has changed, and who is to be told, by channel."""
     ended = [row for row in rows if row["owner"] is None]
@@ -111,15 +135,20 @@ def by_urgency(rows: Sequence[Row]) -> list[Row]:
 
 
 def job_filter_parts(filter: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The `.sql` fragments (`jobs_by_…`) this filter needs, with their parameters."""
+    """The `.sql` fragments (`jobs_…`) this filter needs, with their parameters."""
     if filter.name is not None:
         yield "jobs_by_name", {"name": filter.name}
     if filter.queue is not None:
         yield "jobs_by_queue", {"queue": filter.queue}
-    if filter.status is not None:
-        running = {JobStatus.RUNNING: True, JobStatus.QUEUED: False}.get(filter.status)
-        stored = "queued" if running is not None else filter.status.value
-        yield "jobs_by_status", {"status": stored, "running": running}
+    match filter.status:
+        case None:
+            pass
+        case JobStatus.QUEUED:
+            yield "jobs_that_wait", {}
+        case JobStatus.RUNNING:
+            yield "jobs_that_run", {}
+        case ended:
+            yield "jobs_by_end", {"status": ended.value}
     if filter.reason is not None:
         yield "jobs_by_reason", {"reason": filter.reason.value}
     if filter.before is not None:

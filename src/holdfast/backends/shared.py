@@ -193,6 +193,8 @@ def as_worker(row: Row) -> WorkerView:
         expires_at=row["expires_at"],
         idle=bool(row["idle"]),
         owned=row["owned"],
+        beat_at=row["beat"],
+        version=row["version"],
     )
 
 

@@ -16,6 +16,7 @@ from holdfast.cli.schedules import schedules
 from holdfast.cli.servicebus_emulator import servicebus_emulator
 from holdfast.cli.tasks import dlq, tasks
 from holdfast.cli.visualize import visualize
+from holdfast.cli.web import web
 from holdfast.cli.worker import worker
 from holdfast.cli.workflows import workflows
 
@@ -34,6 +35,7 @@ for command in (start, send, wait, cancel, retry, fork, delete):
 
 for command in (
     worker,
+    web,
     workflows,
     schedules,
     tasks,

@@ -21,8 +21,9 @@ from rich.text import Text
 
 from holdfast.app import App
 from holdfast.cli.beside import workers_beside
-from holdfast.cli.workflows import print_history, told
+from holdfast.cli.workflows import print_history
 from holdfast.model.instance import WorkerView
+from holdfast.observe.folding import told
 from holdfast.observe.history import StepView, read_history
 from holdfast.runtime.client import Handle
 from holdfast.workflow import definition_of

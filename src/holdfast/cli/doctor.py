@@ -15,7 +15,8 @@ from holdfast.cli.tables import listing, show, show_json
 from holdfast.errors import HoldfastError
 from holdfast.model.instance import InstanceFilter, Status, WorkerView
 from holdfast.model.job import JobFilter, JobStatus
-from holdfast.observe.moments import iso, span
+from holdfast.observe.moments import span
+from holdfast.observe.workers import is_idle, worker_facts
 from holdfast.task import ACTIONS
 from holdfast.tasks.definition import Task
 
@@ -32,7 +33,7 @@ def workers(target: str | None, url: str | None, as_json: bool) -> None:
 
     views = run(app, listed)
     if as_json:
-        show_json([_row_of(view) for view in views])
+        show_json([worker_facts(view) for view in views])
         return
     now = app.clock.now()
     listing(
@@ -43,7 +44,7 @@ def workers(target: str | None, url: str | None, as_json: bool) -> None:
                 "host": view.host,
                 "up": span(now - view.started_at),
                 "holds": view.owned,
-                "state": "idle" if _is_idle(view) else "busy",
+                "state": "idle" if is_idle(view) else "busy",
                 # That it works on all of them goes without saying.
                 "queues": None if view.queues == "*" else view.queues,
                 "lease_ends": f"in {span(view.expires_at - now)}",
@@ -54,24 +55,6 @@ def workers(target: str | None, url: str | None, as_json: bool) -> None:
         cut=["host", "queues"],
         spare=["lease_ends"],
     )
-
-
-def _row_of(view: WorkerView) -> dict[str, Any]:
-    return {
-        "id": view.id,
-        "host": view.host,
-        "pid": view.pid,
-        "queues": view.queues,
-        "started": iso(view.started_at),
-        "lease_until": iso(view.expires_at),
-        "instances": view.owned,
-        "idle": _is_idle(view),
-    }
-
-
-def _is_idle(view: WorkerView) -> bool:
-    # The flag tells that it found nothing to claim, which it may have while it holds instances.
-    return view.idle and view.owned == 0
 
 
 class _Checks:

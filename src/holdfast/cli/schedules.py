@@ -11,10 +11,8 @@ from holdfast.app import App
 from holdfast.cli.common import Group, app_option, find_app, json_option, run
 from holdfast.cli.tables import listing, room, show_json
 from holdfast.errors import HoldfastError
-from holdfast.ids import InstanceId
 from holdfast.observe.moments import iso, relative, to_the_second
-from holdfast.schedules import Spec
-from holdfast.schedules.spec import instance_id
+from holdfast.schedules.listing import list_schedules
 
 
 @click.group(cls=Group)
@@ -29,31 +27,7 @@ def list_(target: str | None, url: str | None, as_json: bool) -> None:
     """List all schedules with their next tick, and what became of the last."""
     app = find_app(target, url)
 
-    async def listed(app: App) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        found = await app.store.schedules()
-        ids = {row.id: InstanceId(instance_id(row.id, row.last_at)) for row in found if row.last_at is not None}
-        views = {view.id: view for view in await app.store.view(list(ids.values()))}
-        for row in found:
-            spec = Spec.load(row.spec)
-            view = views.get(ids[row.id]) if row.id in ids else None
-            rows.append(
-                {
-                    "id": row.id,
-                    "workflow": spec.workflow,
-                    "when": spec.rhythm,
-                    "next": None if row.paused else row.next_at,
-                    "last": row.last_at,
-                    "state": None if view is None else view.status.value,
-                    "skipped": row.skipped,
-                    "paused": row.paused,
-                    "overlap": spec.overlap.value,
-                    "catch_up": spec.catch_up.value,
-                }
-            )
-        return rows
-
-    rows = run(app, listed)
+    rows = run(app, lambda app: list_schedules(app.store))
     if as_json:
         show_json([{**row, "next": iso(row["next"]), "last": iso(row["last"])} for row in rows])
         return

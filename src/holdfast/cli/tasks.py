@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -11,13 +11,12 @@ import click
 from holdfast.app import App
 from holdfast.cli.common import Group, jobs_app, json_option, run
 from holdfast.cli.tables import listing, room, show, show_json
-from holdfast.codec import describe, describe_error, loads, stored_traceback, to_json
-from holdfast.errors import CodecError, HoldfastError
 from holdfast.ids import JobId
 from holdfast.model.job import JobFilter, JobStatus, JobView, Reason
+from holdfast.observe.jobs import job_facts, why
 from holdfast.observe.moments import iso, relative, to_the_second
-from holdfast.runtime import messages, reporting
 from holdfast.tasks import pause_queues, paused_queues, resume_queues
+from holdfast.tasks.acting import act_on_dead, cancel_jobs
 
 
 @click.group(cls=Group)
@@ -70,12 +69,7 @@ def cancel(ids: tuple[str, ...], app: App, as_json: bool) -> None:
     """Ask jobs to end: at once where they wait, by a CancelledError where they run."""
 
     async def cancelled(app: App) -> dict[str, str]:
-        said = dict.fromkeys(ids, "not found, or has ended already")
-        for id in ids:
-            before = await app.tasks.broker.look([JobId(id)])
-            if await app.job(id).cancel():
-                said[id] = "asked to end" if before and before[0].status is JobStatus.RUNNING else "cancelled"
-        return said
+        return await cancel_jobs(app.tasks, _ids(ids))
 
     _say(run(app, cancelled), ("asked to end", "cancelled"), as_json=as_json)
 
@@ -152,6 +146,10 @@ def dead_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return jobs_app(json_option(command))
 
 
+def _ids(ids: tuple[str, ...]) -> list[JobId]:
+    return [JobId(id) for id in ids]
+
+
 def _wanted(name: str | None, queue: str | None, reason: str | None) -> dict[str, Any]:
     return {"name": name, "queue": queue, "reason": Reason(reason) if reason else None}
 
@@ -183,7 +181,7 @@ def show_dead(id: str, app: App, as_json: bool) -> None:
 @dead_options
 def replay(ids: tuple[str, ...], app: App, as_json: bool, **chosen: str | None) -> None:
     """Queue dead letters again: those named, or all that the options choose."""
-    done, found = run(app, lambda app: _each_dead(app, ids, chosen, app.tasks.replay))
+    done, found = run(app, lambda app: act_on_dead(app.tasks, app.tasks.replay, _ids(ids), **_wanted(**chosen)))
     _tell(done, found, ids, "replayed", as_json=as_json)
 
 
@@ -195,7 +193,7 @@ def purge(ids: tuple[str, ...], app: App, as_json: bool, yes: bool, **chosen: st
     """Remove dead letters for ever: those named, or all that the options choose. `export` keeps a copy."""
     if not ids and not yes:
         click.confirm("Remove all dead letters that these options choose?", abort=True)
-    done, found = run(app, lambda app: _each_dead(app, ids, chosen, app.tasks.purge))
+    done, found = run(app, lambda app: act_on_dead(app.tasks, app.tasks.purge, _ids(ids), **_wanted(**chosen)))
     _tell(done, found, ids, "purged", as_json=as_json)
 
 
@@ -208,25 +206,7 @@ def export(app: App, as_json: bool, **chosen: str | None) -> None:
         return await app.tasks.all_dead(**_wanted(**chosen))
 
     for view in run(app, found):
-        click.echo(json.dumps(_row_of(view)))
-
-
-async def _each_dead(
-    app: App,
-    ids: tuple[str, ...],
-    chosen: dict[str, str | None],
-    act: Callable[[Sequence[JobId]], Awaitable[Sequence[JobId]]],
-) -> tuple[int, int]:
-    """How many dead letters it was done to, of how many."""
-    if ids:
-        dead = {view.id for view in await app.tasks.broker.find(_dead_among(ids))}
-    else:
-        dead = {view.id for view in await app.tasks.all_dead(**_wanted(**chosen))}
-    return len(await act(sorted(dead))), len(dead)
-
-
-def _dead_among(ids: tuple[str, ...]) -> JobFilter:
-    return JobFilter(status=JobStatus.DEAD, ids=[JobId(id) for id in ids], limit=len(ids))
+        click.echo(json.dumps(job_facts(view)))
 
 
 def _tell(done: int, found: int, ids: tuple[str, ...], verb: str, *, as_json: bool) -> None:
@@ -245,7 +225,7 @@ def _tell(done: int, found: int, ids: tuple[str, ...], verb: str, *, as_json: bo
 
 def _list(app: App, views: Sequence[JobView], *, as_json: bool) -> None:
     if as_json:
-        show_json([_row_of(view) for view in views])
+        show_json([job_facts(view) for view in views])
         return
     now, fitted = app.clock.now(), room() is not None
 
@@ -261,7 +241,7 @@ def _list(app: App, views: Sequence[JobView], *, as_json: bool) -> None:
                 "attempt": view.attempt,
                 "created": moment(view.created_at),
                 "due": moment(view.due_at) if view.status is JobStatus.QUEUED else None,
-                "why": _why(view),
+                "why": why(view),
             }
             for view in views
         ],
@@ -277,56 +257,11 @@ def _show(app: App, id: str, *, as_json: bool) -> None:
         return await app.job(id).view()
 
     view = run(app, found)
-    row = _row_of(view)
+    row = job_facts(view)
     if as_json:
         show_json(row)
         return
     show([{"name": name, "value": value} for name, value in row.items() if value not in (None, "")], headed=False)
-
-
-def _row_of(view: JobView) -> dict[str, Any]:
-    """A job as JSON has it."""
-    ended_well = view.status is JobStatus.DONE
-    return {
-        "id": view.id,
-        "task": view.name,
-        "status": view.status.value,
-        "reason": view.reason,
-        "arguments": _arguments(view.payload),
-        "attempt": view.attempt,
-        "queue": view.queue,
-        "priority": view.priority,
-        "created": iso(view.created_at),
-        "due": iso(view.due_at),
-        "ended": iso(view.ended_at),
-        "owner": view.owner,
-        "progress": _progress(view),
-        "result": to_json(loads(view.outcome)) if ended_well and view.outcome else None,
-        "error": None if ended_well else _why(view),
-        "traceback": None if ended_well or not view.outcome else stored_traceback(loads(view.outcome)) or None,
-    }
-
-
-def _progress(view: JobView) -> dict[str, Any] | None:
-    said = reporting.read(view.progress)
-    return None if said is None else said._asdict()
-
-
-def _arguments(payload: bytes) -> str:
-    try:
-        return describe(messages.read(payload).arguments, limit=2000)
-    except CodecError as error:
-        return f"cannot be read: {error}; its bytes are {payload[:200]!r}"
-
-
-def _why(view: JobView) -> str | None:
-    if view.status is JobStatus.DONE or not view.outcome:
-        return view.reason
-    try:
-        said = describe_error(loads(view.outcome))
-    except HoldfastError as error:
-        said = str(error)
-    return said if view.reason in (None, Reason.FAILED) else f"{view.reason}: {said}"
 
 
 def _say(said: dict[str, str], well: tuple[str, ...], *, as_json: bool) -> None:

@@ -19,6 +19,7 @@ import click
 
 from holdfast.app import App
 from holdfast.cli.common import find_app
+from holdfast.cli.depths import Depths
 from holdfast.cli.scaling import Scale
 from holdfast.cli.supervisor import NEVER, Supervisor
 from holdfast.cli.telling import Teller, say
@@ -108,11 +109,20 @@ def _served(app: App, *, health: Callable[[], Health], numbers: Callable[[], Num
     if app.settings.metrics_port is None:
         yield
         return
-    port = Port(app.settings.metrics_host, app.settings.metrics_port, health=health, numbers=numbers)
+    depths = Depths(app)
     try:
-        yield
+        port = Port(
+            app.settings.metrics_host,
+            app.settings.metrics_port,
+            health=health,
+            numbers=lambda: numbers() | depths.numbers(),
+        )
+        try:
+            yield
+        finally:
+            port.close()
     finally:
-        port.close()
+        depths.close()
 
 
 def _prepared(target: str | None, url: str | None, given: Mapping[str, Any]) -> App:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from itertools import groupby
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -13,35 +12,18 @@ from holdfast.cli.common import Group, app_option, find_app, json_option, run
 from holdfast.cli.tables import listing, room, show, show_json
 from holdfast.codec import describe, loads, to_json
 from holdfast.errors import ProgramError
-from holdfast.ids import InstanceId, ProgramHash
-from holdfast.ir.first import first_action
+from holdfast.ids import InstanceId
 from holdfast.ir.program import Program
-from holdfast.model.instance import InstanceFilter, InstanceView, Status, Step
-from holdfast.observe.failures import Failure, error_of, failure_behind
+from holdfast.model.instance import InstanceFilter, Status, Step
+from holdfast.observe.failures import Failure, failure_behind
+from holdfast.observe.folding import alike_steps, told
 from holdfast.observe.history import StepView, read_history, variables_at
+from holdfast.observe.instances import LOOKED_THROUGH, Look, instance_facts, look_at, read_program
 from holdfast.observe.moments import iso, relative, to_the_second
-from holdfast.observe.waits import Wait, told_all, waits_of
+from holdfast.observe.waits import told_all
 
-T = TypeVar("T")
-
-LOOKED_THROUGH = 200
-"""Steps that are looked through for an action that failed."""
 ROOM_FOR_TWO = 72
 """Columns of a terminal below which a history has one wide column instead of two."""
-BATCH = 500
-"""Instances whose states are read at once."""
-
-
-class Look(NamedTuple):
-    """An instance with what it waits for, or the error it failed with."""
-
-    view: InstanceView
-    waits: Sequence[Wait]
-    error: Failure | None
-
-    def why(self, now: float) -> str | None:
-        """Why it stands where it stands, in a line."""
-        return told_all(self.waits, now) or (self.view.reason if self.error is None else self.error.text)
 
 
 @click.group(cls=Group)
@@ -78,15 +60,11 @@ def list_(
     app = find_app(target, url)
 
     async def listed(app: App) -> list[Look]:
-        views = await app.store.find(filter)
-        looks: list[Look] = []
-        for at in range(0, len(views), BATCH):
-            looks += await _look_at(app, views[at : at + BATCH])
-        return looks
+        return await look_at(app.store, app.registry, await app.store.find(filter), now=app.clock.now())
 
     looks = run(app, listed)
     if as_json:
-        show_json([_row_of(look) for look in looks])
+        show_json([instance_facts(look) for look in looks])
         return
     now = app.clock.now()
     listing(
@@ -96,38 +74,6 @@ def list_(
         spare=["ended", "owner"],
         note="waits_for_or_why",
     )
-
-
-async def _look_at(app: App, views: Sequence[InstanceView]) -> list[Look]:
-    """Look closer at some of a listing, which has neither states nor outcomes."""
-    steps = await app.store.latest_steps([view.id for view in views if view.status is Status.PENDING])
-    failed = await app.store.view([view.id for view in views if view.status is Status.FAILED])
-    errors = {view.id: error_of(view) for view in failed}
-    beginning = {view.program for view in views if view.owner is not None and _unwritten(steps.get(view.id, ()))}
-    first = await _first_actions(app, beginning)
-    now = app.clock.now()
-    return [
-        Look(view, waits_of(view, steps.get(view.id, ()), now, first=first.get(view.program)), errors.get(view.id))
-        for view in views
-    ]
-
-
-def _unwritten(steps: Sequence[Step]) -> bool:
-    """Whether an instance has written nothing since its start."""
-    return len(steps) == 1 and steps[0].seq == 0
-
-
-async def _first_actions(app: App, programs: Collection[ProgramHash]) -> dict[ProgramHash, str]:
-    """The actions that programs begin with, as far as their stored text tells."""
-    found: dict[ProgramHash, str] = {}
-    for stored in await app.store.load_programs(list(programs)) if programs else ():
-        try:
-            name = first_action(app.registry.read(stored))
-        except ProgramError:
-            continue
-        if name is not None:
-            found[stored.hash] = name
-    return found
 
 
 @workflows.command("show")
@@ -140,7 +86,7 @@ def show_(id: str, target: str | None, url: str | None, as_json: bool) -> None:
 
     async def shown(app: App) -> tuple[Look, Failure | None]:
         view = await app.handle(id).view()
-        (look,) = await _look_at(app, [view])
+        (look,) = await look_at(app.store, app.registry, [view], now=app.clock.now())
         last = (await app.client.history(view.id))[-LOOKED_THROUGH:]
         return look, failure_behind(look.error, last, look.waits)
 
@@ -148,14 +94,14 @@ def show_(id: str, target: str | None, url: str | None, as_json: bool) -> None:
     tree = loads(look.view.outcome) if look.view.outcome else None
     if as_json:
         failed = None if failure is None else failure.as_json()
-        show_json({**_row_of(look), "failed_action": failed, "outcome": None if tree is None else to_json(tree)})
+        show_json({**instance_facts(look), "failed_action": failed, "outcome": None if tree is None else to_json(tree)})
         return
     _print_look(look, app.clock.now())
     _print_tracebacks(look.error, failure)
 
 
 def _print_look(look: Look, now: float) -> None:
-    view, row = look.view, _row_of(look)
+    view, row = look.view, instance_facts(look)
     for name, moment in (("created", view.created_at), ("ended", view.ended_at), ("due", view.due_at)):
         row[name] = None if moment is None else f"{to_the_second(moment)} ({relative(moment, now)})"
     row["waits_for"] = told_all(look.waits, now) or None
@@ -185,9 +131,8 @@ def history(id: str, target: str | None, url: str | None, as_json: bool, seq: in
 
     async def read(app: App) -> tuple[list[Step], Program | None]:
         view = await app.handle(id).view()
-        programs = await app.store.load_programs([view.program])
         try:
-            program = app.registry.read(programs[0]) if programs else None
+            program = await read_program(app.store, app.registry, view.program)
         except ProgramError as error:
             # What happened can be told without it; its lines could be anybody's.
             click.echo(f"lines are left out: {error}", err=True)
@@ -212,7 +157,7 @@ def history(id: str, target: str | None, url: str | None, as_json: bool, seq: in
 def print_history(views: Sequence[StepView]) -> None:
     """The steps as a table; runs of what is alike are told once, with their number."""
     rows: list[dict[str, Any]] = []
-    for alike in _runs(views, _shape):
+    for alike in alike_steps(views):
         rows.append(_step_row(alike[0]))
         if len(alike) > 3:
             rows.append({"step": "…", "what": f"… × {len(alike) - 2}, alike"})
@@ -238,34 +183,6 @@ def _step_row(view: StepView) -> dict[str, Any]:
     }
 
 
-def told(events: Sequence[str]) -> list[str]:
-    """Events for people: of several that are the same one, of several of one kind the first, and how many there are."""
-    return [_folded(alike) for alike in _runs(events, kind_of)]
-
-
-def _folded(alike: Sequence[str]) -> str:
-    first, count = alike[0], len(alike)
-    if count == 1:
-        return first
-    return f"{first} × {count}" if len(set(alike)) == 1 else f"{first} … and {count - 1} more"
-
-
-def kind_of(event: str) -> str:
-    """What an event says, without arguments, values and moments."""
-    if event.startswith("calls "):
-        return event.partition("(")[0]
-    return event.partition(" gave ")[0] if " gave " in event else event.partition(" until ")[0]
-
-
-def _shape(view: StepView) -> tuple[object, ...]:
-    return tuple(map(kind_of, view.events)), tuple(view.changed), view.line
-
-
-def _runs(items: Sequence[T], key: Callable[[T], object]) -> list[list[T]]:
-    """The items in order, neighbours of one key together."""
-    return [list(group) for _, group in groupby(items, key)]
-
-
 def _line_of(look: Look, now: float) -> dict[str, Any]:
     """An instance in a listing: short for a terminal, whole for anything else."""
     view, fitted = look.view, room() is not None
@@ -283,26 +200,4 @@ def _line_of(look: Look, now: float) -> dict[str, Any]:
         "due": None if fitted else moment(view.due_at),
         "owner": view.owner,
         "waits_for_or_why": look.why(now),
-    }
-
-
-def _row_of(look: Look) -> dict[str, Any]:
-    """An instance as JSON has it."""
-    view = look.view
-    return {
-        "id": view.id,
-        "workflow": view.name,
-        "status": view.status.value,
-        "waits_for": [wait.as_json() for wait in look.waits],
-        "reason": view.reason,
-        "error": None if look.error is None else look.error.as_json(),
-        "created": iso(view.created_at),
-        "ended": iso(view.ended_at),
-        "due": iso(view.due_at),
-        "queue": view.queue,
-        "priority": view.priority,
-        "owner": view.owner,
-        "parent": view.parent,
-        "program": view.program,
-        "tags": view.tags or None,
     }

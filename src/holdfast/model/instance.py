@@ -250,6 +250,11 @@ class WorkerView:
     expires_at: float
     idle: bool
     owned: int = 0
+    """Instances and jobs that it holds."""
+    beat_at: float | None = None
+    """When its last sign of life came (Unix seconds)."""
+    version: str = ""
+    """Its release of Holdfast; "" where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

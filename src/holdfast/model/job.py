@@ -215,6 +215,21 @@ class JobView:
         return self.name
 
 
+class QueueDepth(NamedTuple):
+    """How many jobs are in a queue, by where they stand."""
+
+    queue: str
+    waiting: int = 0
+    """Due, or behind a gate; nobody holds them."""
+    delayed: int = 0
+    """Due later."""
+    running: int | None = 0
+    """Held by workers. None where a broker cannot tell: then they are among those that wait."""
+    dead: int = 0
+    more: bool = False
+    """Counting ended before all were seen: there are at least so many."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
     """Which jobs to list; every field given must hold."""

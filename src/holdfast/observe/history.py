@@ -167,7 +167,7 @@ def _event(what: str, fields: Mapping[str, Any]) -> str:
         case "call":
             attempt = fields.get("attempt", 1)
             again = f" (attempt {attempt})" if attempt != 1 else ""
-            return f"calls {name}({_arguments(fields.get('args'))}){again}"
+            return f"calls {name}({arguments_in_words(fields.get('args'))}){again}"
         case "done":
             return f"{name} gave {describe(fields.get('value'), limit=200)}"
         case "failed":
@@ -195,11 +195,12 @@ def _event(what: str, fields: Mapping[str, Any]) -> str:
             return what
 
 
-def _arguments(tree: Any) -> str:
+def arguments_in_words(tree: Any, *, limit: int = 60) -> str:
+    """The arguments of a call as they would be written, each cut where it is longer than `limit`."""
     args, kwargs = cast("list[Any]", tree)
     company = Company([tree])
-    parts = [describe(company.alone(arg), limit=60) for arg in args]
-    parts += [f"{key}={describe(company.alone(value), limit=60)}" for key, value in _plain_dict(kwargs).items()]
+    parts = [describe(company.alone(arg), limit=limit) for arg in args]
+    parts += [f"{key}={describe(company.alone(value), limit=limit)}" for key, value in _plain_dict(kwargs).items()]
     return ", ".join(parts)
 
 

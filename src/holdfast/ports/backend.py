@@ -35,6 +35,8 @@ class Traits:
     """Jobs of a gate that lets through one at a time run in order, whether there are other gates or not."""
     knows_workers: bool = True
     """It knows all workers and what they hold; where it does not, each job has a lock of its own."""
+    lists_all: bool = True
+    """Jobs are listed whatever their status; else only those that are queued or dead."""
     prompt: bool = True
     """A claim gives all that is due by the caller's clock; else jobs come a moment after they were asked for."""
 
@@ -61,6 +63,8 @@ class Enlistment:
     lease: float
     """Seconds without a heartbeat after which its work goes to others."""
     now: float
+    version: str = ""
+    """Its release of Holdfast."""
 
 
 CLIENT_CHANNEL = "hf_c_"

@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from holdfast.ids import JobId, WorkerId
-from holdfast.model.job import CancelledJobs, ClaimedJob, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
+from holdfast.model.job import (
+    CancelledJobs,
+    ClaimedJob,
+    ClaimedJobs,
+    Job,
+    JobFilter,
+    JobView,
+    QueueDepth,
+    SettledJobs,
+    Settlement,
+)
 from holdfast.ports.backend import Backend
 
 JOB_CHANNEL = "hf_jobs"
@@ -80,6 +90,10 @@ class Broker(Protocol):
 
     async def paused(self) -> Mapping[str, float]:
         """The queues that are paused, and since when (Unix seconds)."""
+        ...
+
+    async def depths(self, *, now: float, most: int) -> Sequence[QueueDepth]:
+        """Queues in which there are jobs, by name. Of each kind about `most` jobs of a queue are looked at, and no more."""
         ...
 
     # --- workers, under the lease that they hold with its home

@@ -18,6 +18,7 @@ from holdfast.model.instance import (
     ScheduleRow,
     SpilledCall,
     Start,
+    Status,
     Step,
     StoredProgram,
 )
@@ -89,6 +90,10 @@ class Store(Backend, Protocol):
         ...
 
     async def count(self, filter: InstanceFilter) -> int: ...
+
+    async def tally(self) -> Mapping[Status, int]:
+        """How many instances there are of each status, those with none left out. Looks at all of them."""
+        ...
 
     async def history(self, id: InstanceId, *, after: int = -1, limit: int = 1000) -> Sequence[Step]:
         """Journal rows with seq > `after`, in order. The oldest kept row is a full one."""

@@ -98,6 +98,12 @@ METRICS: Mapping[str, Metric] = {
     "holdfast_event_loop_lag_seconds": Metric("gauge", "By how much the slowest event loop is late.", worst=True),
     "holdfast_processes": Metric("gauge", "Worker processes that are alive."),
     "holdfast_processes_ready": Metric("gauge", "Worker processes that take work."),
+    "holdfast_queue_depth": Metric(
+        "gauge",
+        "Jobs in a queue, over all workers everywhere. State: waiting, delayed, running or dead.",
+        ("queue", "state"),
+        worst=True,
+    ),
     "holdfast_process_restarts_total": Metric(
         "counter", "Worker processes that were replaced. Reason: died, recycled or reloaded.", ("reason",)
     ),

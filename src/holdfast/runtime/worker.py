@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from importlib.metadata import version
 from typing import Any
 
 from holdfast.clock import Clock
@@ -212,6 +213,7 @@ class Worker:
                     queues=self.settings.queue_names,
                     lease=self.settings.lease_seconds,
                     now=self.clock.now(),
+                    version=version("holdfast"),
                 )
             )
 

@@ -10,7 +10,16 @@ from typing import Any
 
 from holdfast.backends.callers import POSTGRES, execute
 from holdfast.backends.gates import next_moment, openings, rule_of
-from holdfast.backends.jobs import Kept, as_cancelled, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
+from holdfast.backends.jobs import (
+    Kept,
+    as_cancelled,
+    as_claimed_job,
+    as_depths,
+    as_job_view,
+    by_urgency,
+    job_filter_parts,
+    kept,
+)
 from holdfast.backends.postgres.gates import admit, let_through, lock
 from holdfast.backends.postgres.line import AlreadyThere, Line, Transaction
 from holdfast.backends.postgres.statements import TEXTS, Statement, chosen, compiled
@@ -24,6 +33,7 @@ from holdfast.model.job import (
     Job,
     JobFilter,
     JobView,
+    QueueDepth,
     SettledJobs,
     Settlement,
 )
@@ -139,6 +149,9 @@ class PostgresBroker:
 
     async def paused(self) -> Mapping[str, float]:
         return {row["queue"]: row["since"] for row in await self._reader().fetch("paused_queues")}
+
+    async def depths(self, *, now: float, most: int) -> Sequence[QueueDepth]:
+        return as_depths(await self._reader().fetch("depths", now=now, most=most), most)
 
     # --- workers
 

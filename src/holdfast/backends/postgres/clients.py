@@ -11,7 +11,7 @@ from holdfast.backends.postgres.line import Line
 from holdfast.backends.postgres.statements import chosen
 from holdfast.backends.shared import Row, as_program, as_step, as_view, filter_parts
 from holdfast.ids import InstanceId, ProgramHash
-from holdfast.model.instance import Delivery, InstanceFilter, InstanceView, Start, Step, StoredProgram
+from holdfast.model.instance import Delivery, InstanceFilter, InstanceView, Start, Status, Step, StoredProgram
 from holdfast.ports import WORK_CHANNEL
 
 CLOCK_SLACK = 86400.0
@@ -129,6 +129,10 @@ async def find(line: Line, filter: InstanceFilter) -> list[InstanceView]:
 async def count(line: Line, filter: InstanceFilter) -> int:
     statement, values = chosen("count", filter_parts(filter))
     return (await line.fetch(statement, **values))[0]["number"]
+
+
+async def tally(line: Line) -> dict[Status, int]:
+    return {Status(row["status"]): row["number"] for row in await line.fetch("tally")}
 
 
 async def history(line: Line, id: InstanceId, after: int, limit: int) -> list[Step]:

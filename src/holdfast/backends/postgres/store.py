@@ -26,6 +26,7 @@ from holdfast.model.instance import (
     InstanceView,
     ScheduleRow,
     Start,
+    Status,
     Step,
     StoredProgram,
     WorkerView,
@@ -140,6 +141,9 @@ class PostgresStore:
 
     async def count(self, filter: InstanceFilter) -> int:
         return await clients.count(self._reader, filter)
+
+    async def tally(self) -> Mapping[Status, int]:
+        return await clients.tally(self._reader)
 
     async def history(self, id: InstanceId, *, after: int = -1, limit: int = 1000) -> Sequence[Step]:
         return await clients.history(self._reader, id, after, limit)

@@ -26,6 +26,7 @@ async def enlist(line: Line, worker: Enlistment) -> None:
         now=worker.now,
         expires_at=worker.now + worker.lease,
         lease=worker.lease,
+        version=worker.version,
     )
 
 

@@ -30,6 +30,7 @@ from holdfast.model.job import (
     Job,
     JobFilter,
     JobView,
+    QueueDepth,
     Returned,
     SettledJobs,
     Settlement,
@@ -145,6 +146,11 @@ class RedisBroker:
         pairs = zip(found[::2], found[1::2], strict=True)
         return {queue.decode(): float(since) for queue, since in sorted(pairs)}
 
+    async def depths(self, *, now: float, most: int) -> Sequence[QueueDepth]:
+        names, rows = await self._line.run("depths", repr(now), min(most, listing.COUNTED))
+        found = [QueueDepth(name.decode(), *row[:4], more=bool(row[4])) for name, row in zip(names, rows, strict=True)]
+        return sorted(found)
+
     # --- workers
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
@@ -209,7 +215,9 @@ class RedisBroker:
     # --- leases
 
     async def enlist(self, worker: Enlistment) -> None:
-        said = orjson.dumps([worker.host, worker.pid, ",".join(worker.queues), worker.now])
+        said = orjson.dumps(
+            [worker.host, worker.pid, ",".join(worker.queues), worker.now, worker.version, worker.lease]
+        )
         await self._line.run("enlist", worker.id, repr(worker.now + worker.lease), said)
 
     async def heartbeat(self, worker: WorkerId, *, lease: float, now: float) -> Beat:
@@ -286,7 +294,9 @@ def _settlement(worker: WorkerId, settlements: Sequence[Settlement]) -> list[Arg
 
 
 def _worker(id: bytes, ends: bytes, said: bytes | None, holds: int, waits: int) -> WorkerView:
-    host, pid, queues, since = orjson.loads(said or b'["?",0,"",0.0]')
+    # Workers of an earlier release said less of themselves.
+    host, pid, queues, since, *more = orjson.loads(said or b'["?",0,"",0.0]')
+    version, lease = more or ("", None)
     return WorkerView(
         id=id.decode(),
         host=host,
@@ -296,4 +306,6 @@ def _worker(id: bytes, ends: bytes, said: bytes | None, holds: int, waits: int) 
         expires_at=float(ends),
         idle=bool(waits),
         owned=holds,
+        beat_at=None if lease is None else float(ends) - lease,
+        version=version,
     )

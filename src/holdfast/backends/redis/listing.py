@@ -13,6 +13,8 @@ from holdfast.model.job import JobFilter, JobStatus, JobView
 
 PORTION = 500
 """Jobs looked at in one call."""
+COUNTED = 2000
+"""Jobs of a kind that are counted one by one, at most: nothing else happens in the server meanwhile."""
 
 
 async def look(line: Line, ids: Sequence[JobId], waiter: str | None = None) -> list[JobView]:

@@ -28,6 +28,7 @@ from holdfast.model.job import (
     Job,
     JobFilter,
     JobView,
+    QueueDepth,
     SettledJobs,
     Settlement,
 )
@@ -98,6 +99,7 @@ class ServiceBusBroker:
             sees_changes=beside is not None and beside.sees_changes,
             ranks=False,
             finds_jobs=beside is not None,
+            lists_all=False,
             knows_workers=False,
             prompt=False,
             pauses=False,
@@ -200,6 +202,9 @@ class ServiceBusBroker:
     async def paused(self) -> Mapping[str, float]:
         return {}
 
+    async def depths(self, *, now: float, most: int) -> Sequence[QueueDepth]:
+        return await listing.depths(self._links, now=now, most=min(most, listing.COUNTED))
+
     # --- workers
 
     async def claim(self, worker: WorkerId, *, queues: Sequence[str], room: int, now: float) -> ClaimedJobs:
@@ -293,6 +298,8 @@ class ServiceBusBroker:
                 expires_at=post.until,
                 idle=not self._holdings.of(id),
                 owned=len(self._holdings.of(id)),
+                beat_at=post.until - post.enlisted.lease,
+                version=post.enlisted.version,
             )
             for id, post in self._posts.items()
         ]

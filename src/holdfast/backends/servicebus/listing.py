@@ -19,10 +19,12 @@ from holdfast.backends.servicebus.links import MISSING, Links
 from holdfast.backends.servicebus.trouble import MissingQueue, explained, let_go
 from holdfast.errors import ConfigurationError, UnsupportedError
 from holdfast.ids import JobId
-from holdfast.model.job import JobFilter, JobStatus, JobView
+from holdfast.model.job import JobFilter, JobStatus, JobView, QueueDepth
 
 PORTION = 250
 """Messages looked at in one request."""
+COUNTED = 1000
+"""Messages of a queue that are counted, at most."""
 
 
 async def look(links: Links, ids: Sequence[JobId]) -> list[JobView]:
@@ -60,6 +62,22 @@ async def lack_of_sessions(links: Links, queue: str) -> str | None:
     finally:
         await let_go(receiver)
     return None
+
+
+async def depths(links: Links, *, now: float, most: int) -> list[QueueDepth]:
+    """How much is in each queue, as far as peeking at so many messages of it tells; what runs is among what waits."""
+    found: list[QueueDepth] = []
+    for queue in links.address.queues:
+        numbers = {False: [0, 0], True: [0, 0]}
+        for dead, counted in numbers.items():
+            async for view in each(links, queue, dead=dead):
+                counted[view.due_at > now and not dead] += 1
+                if sum(counted) >= most:
+                    break
+        (waiting, delayed), (buried, _) = numbers[False], numbers[True]
+        more = waiting + delayed >= most or buried >= most
+        found.append(QueueDepth(queue, waiting, delayed, None, buried, more))
+    return [depth for depth in found if depth.waiting or depth.delayed or depth.dead]
 
 
 async def each(links: Links, queue: str, *, dead: bool) -> AsyncIterator[JobView]:

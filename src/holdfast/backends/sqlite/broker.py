@@ -11,7 +11,17 @@ from holdfast.backends.jobs import as_cancelled
 from holdfast.backends.sqlite import jobs as on_session
 from holdfast.backends.sqlite.database import STATEMENTS
 from holdfast.ids import JobId, WorkerId
-from holdfast.model.job import CancelledJobs, ClaimedJob, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
+from holdfast.model.job import (
+    CancelledJobs,
+    ClaimedJob,
+    ClaimedJobs,
+    Job,
+    JobFilter,
+    JobView,
+    QueueDepth,
+    SettledJobs,
+    Settlement,
+)
 from holdfast.ports import JOB_CHANNEL, Store
 
 
@@ -77,6 +87,9 @@ class SqliteBroker:
 
     async def paused(self) -> Mapping[str, float]:
         return await self._do(on_session.paused)
+
+    async def depths(self, *, now: float, most: int) -> Sequence[QueueDepth]:
+        return await self._do(on_session.depths, now, most)
 
     # --- workers
 

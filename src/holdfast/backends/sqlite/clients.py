@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from holdfast.backends.shared import as_program, as_step, as_view, filter_parts
 from holdfast.backends.sqlite.database import Session, as_json, chosen
 from holdfast.ids import InstanceId, ProgramHash
-from holdfast.model.instance import Delivery, InstanceFilter, InstanceView, Start, Step, StoredProgram
+from holdfast.model.instance import Delivery, InstanceFilter, InstanceView, Start, Status, Step, StoredProgram
 
 
 @dataclass(slots=True)
@@ -109,6 +109,10 @@ def find(session: Session, filter: InstanceFilter) -> list[InstanceView]:
 
 def count(session: Session, filter: InstanceFilter) -> int:
     return session.text(*chosen("count", filter_parts(filter))).fetchone()["number"]
+
+
+def tally(session: Session) -> dict[Status, int]:
+    return {Status(row["status"]): row["number"] for row in session.all("tally")}
 
 
 def history(session: Session, id: InstanceId, after: int, limit: int) -> list[Step]:

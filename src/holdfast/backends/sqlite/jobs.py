@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.backends.gates import next_moment, openings, rule_of
-from holdfast.backends.jobs import Kept, as_claimed_job, as_job_view, by_urgency, job_filter_parts, kept
+from holdfast.backends.jobs import Kept, as_claimed_job, as_depths, as_job_view, by_urgency, job_filter_parts, kept
 from holdfast.backends.shared import split_waiters
 from holdfast.backends.sqlite import gates
 from holdfast.backends.sqlite.database import Session, as_json, chosen
@@ -16,7 +16,7 @@ from holdfast.backends.sqlite.gates import let_through
 from holdfast.backends.sqlite.workers import require_lease
 from holdfast.errors import LeaseLost
 from holdfast.ids import JobId, WorkerId
-from holdfast.model.job import ClaimedJob, ClaimedJobs, Job, JobFilter, JobView, SettledJobs, Settlement
+from holdfast.model.job import ClaimedJob, ClaimedJobs, Job, JobFilter, JobView, QueueDepth, SettledJobs, Settlement
 
 # --- clients
 
@@ -109,6 +109,10 @@ def resume(session: Session, queues: Sequence[str]) -> int:
 
 def paused(session: Session) -> Mapping[str, float]:
     return {row["queue"]: row["since"] for row in session.all("paused_queues")}
+
+
+def depths(session: Session, now: float, most: int) -> list[QueueDepth]:
+    return as_depths(session.all("depths", now=now, most=most), most)
 
 
 # --- workers

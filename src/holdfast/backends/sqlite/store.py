@@ -28,6 +28,7 @@ from holdfast.model.instance import (
     InstanceView,
     ScheduleRow,
     Start,
+    Status,
     Step,
     StoredProgram,
     WorkerView,
@@ -140,6 +141,9 @@ class SqliteStore:
 
     async def count(self, filter: InstanceFilter) -> int:
         return await self._do(clients.count, filter)
+
+    async def tally(self) -> Mapping[Status, int]:
+        return await self._do(clients.tally)
 
     async def history(self, id: InstanceId, *, after: int = -1, limit: int = 1000) -> Sequence[Step]:
         return await self._do(clients.history, id, after, limit)

@@ -25,6 +25,7 @@ def enlist(session: Session, worker: Enlistment) -> None:
         now=worker.now,
         expires_at=worker.now + worker.lease,
         lease=worker.lease,
+        version=worker.version,
     )
 
 

@@ -16,6 +16,7 @@ CREATE TABLE holdfast_lease (
     idle bool NOT NULL DEFAULT false,
     waits bool NOT NULL DEFAULT false,
     lease float8 NOT NULL,
+    version text NOT NULL DEFAULT '',
     PRIMARY KEY (shard, worker)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 

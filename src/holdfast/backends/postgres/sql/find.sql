@@ -10,6 +10,9 @@ FROM holdfast_instance WHERE (shard = :shard) IS TRUE
 -- name: count
 SELECT count(*) AS number FROM holdfast_instance WHERE (shard = :shard) IS TRUE
 
+-- name: tally
+SELECT status, count(*) AS number FROM holdfast_instance WHERE (shard = :shard) IS TRUE GROUP BY status
+
 -- name: find_end
 ORDER BY created_at DESC, id DESC LIMIT :limit::int
 

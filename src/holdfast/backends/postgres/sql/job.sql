@@ -220,6 +220,49 @@ SELECT count(*) > 0 AND EXISTS (SELECT FROM holdfast_lease WHERE shard = :shard 
 -- name: paused_queues
 SELECT queue, since FROM holdfast_paused_queue WHERE shard = :shard ORDER BY queue
 
+-- name: depths
+-- index: holdfast_job_claimable (one probe for each queue, then at most so many entries of it), holdfast_job_owner,
+-- holdfast_job_ended
+WITH RECURSIVE line AS (
+    (
+        SELECT queue FROM holdfast_job WHERE shard = :shard AND owner IS NULL AND status = 'queued'
+        ORDER BY queue LIMIT 1
+    )
+    UNION ALL
+    SELECT n.queue
+    FROM line l
+    CROSS JOIN LATERAL (
+        SELECT j.queue FROM holdfast_job j
+        WHERE j.shard = :shard AND j.owner IS NULL AND j.status = 'queued' AND j.queue > l.queue
+        ORDER BY j.queue LIMIT 1
+    ) n
+),
+queued AS (
+    SELECT l.queue, n.number, n.delayed
+    FROM line l
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS number, count(*) FILTER (WHERE due_at > :now::float8 AND due_at < 1e15) AS delayed
+        FROM (
+            SELECT j.due_at FROM holdfast_job j
+            WHERE j.shard = :shard AND j.owner IS NULL AND j.status = 'queued' AND j.queue = l.queue
+            ORDER BY j.queue, j.priority, j.due_at LIMIT :most::int
+        ) s
+    ) n
+)
+SELECT queue, 'queued' AS kind, number FROM queued
+UNION ALL
+SELECT queue, 'delayed', delayed FROM queued
+UNION ALL
+SELECT queue, 'running', count(*)
+FROM (SELECT queue FROM holdfast_job WHERE owner IS NOT NULL AND (shard = :shard) IS TRUE ORDER BY owner LIMIT :most::int) r
+GROUP BY queue
+UNION ALL
+SELECT queue, 'dead', count(*)
+FROM (
+    SELECT queue FROM holdfast_job WHERE status = 'dead' AND (shard = :shard) IS TRUE ORDER BY created_at LIMIT :most::int
+) d
+GROUP BY queue
+
 -- Gates. Whoever looks at one, or lets the next job through, has locked it first, so that nothing changes in between: by one of
 -- 64 locks, which come in one order. Jobs before another one are those that run, and those that were sent before it and
 -- are due.
@@ -347,12 +390,13 @@ CROSS JOIN LATERAL (
 ) j
 
 -- name: find_jobs
--- index: holdfast_job_created, or holdfast_job_ended where a status is given
+-- index: that of its conditions; without any it reads all jobs
+-- The shard is checked and not sought (IS TRUE), as in other listings.
 SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome, progress
-FROM holdfast_job WHERE shard = :shard
+FROM holdfast_job WHERE (shard = :shard) IS TRUE
 
 -- name: count_jobs
-SELECT count(*) AS number FROM holdfast_job WHERE shard = :shard
+SELECT count(*) AS number FROM holdfast_job WHERE (shard = :shard) IS TRUE
 
 -- name: find_jobs_end
 ORDER BY created_at DESC, id DESC LIMIT :limit::int
@@ -363,14 +407,23 @@ AND name = :name::text
 -- name: jobs_by_queue
 AND queue = :queue::text
 
--- name: jobs_by_status
-AND status = :status::text AND (:running::bool IS NULL OR (owner IS NOT NULL) = :running::bool)
+-- name: jobs_that_wait
+-- index: holdfast_job_claimable
+AND status = 'queued' AND owner IS NULL
+
+-- name: jobs_that_run
+-- index: holdfast_job_owner
+AND status = 'queued' AND owner IS NOT NULL
+
+-- name: jobs_by_end
+-- index: holdfast_job_ended, in order; only what its condition says leads to it
+AND status = :status::text AND status <> 'queued'
 
 -- name: jobs_by_reason
 AND reason = :reason::text
 
 -- name: jobs_by_ids
-AND id = ANY(:ids::text[])
+AND shard = :shard AND id = ANY(:ids::text[])
 
 -- name: jobs_by_page
 AND (created_at, id) < (:page_at::float8, :page_id::text)

@@ -1,9 +1,9 @@
 -- Leases and inboxes.
 
 -- name: enlist
-INSERT INTO holdfast_lease (shard, worker, host, pid, queues, started_at, expires_at, beat, lease)
+INSERT INTO holdfast_lease (shard, worker, host, pid, queues, started_at, expires_at, beat, lease, version)
 VALUES (:shard, :worker::text, :host::text, :pid::int, :queues::text, :now::float8, :expires_at::float8, :now::float8,
-        :lease::float8)
+        :lease::float8, :version::text)
 ON CONFLICT (shard, worker) DO UPDATE SET expires_at = excluded.expires_at, beat = excluded.beat
 
 -- name: beat
@@ -73,8 +73,9 @@ UPDATE holdfast_lease SET idle = :idle::bool WHERE shard = :shard AND worker = :
 RETURNING set_config('synchronous_commit', 'off', true)
 
 -- name: workers
--- index: holdfast_instance_owner for the counts
-SELECT l.*, (SELECT count(*) FROM holdfast_instance i WHERE i.shard = :shard AND i.owner = l.worker) AS owned
+-- index: holdfast_instance_owner and holdfast_job_owner for the counts
+SELECT l.*, (SELECT count(*) FROM holdfast_instance i WHERE i.shard = :shard AND i.owner = l.worker)
+    + (SELECT count(*) FROM holdfast_job j WHERE j.shard = :shard AND j.owner = l.worker) AS owned
 FROM holdfast_lease l WHERE l.shard = :shard AND l.expires_at >= :now::float8 ORDER BY l.started_at, l.worker
 
 -- name: held_calls

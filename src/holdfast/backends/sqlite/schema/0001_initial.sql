@@ -15,6 +15,7 @@ CREATE TABLE holdfast_lease (
     idle INTEGER NOT NULL DEFAULT 0,
     waits INTEGER NOT NULL DEFAULT 0,
     lease REAL NOT NULL,
+    version TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (shard, worker)
 ) WITHOUT ROWID;
 

@@ -9,6 +9,9 @@ FROM holdfast_instance WHERE shard = 0
 -- name: count
 SELECT count(*) AS number FROM holdfast_instance WHERE shard = 0
 
+-- name: tally
+SELECT status, count(*) AS number FROM holdfast_instance WHERE shard = 0 GROUP BY status
+
 -- name: find_end
 ORDER BY created_at DESC, id DESC LIMIT :limit
 

@@ -91,6 +91,38 @@ WHERE shard = 0 AND id = :id
 -- index: holdfast_lease primary key
 UPDATE holdfast_lease SET waits = :waits WHERE shard = 0 AND worker = :worker
 
+-- name: depths
+-- index: holdfast_job_claimable (one probe for each queue, then at most so many entries of it), holdfast_job_owner,
+-- holdfast_job_ended
+WITH RECURSIVE line (queue) AS (
+    SELECT min(queue) FROM holdfast_job WHERE shard = 0 AND owner IS NULL AND status = 'queued'
+    UNION ALL
+    SELECT (
+        SELECT min(n.queue) FROM holdfast_job n
+        WHERE n.shard = 0 AND n.owner IS NULL AND n.status = 'queued' AND n.queue > l.queue
+    )
+    FROM line l WHERE l.queue IS NOT NULL
+)
+SELECT l.queue, 'queued' AS kind, (
+    SELECT count(*) FROM (
+        SELECT 1 FROM holdfast_job j
+        WHERE j.shard = 0 AND j.owner IS NULL AND j.status = 'queued' AND j.queue = l.queue LIMIT :most
+    )
+) AS number
+FROM line l WHERE l.queue IS NOT NULL
+UNION ALL
+SELECT l.queue, 'delayed', (
+    SELECT count(*) FROM (
+        SELECT j.due_at FROM holdfast_job j
+        WHERE j.shard = 0 AND j.owner IS NULL AND j.status = 'queued' AND j.queue = l.queue LIMIT :most
+    ) WHERE due_at > :now AND due_at < 1e15
+)
+FROM line l WHERE l.queue IS NOT NULL
+UNION ALL
+SELECT queue, 'running', count(*) FROM (SELECT queue FROM holdfast_job WHERE owner IS NOT NULL LIMIT :most) GROUP BY queue
+UNION ALL
+SELECT queue, 'dead', count(*) FROM (SELECT queue FROM holdfast_job WHERE status = 'dead' AND status <> 'queued' LIMIT :most) GROUP BY queue
+
 -- Jobs before another one at a gate are those that run, and those that were sent before it and are due.
 
 -- name: at_gate
@@ -186,8 +218,17 @@ AND name = :name
 -- name: jobs_by_queue
 AND queue = :queue
 
--- name: jobs_by_status
-AND status = :status AND (:running IS NULL OR (owner IS NOT NULL) = :running)
+-- name: jobs_that_wait
+-- index: holdfast_job_claimable
+AND status = 'queued' AND owner IS NULL
+
+-- name: jobs_that_run
+-- index: holdfast_job_owner
+AND status = 'queued' AND owner IS NOT NULL
+
+-- name: jobs_by_end
+-- index: holdfast_job_ended, in order; only what its condition says leads to it
+AND status = :status AND status <> 'queued'
 
 -- name: jobs_by_reason
 AND reason = :reason

@@ -1,8 +1,8 @@
 -- Leases, claims and the inbox.
 
 -- name: enlist
-INSERT INTO holdfast_lease (shard, worker, host, pid, queues, started_at, expires_at, beat, lease)
-VALUES (0, :worker, :host, :pid, :queues, :now, :expires_at, :now, :lease)
+INSERT INTO holdfast_lease (shard, worker, host, pid, queues, started_at, expires_at, beat, lease, version)
+VALUES (0, :worker, :host, :pid, :queues, :now, :expires_at, :now, :lease, :version)
 ON CONFLICT (shard, worker) DO UPDATE SET expires_at = excluded.expires_at, beat = excluded.beat
 
 -- name: lease
@@ -50,8 +50,9 @@ UPDATE holdfast_call SET owner = NULL, due_at = :now WHERE shard = 0 AND owner =
 UPDATE holdfast_lease SET idle = :idle WHERE shard = 0 AND worker = :worker
 
 -- name: workers
--- index: holdfast_instance_owner for the counts
-SELECT l.*, (SELECT count(*) FROM holdfast_instance i WHERE i.shard = 0 AND i.owner = l.worker) AS owned
+-- index: holdfast_instance_owner and holdfast_job_owner for the counts
+SELECT l.*, (SELECT count(*) FROM holdfast_instance i WHERE i.shard = 0 AND i.owner = l.worker)
+    + (SELECT count(*) FROM holdfast_job j WHERE j.shard = 0 AND j.owner = l.worker) AS owned
 FROM holdfast_lease l WHERE l.shard = 0 AND l.expires_at >= :now ORDER BY l.started_at, l.worker
 
 -- name: lanes
