@@ -110,6 +110,15 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
+async def test_a_command_is_imported_without_what_only_others_need() -> None:
+    program = "from holdfast.cli import main; main(['worker', '--help'], standalone_mode=False); import sys; print(*sys.modules)"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    loaded = set(output.decode().splitlines()[-1].split())
+    assert "holdfast.cli.worker" in loaded
+    assert not loaded & {f"holdfast.{name}" for name in ("cli.bench", "cli.demo", "servicebus_emulator", "web")}
+
+
 async def test_an_order_from_start_to_fork(shell: Shell):
     id = (
         await shell("workflows", "start", "shop:Order", 'item="hat"', "count=2", "--id", "o1", "--app", "shop")

@@ -7,7 +7,7 @@ import functools
 import importlib
 import json
 import pkgutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, TypeVar
@@ -29,6 +29,24 @@ class Group(click.Group):
             return super().invoke(ctx)
         except HoldfastError as error:
             raise click.ClickException(str(error)) from error
+
+
+class Commands(Group):
+    """A group whose commands are imported when they are used: none waits for what only others need."""
+
+    def __init__(self, *args: Any, modules: Mapping[str, str], **options: Any) -> None:
+        """`modules`: the module in `holdfast.cli` of each command, by its name."""
+        super().__init__(*args, **options)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self._modules})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self._modules:
+            module = importlib.import_module(f"holdfast.cli.{self._modules[cmd_name]}")
+            self.add_command(getattr(module, cmd_name.replace("-", "_")), cmd_name)
+        return super().get_command(ctx, cmd_name)
 
 
 def app_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from holdfast.app import App
-from holdfast.cli.common import Group, app_option, find_app, json_option, run
+from holdfast.cli.common import Commands, app_option, find_app, json_option, run
 from holdfast.cli.tables import listing, room, show, show_json
 from holdfast.codec import describe, loads, to_json
 from holdfast.errors import ProgramError
@@ -26,7 +26,11 @@ ROOM_FOR_TWO = 72
 """Columns of a terminal below which a history has one wide column instead of two."""
 
 
-@click.group(cls=Group)
+ACTING = dict.fromkeys(("start", "send", "wait", "cancel", "retry", "fork", "delete"), "acting")
+"""The module of each command that acts."""
+
+
+@click.group(cls=Commands, modules=ACTING)
 def workflows() -> None:
     """Look at workflow instances, and act on them."""
 
