@@ -60,7 +60,9 @@ async def claim_once(broker: Any, worker: str, *, now: float, room: int) -> dict
 def is_still(broker: Any) -> bool:
     """Whether nothing is on its way from Service Bus: whatever is free has been taken, and what is held is in hand."""
     counts = broker.service.do("counts")["queues"]
-    if any(each["active"] for name, each in counts.items() if not name.endswith(".keyed")):
+    plain = [each for name, each in counts.items() if not name.endswith(".keyed")]
+    locked = [each for each in broker._holdings._all.values() if each.session is None]
+    if any(each["active"] for each in plain) or sum(each["locked"] for each in plain) != len(locked):
         return False
     sessions = broker.service.do("sessions")["queues"].values()
     serving = [session for _, ours in broker._intake._sources.values() for session in ours._serving]
