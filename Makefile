@@ -22,7 +22,7 @@ demo: $(STAMP)
 	@$(BIN)/holdfast demo
 
 test: $(STAMP)
-	@$(BIN)/pytest -n 4 --dist worksteal
+	@$(BIN)/pytest -n 5 --dist worksteal
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,7 @@ from holdfast.errors import StoreUnavailable, TaskCancelled, TaskFailed
 from holdfast.ids import JobId
 from holdfast.retry import Retry
 from holdfast.runtime import consuming, settling
+from holdfast.task import ACTIONS
 from holdfast.tasks import as_completed, gather
 
 
@@ -380,3 +382,34 @@ async def test_a_place_that_a_workflow_leaves_is_taken_by_a_job(url: str, monkey
         let_go.set()
         await instance.result()
         assert await handle.get(timeout=5) == 1
+
+
+async def test_a_claim_that_is_given_again_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that crashes may have forgotten a claim; who asks again gets it anew, under the same number."""
+    ran: list[int] = []
+    go_on = asyncio.Event()
+    async with App("test", url=f"sqlite:///{tmp_path}/again.db") as app:
+
+        @app.task(name="test:given_again")
+        async def given_again(n: int) -> int:
+            ran.append(n)
+            await go_on.wait()
+            return n
+
+        claim = app.broker.claim
+
+        async def twice(*args: Any, **values: Any) -> Any:
+            claims = await claim(*args, **values)
+            return replace(claims, jobs=[*claims.jobs, *claims.jobs])
+
+        monkeypatch.setattr(app.broker, "claim", twice)
+        job = await given_again.delay(1)
+        worker = app.start_worker()
+        await worker.ready.wait()
+        async with asyncio.timeout(10):
+            while not ran:
+                await asyncio.sleep(0.005)
+            go_on.set()
+            assert await job.get() == 1
+        assert ran == [1]
+    ACTIONS.pop("test:given_again")

@@ -34,9 +34,13 @@ async def test_nobody_is_let_in_by_default(idle: App) -> None:
 
 
 async def test_the_token_of_the_settings_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOLDFAST_WEB_TOKEN", TOKEN)
+    # From a file it comes with the end of its line.
+    monkeypatch.setenv("HOLDFAST_WEB_TOKEN", f"{TOKEN}\n")
     async with visiting(dashboard(App("test", url="sqlite://:memory:"))) as browser:
         assert (await browser.client.get("/")).status_code == 401
+        # Who is in already needs no form.
+        answer = await browser.client.get("/login", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert answer.status_code == 303
 
 
 async def test_whoever_knows_the_token_signs_in_and_out(idle: App) -> None:

@@ -24,7 +24,12 @@ async def test_it_is_mounted_in_fastapi(idle: App) -> None:
         page = await browser.get("/")
         for place in ('"/admin/jobs/static/dashboard.css"', '"/admin/jobs/tasks"', '"/admin/jobs/events?of=overview"'):
             assert place in page
-        assert (await browser.client.get("/admin/jobs/static/dashboard.js")).status_code == 200
+        script = await browser.client.get("/admin/jobs/static/dashboard.js")
+        assert (script.status_code, script.headers["cache-control"]) == (200, "no-cache")
+        assert (await browser.client.get("/admin/jobs/tasks")).headers["cache-control"] == "no-store"
+        missing = await browser.client.get("/admin/jobs/static/none.css", headers={"Accept": "text/html"})
+        assert '"/admin/jobs/static/dashboard.css"' in missing.text
+        assert "/static/static/" not in missing.text
         answer = await browser.send("/queues/pause", queue="slow", back="/tasks?queue=slow")
         assert (answer.status_code, answer.headers["location"]) == (303, "/admin/jobs/tasks?queue=slow")
         assert "path=/admin/jobs" in answer.headers["set-cookie"].lower()

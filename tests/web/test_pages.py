@@ -6,13 +6,15 @@ import asyncio
 import re
 from typing import Any
 
+import pytest
 from tests.web.conftest import Order
 from tests.web.visiting import Browser, visiting
 
 from holdfast import App
+from holdfast.ids import InstanceId
 from holdfast.model.instance import Status
 from holdfast.model.job import JobStatus
-from holdfast.web import dashboard
+from holdfast.web import dashboard, workflows
 from holdfast.web.paging import PAGE
 
 
@@ -180,8 +182,11 @@ async def test_dead_letters_are_listed_replayed_and_purged(app: App, browser: Br
     assert "1 purged" in await browser.do("/dead/purge", id="bad1", sure="yes", back="/dead")
     asked = await browser.send("/dead/purge", all="yes", name="shop:double", back="/dead")
     assert "task <code>shop:double</code>" in asked.text
-    assert "0 purged" in await browser.do("/dead/purge", all="yes", name="nobody's", sure="yes")
-    assert "1 purged" in await browser.do("/dead/purge", all="yes", name="shop:double", sure="yes")
+    assert "0 purged" in await browser.do("/dead/purge", all="yes", name="nobody's", sure="yes", count="0")
+    # One has died since it was asked whether none should go.
+    asked = await browser.send("/dead/purge", all="yes", name="shop:double", sure="yes", count="0")
+    assert "Remove <b>1</b> dead letter for ever?" in asked.text
+    assert "1 purged" in await browser.do("/dead/purge", all="yes", name="shop:double", sure="yes", count="1")
     assert await dead() == set()
     assert "No dead letters." in await browser.get("/dead")
 
@@ -200,11 +205,32 @@ async def test_instances_are_listed_and_shown_with_their_histories(browser: Brow
     assert "Variables after step 0" in await browser.get("/workflows/show?id=open&step=0")
     assert "there is no step 99" in await browser.get("/workflows/show?id=open&step=99", 409)
     await browser.get("/workflows/show?id=open&step=x", 400)
+    await browser.get(f"/workflows/show?id=open&step={'9' * 5000}", 400)
     page = await browser.get("/workflows/show?id=broken")
     assert "The action reserve failed in attempt 1" in page
     assert "in reserve" in page
     assert (await browser.json("/workflows/show?id=open"))["history"][0]["events"] == ["started"]
     assert "no instance 'nobody'" in await browser.get("/workflows/show?id=nobody", 404)
+
+
+async def test_of_a_long_history_only_the_end_is_read(
+    app: App, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Order().start("cap", id="cap")
+    while len(await app.handle("cap").history()) < 2:
+        await asyncio.sleep(0.005)
+    latest = (await app.store.latest_steps([InstanceId("cap")]))[InstanceId("cap")]
+    monkeypatch.setattr(workflows, "LONGEST_READ", 1)
+    read: list[str] = []
+    monkeypatch.setattr(app.client, "history", lambda id: read.append(id))
+    page = await browser.get("/workflows/show?id=cap")
+    assert "message 'paid'" in page
+    assert f"Variables after step {latest[-1].seq}" in await browser.get(
+        f"/workflows/show?id=cap&step={latest[-1].seq}"
+    )
+    assert read == []
+    if latest[0].seq > 0:
+        assert "too long for a page" in await browser.get("/workflows/show?id=cap&step=0", 400)
 
 
 async def test_instances_are_sent_messages_cancelled_and_let_go_on(app: App, browser: Browser) -> None:

@@ -57,6 +57,8 @@ def test_where_others_reach_it_it_needs_a_token(tmp_path: Path, monkeypatch: pyt
     url = ("--url", f"sqlite:///{tmp_path}/none.db")
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
         assert "and it has no token: set HOLDFAST_WEB_TOKEN" in told("--host", host, *url)
+    # A proxy on this machine lets them in.
+    assert "by the name jobs.example.org others reach the dashboard" in told("--allow-host", "jobs.example.org", *url)
     monkeypatch.setenv("HOLDFAST_WEB_TOKEN", "short")
     assert "needs 16 at least" in told("--host", "0.0.0.0", *url)
     assert "needs 16 at least" in told(*url)

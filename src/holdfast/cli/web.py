@@ -58,6 +58,11 @@ def _served(app: App, host: str, hosts: tuple[str, ...], *, read_only: bool) -> 
     from holdfast.web.access import LOOPBACK_NAMES, is_loopback
 
     near = is_loopback(host)
+    if near and app.settings.web_token is None and (others := [name for name in hosts if not is_loopback(name)]):
+        raise ConfigurationError(
+            f"by the name {others[0]} others reach the dashboard, and it has no token: set HOLDFAST_WEB_TOKEN; "
+            'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
     if not near and app.settings.web_token is None:
         raise ConfigurationError(
             f"at {host} others reach the dashboard, and it has no token: set HOLDFAST_WEB_TOKEN, or stay at 127.0.0.1; "

@@ -298,6 +298,10 @@ class Consumer:
 
     def _take(self, job: ClaimedJob) -> None:
         """Run a job, or say why it cannot."""
+        held = self._held.get(job.id)
+        if held is not None and held.job.claim == job.claim:
+            # The store lost that claim, and gave it again: what runs already answers for it.
+            return
         now = self._clock.now()
         try:
             message = messages.read(job.payload)

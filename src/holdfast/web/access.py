@@ -46,6 +46,7 @@ def access_of(
 ) -> Access:
     """What was asked for. Raises ConfigurationError where nobody said who may come in."""
     if token is not None:
+        token = token.strip()
         check_token(token)
     if token is None and allow is None and not unprotected:
         raise ConfigurationError(

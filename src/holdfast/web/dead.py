@@ -42,10 +42,13 @@ async def purge(site: Site, request: Request, form: dict[str, list[str]]) -> Res
     """Remove dead letters for ever; asks first."""
     ids, chosen = _which(form)
     client = (await site.app()).tasks
-    if first(form, "sure") != "yes":
+    count = len(ids) or await client.broker.count(JobFilter(status=JobStatus.DEAD, **chosen))
+    told = first(form, "count")
+    # More may have died since the question was answered: then it is asked again.
+    more = not ids and not is_script(request) and not (told.isdigit() and len(told) < 10 and count <= int(told))
+    if first(form, "sure") != "yes" or more:
         if is_script(request):
             raise HTTPException(400, "Dead letters are removed for ever: say sure=yes.")
-        count = len(ids) or await client.broker.count(JobFilter(status=JobStatus.DEAD, **chosen))
         back = first(form, "back")
         return site.page(request, "purge.html", ids=ids, chosen=chosen, count=count, all=not ids, back=back)
     done, found = await act_on_dead(client, client.purge, ids, **chosen)

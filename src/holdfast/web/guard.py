@@ -49,11 +49,14 @@ class Guard:
             return
 
         request = Request(scope, receive)
+        # What routes the request further takes its own places into the root.
+        request.state.dashboard_root = root_of(request)
+        path = path_of(request)
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                if path_of(request).startswith("/static/"):
+                if path.startswith("/static/"):
                     headers["Cache-Control"] = "no-cache"
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -105,6 +108,8 @@ class Guard:
 
 def root_of(request: Request) -> str:
     """The path where the dashboard is mounted, without a slash at its end."""
+    if (root := getattr(request.state, "dashboard_root", None)) is not None:
+        return root
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 

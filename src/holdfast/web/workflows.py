@@ -23,10 +23,12 @@ from holdfast.observe.history import StepView, read_history, variables_at
 from holdfast.observe.instances import LOOKED_THROUGH, instance_facts, look_at, read_program
 from holdfast.web.events import instance_version
 from holdfast.web.paging import PAGE, cut, read_place
-from holdfast.web.site import Site, first
+from holdfast.web.site import Site, first, wants_json
 
 LONGEST_HISTORY = 400
 """Rows of a history on a page: the last ones."""
+LONGEST_READ = 2000
+"""Steps of an instance beyond which only those since its last full row are read: the page does so at each change."""
 LONGEST_VALUE = 400
 """Characters of a value."""
 
@@ -61,27 +63,38 @@ async def show(site: Site, request: Request) -> Response:
     version = await instance_version(site, id)
     view = await app.handle(id).view()
     (look,) = await look_at(app.store, app.registry, [view], now=app.clock.now())
-    steps = await app.client.history(view.id)
+    wanted = _step(query.get("step"))
+    steps, beyond = await _steps(app, view.id, whole=wants_json(request))
+    if wanted is not None and beyond and (not steps or wanted < steps[0].seq):
+        raise HTTPException(400, f"This history is too long for a page: holdfast workflows history {id} --at {wanted}")
     program, doubt = await _program(app, view)
     history = read_history(steps, program)
     rows = _rows(history)
     return site.page(
         request,
         "workflow.html",
-        facts=facts_of(look, history),
+        facts=facts_of(look, history) if wants_json(request) else None,
         look=look,
         view=view,
         failure=failure_behind(look.error, steps[-LOOKED_THROUGH:], look.waits),
         outcome=describe(loads(view.outcome)) if view.outcome and view.status is Status.DONE else None,
         rows=rows[-LONGEST_HISTORY:],
         messages=[wait.name for wait in look.waits if wait.kind == "message" and ":" not in wait.name],
-        left_out=max(0, len(rows) - LONGEST_HISTORY),
-        step=_step(query.get("step")),
-        variables=_variables(steps, _step(query.get("step"))),
+        left_out=max(0, len(rows) - LONGEST_HISTORY) + beyond,
+        step=wanted,
+        variables=_variables(steps, wanted),
         drawn=mermaid(program) if program is not None else None,
         doubt=doubt,
         version=None if view.status.ended else version,
     )
+
+
+async def _steps(app: App, id: InstanceId, *, whole: bool) -> tuple[list[Step], int]:
+    """The steps of an instance that are shown, and how many before them are not."""
+    latest = (await app.store.latest_steps([id])).get(id, ())
+    if whole or not latest or latest[-1].seq < LONGEST_READ:
+        return await app.client.history(id), 0
+    return list(latest), latest[0].seq
 
 
 def facts_of(look: Any, history: list[StepView]) -> dict[str, Any]:
@@ -123,7 +136,7 @@ def _row(step: StepView) -> dict[str, Any]:
 def _step(text: str | None) -> int | None:
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise HTTPException(400, f"{text!r} is no number of a step.")
     return int(text)
 

@@ -48,7 +48,9 @@ class Aside:
         try:
             content: Any = orjson.loads(state or b"{}")
             notes: dict[str, list[Any]] = content["notes"] if content.get("mark") == MARK else {}
-            return cls({int(number): Note(*fields) for number, fields in notes.items()})
+            # A later release may note more.
+            known = len(Note._fields)
+            return cls({int(number): Note(*fields[:known]) for number, fields in notes.items()})
         except (ValueError, TypeError, KeyError, AttributeError):
             return cls({})
 

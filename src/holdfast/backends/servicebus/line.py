@@ -143,6 +143,8 @@ class Line:
     async def end(self, held: Held, settlement: str, details: Mapping[str, str] | None = None) -> None:
         """It goes, for ever or to the dead letters."""
         await self._link.settle(settlement, held.token, details)
+        # It is gone, even where that cannot be noted now.
+        held.settled = True
         await self._forget(held.number)
 
     async def put_aside(self, held: Held, again: Again) -> bool:

@@ -59,8 +59,8 @@ class Shelf(Protocol):
         ...
 
     @property
-    def full(self) -> bool:
-        """Whether no further session can be held."""
+    def tight(self) -> bool:
+        """Whether those that are held keep others waiting."""
         ...
 
     def now(self) -> float:
@@ -120,7 +120,7 @@ class Session:
         try:
             await self._line.open()
             while not self._leaving and await self._next():
-                if self._link.worn or (self._shelf.full and time.monotonic() - self._since > TURN):
+                if self._link.worn or (self._shelf.tight and time.monotonic() - self._since > TURN):
                     break
             kept = True
         except (SessionLockLostError, MessageLockLostError, HoldfastError) as error:

@@ -154,6 +154,11 @@ class Sessions:
         self._wanted += not found
 
     @property
+    def tight(self) -> bool:
+        """Whether those that are held keep others waiting: no further one can be held, or there is no room for its jobs."""
+        return self.full or self._wanted <= 0
+
+    @property
     def full(self) -> bool:
         """Whether no further session can be held."""
         return len(self._serving) + len(self._accepting) >= self._most

@@ -81,7 +81,7 @@ class Settling:
     async def _settle(self, settled: Settled) -> int:
         """Have the messages removed, or put among the dead; how many were not ours any more."""
         gone: defaultdict[str, list[UUID]] = defaultdict(list)
-        lost = await self._settle_in_sessions([each for each in settled if each[1].session is not None])
+        lost = 0
         for each, held in settled:
             if held.settled or held.session is not None:
                 continue
@@ -96,7 +96,8 @@ class Settling:
             lost += len(await self._links.desk(entity).complete(tokens))
             for token in tokens:
                 by_token[token].settled = True
-        return lost
+        # Last: one of them that is out of reach keeps nobody else waiting.
+        return lost + await self._settle_in_sessions([each for each in settled if each[1].session is not None])
 
     async def _settle_in_sessions(self, settled: Settled) -> int:
         """Have the sessions do it that hold these, all at once; how many were not ours any more."""
