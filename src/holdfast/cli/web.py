@@ -55,18 +55,15 @@ def web(
 def _served(app: App, host: str, hosts: tuple[str, ...], *, read_only: bool) -> Any:
     """The dashboard as it is safe at this address. Raises ConfigurationError where it is not."""
     # Only where whoever asks may be a page of somebody else's whose name leads here.
-    from holdfast.web.access import LOOPBACK_NAMES, is_loopback
+    from holdfast.web.access import LOOPBACK_NAMES, MAKE_TOKEN, is_loopback
 
     near = is_loopback(host)
-    if near and app.settings.web_token is None and (others := [name for name in hosts if not is_loopback(name)]):
+    # Behind a proxy, others come by a name of the proxy's.
+    ways = ([] if near else [f"at {host}"]) + [f"by the name {name}" for name in hosts if not is_loopback(name)]
+    if ways and app.settings.web_token is None:
         raise ConfigurationError(
-            f"by the name {others[0]} others reach the dashboard, and it has no token: set HOLDFAST_WEB_TOKEN; "
-            'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
-        )
-    if not near and app.settings.web_token is None:
-        raise ConfigurationError(
-            f"at {host} others reach the dashboard, and it has no token: set HOLDFAST_WEB_TOKEN, or stay at 127.0.0.1; "
-            'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+            f"{ways[0]} others reach the dashboard, and it has no token: set HOLDFAST_WEB_TOKEN, or stay at 127.0.0.1 and its "
+            f"names; {MAKE_TOKEN}"
         )
     names = {*LOOPBACK_NAMES, host, *hosts} if near or hosts else None
     return dashboard(app, unprotected=near, read_only=read_only, hosts=names)

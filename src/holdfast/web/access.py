@@ -17,6 +17,8 @@ SHORTEST_TOKEN = 16
 """Characters of a token, at least: it is all that stands before the dashboard."""
 SESSION = 12 * 3600.0
 """Seconds for which somebody stays signed in."""
+MAKE_TOKEN = 'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+"""What to do where a token is missing, or too short."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -61,8 +63,7 @@ def check_token(token: str) -> None:
     """Raise ConfigurationError for a token that could be guessed."""
     if len(token) < SHORTEST_TOKEN:
         raise ConfigurationError(
-            f"the token of the dashboard has {len(token)} characters, and needs {SHORTEST_TOKEN} at least; "
-            'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+            f"the token of the dashboard has {len(token)} characters, and needs {SHORTEST_TOKEN} at least; {MAKE_TOKEN}"
         )
 
 

@@ -42,15 +42,17 @@ async def purge(site: Site, request: Request, form: dict[str, list[str]]) -> Res
     """Remove dead letters for ever; asks first."""
     ids, chosen = _which(form)
     client = (await site.app()).tasks
-    count = len(ids) or await client.broker.count(JobFilter(status=JobStatus.DEAD, **chosen))
-    told = first(form, "count")
-    # More may have died since the question was answered: then it is asked again.
-    more = not ids and not is_script(request) and not (told.isdigit() and len(told) < 10 and count <= int(told))
-    if first(form, "sure") != "yes" or more:
-        if is_script(request):
+    sure = first(form, "sure") == "yes"
+    if is_script(request):
+        if not sure:
             raise HTTPException(400, "Dead letters are removed for ever: say sure=yes.")
-        back = first(form, "back")
-        return site.page(request, "purge.html", ids=ids, chosen=chosen, count=count, all=not ids, back=back)
+    elif not (sure and ids):
+        count = len(ids) or await client.broker.count(JobFilter(status=JobStatus.DEAD, **chosen))
+        told = first(form, "count")
+        # More may have died since the question was asked: then it is asked again.
+        if not (sure and told.isdigit() and len(told) < 10 and count <= int(told)):
+            back = first(form, "back")
+            return site.page(request, "purge.html", ids=ids, chosen=chosen, count=count, all=not ids, back=back)
     done, found = await act_on_dead(client, client.purge, ids, **chosen)
     return site.done(request, form, {"": _words("purged", done, found, len(ids))}, well=done == max(found, len(ids)))
 

@@ -6,12 +6,14 @@ So no connection stays open: a server that is asked to stop has nobody to wait f
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.ids import InstanceId
+from holdfast.model.instance import InstanceView, Step
 from holdfast.observe.watch import EVERY
 from holdfast.web.site import Site
 
@@ -45,7 +47,12 @@ async def instance_version(site: Site, id: str) -> str:
     app = await site.app()
     view = await app.handle(id).view()
     steps = await app.store.latest_steps([InstanceId(id)])
-    return _version((view, [step.seq for step in steps.get(view.id, ())]))
+    return version_of(view, steps.get(view.id, ()))
+
+
+def version_of(view: InstanceView, latest: Sequence[Step]) -> str:
+    """The same, of an instance that has been read: with its steps from the last full one on."""
+    return _version((view, [step.seq for step in latest]))
 
 
 def _version(what: object) -> str:

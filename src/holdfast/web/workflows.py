@@ -21,7 +21,7 @@ from holdfast.observe.failures import failure_behind
 from holdfast.observe.folding import alike_steps, told
 from holdfast.observe.history import StepView, read_history, variables_at
 from holdfast.observe.instances import LOOKED_THROUGH, instance_facts, look_at, read_program
-from holdfast.web.events import instance_version
+from holdfast.web.events import version_of
 from holdfast.web.paging import PAGE, cut, read_place
 from holdfast.web.site import Site, first, wants_json
 
@@ -60,11 +60,15 @@ async def show(site: Site, request: Request) -> Response:
     query = request.query_params
     id = query.get("id", "")
     app = await site.app()
-    version = await instance_version(site, id)
     view = await app.handle(id).view()
+    latest = (await app.store.latest_steps([view.id])).get(view.id, ())
     (look,) = await look_at(app.store, app.registry, [view], now=app.clock.now())
     wanted = _step(query.get("step"))
-    steps, beyond = await _steps(app, view.id, whole=wants_json(request))
+    beyond = 0
+    if latest and latest[-1].seq >= LONGEST_READ and not wants_json(request):
+        steps, beyond = list(latest), latest[0].seq
+    else:
+        steps = await app.client.history(view.id)
     if wanted is not None and beyond and (not steps or wanted < steps[0].seq):
         raise HTTPException(400, f"This history is too long for a page: holdfast workflows history {id} --at {wanted}")
     program, doubt = await _program(app, view)
@@ -85,16 +89,8 @@ async def show(site: Site, request: Request) -> Response:
         variables=_variables(steps, wanted),
         drawn=mermaid(program) if program is not None else None,
         doubt=doubt,
-        version=None if view.status.ended else version,
+        version=None if view.status.ended else version_of(view, latest),
     )
-
-
-async def _steps(app: App, id: InstanceId, *, whole: bool) -> tuple[list[Step], int]:
-    """The steps of an instance that are shown, and how many before them are not."""
-    latest = (await app.store.latest_steps([id])).get(id, ())
-    if whole or not latest or latest[-1].seq < LONGEST_READ:
-        return await app.client.history(id), 0
-    return list(latest), latest[0].seq
 
 
 def facts_of(look: Any, history: list[StepView]) -> dict[str, Any]:
