@@ -285,3 +285,20 @@ async def test_jobs_elsewhere_are_found_by_their_ids(connection: Any) -> None:
         found = await plan(connection, name, owner=ELSEWHERE, **columns)
         assert found[0]["Conflict Arbiter Indexes"] == ["holdfast_job_pkey"]
         assert not full_reads(found)
+
+
+async def test_keys_are_compared_byte_by_byte(postgres_bench: Bench) -> None:
+    """Whatever the database's language is: its rules cost twice the time, and change with the system's next version."""
+    await postgres_bench.store()
+    connection = await asyncpg.connect(postgres_bench.url)
+    by_language = await connection.fetch("""
+        SELECT i.indexrelid::regclass::text AS index, a.attname AS column
+        FROM pg_index i
+        JOIN pg_class t ON t.oid = i.indrelid AND t.relname LIKE 'holdfast%'
+        JOIN pg_attribute a ON a.attrelid = i.indexrelid
+        WHERE a.attcollation NOT IN (0, (SELECT oid FROM pg_collation WHERE collname = 'C' AND collencoding = -1))
+    """)
+    compared = await connection.fetchval("SELECT count(*) FROM pg_index WHERE indrelid = 'holdfast_job'::regclass")
+    await connection.close()
+    assert compared > 5
+    assert not by_language

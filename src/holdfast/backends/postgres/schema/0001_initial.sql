@@ -1,12 +1,14 @@
 -- Version 1. Moments are Unix seconds. Every key starts with the shard (0 while there is one), so that the tables can
 -- be distributed by it; other indexes do not, or they would serve for reading a whole shard where a key is given.
 -- No trigger, foreign key or function; ids and times come from the caller.
+-- Texts in keys and indexes are compared byte by byte ("C"), as Python does: by a language's rules it would take twice the
+-- time, and a new version of the system's rules would spoil the indexes.
 
 -- A worker's lease: the row exists for as long as the worker is alive. `idle`: it has nothing to do; `waits`: it has room
 -- for jobs, and found none.
 CREATE TABLE holdfast_lease (
     shard int NOT NULL,
-    worker text NOT NULL,
+    worker text COLLATE "C" NOT NULL,
     host text NOT NULL,
     pid int NOT NULL,
     queues text NOT NULL,
@@ -26,13 +28,13 @@ CREATE TABLE holdfast_lease (
 -- `recovered_seq`: the last step when a lost worker was last relieved of it.
 CREATE TABLE holdfast_instance (
     shard int NOT NULL,
-    id text NOT NULL,
+    id text COLLATE "C" NOT NULL,
     name text NOT NULL,
     program text NOT NULL,
-    status text NOT NULL DEFAULT 'pending',
-    queue text NOT NULL,
+    status text COLLATE "C" NOT NULL DEFAULT 'pending',
+    queue text COLLATE "C" NOT NULL,
     priority int NOT NULL,
-    owner text,
+    owner text COLLATE "C",
     ticket int8,
     due_at float8,
     signals int NOT NULL DEFAULT 0,
@@ -43,7 +45,7 @@ CREATE TABLE holdfast_instance (
     recovered_seq int NOT NULL DEFAULT -1,
     created_at float8 NOT NULL,
     ended_at float8,
-    parent text,
+    parent text COLLATE "C",
     parent_call text,
     waiter text,
     reason text,
@@ -69,7 +71,7 @@ CREATE INDEX holdfast_instance_parent ON holdfast_instance (parent, created_at) 
 -- Append-only, a partition a day (UTC), made ahead at open and by sweeps. Old days are dropped whole.
 CREATE TABLE holdfast_journal (
     shard int NOT NULL,
-    instance text NOT NULL,
+    instance text COLLATE "C" NOT NULL,
     seq int NOT NULL,
     at float8 NOT NULL,
     "full" bool NOT NULL,
@@ -81,8 +83,8 @@ CREATE TABLE holdfast_journal_other PARTITION OF holdfast_journal DEFAULT;
 
 CREATE TABLE holdfast_inbox (
     shard int NOT NULL,
-    instance text NOT NULL,
-    id text NOT NULL,
+    instance text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
     kind text NOT NULL,
     key text NOT NULL,
     payload bytea NOT NULL,
@@ -93,16 +95,16 @@ CREATE TABLE holdfast_inbox (
 -- Calls handed to other workers.
 CREATE TABLE holdfast_call (
     shard int NOT NULL,
-    instance text NOT NULL,
-    id text NOT NULL,
+    instance text COLLATE "C" NOT NULL,
+    id text COLLATE "C" NOT NULL,
     call text NOT NULL,
     name text NOT NULL,
-    queue text NOT NULL,
+    queue text COLLATE "C" NOT NULL,
     payload bytea NOT NULL,
     due_at float8 NOT NULL,
     priority int NOT NULL,
     attempt int NOT NULL,
-    owner text,
+    owner text COLLATE "C",
     ticket int8,
     PRIMARY KEY (shard, instance, id)
 ) WITH (fillfactor = 75, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
@@ -115,11 +117,11 @@ CREATE INDEX holdfast_call_owner ON holdfast_call (owner) WHERE owner IS NOT NUL
 -- `losses`: how often in a row a worker was lost that held it. `keep_until` NULL: until a person acts.
 CREATE TABLE holdfast_job (
     shard int NOT NULL,
-    id text NOT NULL,
+    id text COLLATE "C" NOT NULL,
     name text NOT NULL,
     payload bytea NOT NULL,
-    status text NOT NULL DEFAULT 'queued',
-    queue text NOT NULL,
+    status text COLLATE "C" NOT NULL DEFAULT 'queued',
+    queue text COLLATE "C" NOT NULL,
     priority int NOT NULL,
     created_at float8 NOT NULL,
     due_at float8 NOT NULL,
@@ -127,9 +129,9 @@ CREATE TABLE holdfast_job (
     claims int NOT NULL DEFAULT 0,
     losses int NOT NULL DEFAULT 0,
     cancelled bool NOT NULL DEFAULT false,
-    owner text,
+    owner text COLLATE "C",
     ticket int8,
-    unique_key text,
+    unique_key text COLLATE "C",
     expires_at float8,
     waiter text,
     ended_at float8,
@@ -137,7 +139,7 @@ CREATE TABLE holdfast_job (
     reason text,
     outcome bytea,
     progress bytea,
-    gate text,
+    gate text COLLATE "C",
     gate_rule text,
     gate_paid bool NOT NULL DEFAULT false,
     admitted int,
@@ -167,7 +169,7 @@ CREATE INDEX holdfast_job_inside ON holdfast_job (shard, gate) WHERE gate IS NOT
 -- Gates with a rate: when the next job may begin.
 CREATE TABLE holdfast_gate (
     shard int NOT NULL,
-    name text NOT NULL,
+    name text COLLATE "C" NOT NULL,
     next_at float8 NOT NULL,
     PRIMARY KEY (shard, name)
 );
@@ -177,13 +179,13 @@ CREATE INDEX holdfast_gate_next ON holdfast_gate (next_at);
 -- Queues whose jobs nobody claims for now.
 CREATE TABLE holdfast_paused_queue (
     shard int NOT NULL,
-    queue text NOT NULL,
+    queue text COLLATE "C" NOT NULL,
     since float8 NOT NULL,
     PRIMARY KEY (shard, queue)
 );
 
 CREATE TABLE holdfast_program (
-    hash text PRIMARY KEY,
+    hash text COLLATE "C" PRIMARY KEY,
     name text NOT NULL,
     text text NOT NULL,
     signature text NOT NULL,
@@ -191,7 +193,7 @@ CREATE TABLE holdfast_program (
 );
 
 CREATE TABLE holdfast_schedule (
-    id text PRIMARY KEY,
+    id text COLLATE "C" PRIMARY KEY,
     spec bytea NOT NULL,
     next_at float8,
     paused bool NOT NULL,

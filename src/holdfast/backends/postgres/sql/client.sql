@@ -1,6 +1,6 @@
 -- What clients ask. `:shard` is given with every statement. Whatever changes several instances locks them in the order
 -- of their ids first, so that no two of these statements can wait for each other in a circle: arrays come sorted, and
--- COLLATE "C" sorts as Python does.
+-- ORDER BY id || '' sorts as Python does (keys are compared byte by byte) without leading the planner to an index.
 -- Rows are always reached from what is given, key by key, however small a table seemed when the plan was made: a lateral
 -- subquery with a lock or an OFFSET is never turned around by the planner, nor is a join with `shard = ANY(ARRAY[shard])`
 -- (a plain = would make the whole index, read in its order, look like another way).
@@ -73,7 +73,7 @@ WITH target AS (
     SELECT shard, id FROM holdfast_instance
     WHERE shard = :shard AND id = ANY(:ids::text[]) AND status IN ('pending', 'parked')
       AND strpos(' ' || coalesce(waiter, '') || ' ', ' ' || :waiter::text || ' ') = 0
-    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+    ORDER BY id || '' FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i
 SET waiter = CASE
@@ -116,7 +116,7 @@ ORDER BY j.instance, j.seq
 -- name: family
 -- index: holdfast_instance primary key, holdfast_instance_parent
 WITH RECURSIVE family AS (
-    SELECT id FROM unnest(:ids::text[]) AS u (id)
+    SELECT id COLLATE "C" AS id FROM unnest(:ids::text[]) AS u (id)
     UNION
     SELECT c.id FROM family f CROSS JOIN LATERAL (
         SELECT c.id FROM holdfast_instance c WHERE (c.shard = :shard) IS TRUE AND c.parent = f.id OFFSET 0
@@ -133,7 +133,7 @@ FROM family f CROSS JOIN LATERAL (
 WITH target AS (
     SELECT shard, id FROM holdfast_instance
     WHERE shard = :shard AND id = ANY(:ids::text[]) AND status = 'parked'
-    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+    ORDER BY id || '' FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i SET status = 'pending', due_at = :now::float8, reason = NULL
 FROM target t WHERE i.shard = ANY(ARRAY[t.shard]) AND i.id = t.id
@@ -191,7 +191,7 @@ RETURNING i.id, i.waiter
 WITH ended AS (
     SELECT id FROM holdfast_instance
     WHERE shard = :shard AND id = ANY(:ids::text[]) AND status IN ('done', 'failed', 'cancelled')
-    ORDER BY id COLLATE "C" FOR UPDATE
+    ORDER BY id || '' FOR UPDATE
 ),
 journal AS (
     DELETE FROM holdfast_journal WHERE shard = :shard AND instance = ANY(ARRAY(SELECT id FROM ended)) RETURNING seq

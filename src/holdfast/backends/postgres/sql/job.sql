@@ -491,7 +491,7 @@ RETURNING id
 -- Whoever asked to cancel it while it ran has what he wanted: it runs no more.
 WITH held AS (
     SELECT shard, id FROM holdfast_job WHERE shard = :shard AND owner = :worker::text
-    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+    ORDER BY id || '' FOR NO KEY UPDATE
 )
 UPDATE holdfast_job j
 SET owner = NULL, due_at = :now::float8, losses = j.losses + :lost::int,

@@ -21,7 +21,7 @@ ORDER BY 1 LIMIT :batch::int
 -- index: holdfast_instance primary key
 SELECT id FROM holdfast_instance
 WHERE shard = :shard AND id = ANY(:ids::text[]) AND ended_at IS NULL
-ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+ORDER BY id || '' FOR NO KEY UPDATE
 
 -- name: carry
 -- index: the partition's primary key, holdfast_instance primary key

@@ -37,7 +37,7 @@ DELETE FROM holdfast_lease WHERE shard = :shard AND worker = :worker::text RETUR
 -- Only takeovers without a step in between add up.
 WITH held AS (
     SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text
-    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+    ORDER BY id || '' FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i
 SET owner = NULL, due_at = :now::float8, recovered_seq = j.seq,
@@ -52,7 +52,7 @@ WHERE i.shard = ANY(ARRAY[h.shard]) AND i.id = h.id
 -- index: holdfast_instance_owner
 WITH held AS (
     SELECT shard, id FROM holdfast_instance WHERE shard = :shard AND owner = :worker::text
-    ORDER BY id COLLATE "C" FOR NO KEY UPDATE
+    ORDER BY id || '' FOR NO KEY UPDATE
 )
 UPDATE holdfast_instance i SET owner = NULL, due_at = :now::float8
 FROM held h WHERE i.shard = ANY(ARRAY[h.shard]) AND i.id = h.id
@@ -61,7 +61,7 @@ FROM held h WHERE i.shard = ANY(ARRAY[h.shard]) AND i.id = h.id
 -- index: holdfast_call_owner
 WITH held AS (
     SELECT shard, instance, id FROM holdfast_call WHERE shard = :shard AND owner = :worker::text
-    ORDER BY instance COLLATE "C", id COLLATE "C" FOR NO KEY UPDATE
+    ORDER BY instance || '', id FOR NO KEY UPDATE
 )
 UPDATE holdfast_call c SET owner = NULL, due_at = :now::float8
 FROM held h WHERE c.shard = ANY(ARRAY[h.shard]) AND c.instance = h.instance AND c.id = h.id
