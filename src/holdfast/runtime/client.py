@@ -33,7 +33,7 @@ from holdfast.runtime import dismissing
 from holdfast.runtime.dismissing import Deletion
 from holdfast.runtime.forking import change, step_to_fork
 from holdfast.runtime.resident import entries_of, start_payload
-from holdfast.runtime.watching import Watch
+from holdfast.runtime.watching import Expectation, Watch
 from holdfast.workflow import Run, Workflow, definition_of
 
 R = TypeVar("R")
@@ -66,6 +66,7 @@ class Client:
     async def start(self, runs: Sequence[Run[Any]], *, waiting: bool = False) -> list[Handle[Any]]:
         """Start instances, all in one statement. Those whose id exists already are left as they are."""
         now = self.clock.now()
+        expected: dict[InstanceId, Expectation] = {}
         if waiting:
             await self.watch.listen()
         starts: list[Start] = []
@@ -90,11 +91,13 @@ class Client:
                     tags=options.get("tags", ""),
                 )
             )
+        if waiting:
+            expected = {start.id: self.watch.expect(start.id) for start in starts}
         new = set(await self.store.start(starts))
         await self._check_names([start for start in starts if start.id not in new])
         # A new instance knows who waits for it from the start; of others it must be looked up.
         return [
-            Handle(self, start.id, run.cls, registered=waiting and start.id in new)
+            Handle(self, start.id, run.cls, expected=expected.get(start.id) if start.id in new else None)
             for start, run in zip(starts, runs, strict=True)
         ]
 
@@ -163,9 +166,11 @@ class Client:
         """A worker in this very process parked an instance: whoever waits for it looks again."""
         self.watch.look_again(id)
 
-    async def outcome(self, id: InstanceId, *, timeout: float | None = None, registered: bool = False) -> InstanceView:
+    async def outcome(
+        self, id: InstanceId, *, timeout: float | None = None, expected: Expectation | None = None
+    ) -> InstanceView:
         """The view of an instance once it has ended or is parked. Raises WaitTimeout, InstanceNotFound."""
-        return await self.watch.outcome(id, timeout=timeout, registered=registered)
+        return await self.watch.outcome(id, timeout=timeout, expected=expected)
 
     async def _look(self, ids: Sequence[InstanceId], waiter: str | None) -> Mapping[InstanceId, InstanceView]:
         return {view.id: view for view in await self.store.view(ids, waiter=waiter)}
@@ -196,10 +201,10 @@ class Handle(Generic[R]):
     """A running instance, from outside. Its verbs are those of a person watching it."""
 
     def __init__(
-        self, client: Client, id: InstanceId, cls: type[Workflow] | None = None, *, registered: bool = False
+        self, client: Client, id: InstanceId, cls: type[Workflow] | None = None, *, expected: Expectation | None = None
     ) -> None:
         self._client = client
-        self._registered = registered
+        self._expected = expected
         self.id = id
         """The instance's id, under which any process finds it again."""
         self.workflow = cls
@@ -207,8 +212,8 @@ class Handle(Generic[R]):
     async def result(self, *, timeout: float | Any | None = None) -> R:
         """Wait for its result. Raises its own exception, WorkflowCancelled, WorkflowParked, or WaitTimeout."""
         seconds = None if timeout is None else as_seconds(timeout)
-        view = await self._client.outcome(self.id, timeout=seconds, registered=self._registered)
-        self._registered = False
+        view = await self._client.outcome(self.id, timeout=seconds, expected=self._expected)
+        self._expected = None
         return outcome_of(view)
 
     async def wait(self, *, timeout: float | Any | None = None) -> Status:

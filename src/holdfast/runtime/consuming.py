@@ -18,6 +18,7 @@ from holdfast.errors import CodecError, DecodeError, StoreUnavailable
 from holdfast.ids import JobId, WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.job import (
+    Cancelled,
     ClaimedJob,
     ClaimedJobs,
     Done,
@@ -134,6 +135,9 @@ class Consumer:
         self._napping = False
         self._ending = False
         self._waits = False
+        """Whether it is told of jobs that come."""
+        self._crowded = False
+        """Whether there was no room for more at the last look."""
         self._background = Background()
         self._settler = Settler(
             worker,
@@ -142,7 +146,7 @@ class Consumer:
             background=self._background,
             counts=counts,
             queues=queues,
-            wrote=self.look,
+            wrote=self._wrote,
         )
         self._early = EarlyJobs(self._settler.write_early, clock=clock)
         self._reporter = Reporter(worker, broker=broker, background=self._background)
@@ -181,6 +185,17 @@ class Consumer:
         """There may be jobs to claim."""
         self._look.set()
 
+    def _wrote(self, group: Sequence[Settlement]) -> None:
+        """Look for jobs again, unless nothing can have come of these outcomes, and of others this worker is told."""
+        if (
+            self._crowded
+            or self.left_behind
+            or not self._waits
+            or not self._broker.home.traits.notifies
+            or not all(_is_final(each) for each in group)
+        ):
+            self.look()
+
     # --- claiming
 
     async def claim(self) -> None:
@@ -188,7 +203,8 @@ class Consumer:
         while not self._ending:
             self._look.clear()
             room, pause = self._room()
-            if room <= 0:
+            self._crowded = room <= 0
+            if self._crowded:
                 await self._nap(pause, None)
                 continue
             self._claimed_at = time.monotonic()
@@ -507,6 +523,12 @@ def _readable(job: ClaimedJob) -> Message | None:
         return messages.read(job.payload)
     except DecodeError:
         return None
+
+
+def _is_final(settlement: Settlement) -> bool:
+    """Whether no other job can be claimed since this one was settled, nor itself."""
+    ended = isinstance(settlement.outcome, Done | Failed | Cancelled)
+    return ended and not settlement.follow and settlement.gate is None
 
 
 def _timeout_of(name: str) -> float | None:

@@ -42,7 +42,7 @@ class Settler:
         background: Background,
         counts: Counts | None,
         queues: Sequence[str],
-        wrote: Callable[[], None],
+        wrote: Callable[[Sequence[Settlement]], None],
     ) -> None:
         self._worker = worker
         self._broker = broker
@@ -77,8 +77,9 @@ class Settler:
             self._wake.clear()
             self._writing = True
             while self._settled:
-                await self._write_group(self._next_group())
-                self._wrote()
+                group = self._next_group()
+                await self._write_group(group)
+                self._wrote(group)
             self._writing = False
 
     async def write_early(self, group: Sequence[Settlement]) -> SettledJobs:

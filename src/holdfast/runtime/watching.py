@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from holdfast.errors import HoldfastError, StoreError, StoreUnavailable, WaitTimeout
 from holdfast.ids import uuid7
@@ -24,6 +25,16 @@ GLANCE = 0.02
 """Seconds between two questions whether another process has written, to a store that knows."""
 CHECK_LIMIT = 500
 """Things looked at in one statement."""
+
+
+class Expectation:
+    """That the end of something will be announced, since it has the watch's channel from its start."""
+
+    __slots__ = ("__weakref__", "told")
+
+    def __init__(self) -> None:
+        self.told = False
+        """Whether it may have been announced already."""
 
 
 class Watch(Generic[Id, View]):
@@ -53,6 +64,7 @@ class Watch(Generic[Id, View]):
         self._waiting: dict[Id, list[asyncio.Future[View]]] = {}
         self._unseen: list[Id] = []
         """Those that have just begun to be waited for, and who do not know of it."""
+        self._expected: WeakValueDictionary[Id, Expectation] = WeakValueDictionary()
         self._told: list[str] = []
         """Those that are said to have ended."""
         self._any_ended = False
@@ -73,6 +85,7 @@ class Watch(Generic[Id, View]):
             self._loop, self._woken, self._beginning = loop, asyncio.Event(), asyncio.Lock()
             self._watcher = self._unlisten = None
             self._waiting.clear()
+            self._doubt()
         if self._watcher is not None and not self._watcher.done():
             return
         async with self._beginning:
@@ -98,14 +111,21 @@ class Watch(Generic[Id, View]):
             self._unseen.append(id)
             self._woken.set()
 
-    async def outcome(self, id: Id, *, timeout: float | None = None, registered: bool = False) -> View:
-        """The view of it once it has ended. `registered`: it has had the channel from its start. Raises WaitTimeout."""
+    def expect(self, id: Id) -> Expectation:
+        """Call this before starting something with the channel: what is announced before it is waited for is not missed."""
+        return self._expected.setdefault(id, Expectation())
+
+    async def outcome(self, id: Id, *, timeout: float | None = None, expected: Expectation | None = None) -> View:
+        """The view of it once it has ended. `expected`: it has had the channel from its start. Raises WaitTimeout."""
         await self.listen()
         future: asyncio.Future[View] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(id, []).append(future)
-        if not registered:
+        if expected is None:
             # From here on its end is announced; if it has ended already, this says so.
             self._unseen.append(id)
+            self._woken.set()
+        elif expected.told:
+            self._told.append(id)
             self._woken.set()
         try:
             async with asyncio.timeout(timeout):
@@ -206,9 +226,17 @@ class Watch(Generic[Id, View]):
         ended = read_ended(text)
         if ended is None:
             self._any_ended = True
+            self._doubt()
         else:
             self._told += ended
+            for expectation in [self._expected[id] for id in cast("list[Id]", ended) if id in self._expected]:
+                expectation.told = True
         self._woken.set()
+
+    def _doubt(self) -> None:
+        """Any of those that are expected may have been announced."""
+        for expectation in list(self._expected.values()):
+            expectation.told = True
 
     async def _check(self, ids: list[Id], waiter: str | None) -> None:
         """Look at these; with a waiter's channel, have them announce their ends there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -16,7 +16,7 @@ from holdfast.ports import Broker
 from holdfast.runtime import reporting
 from holdfast.runtime.current import Progress
 from holdfast.runtime.messages import EARLY
-from holdfast.runtime.watching import Watch
+from holdfast.runtime.watching import Expectation, Watch
 
 R = TypeVar("R")
 
@@ -28,6 +28,30 @@ DEAD_PAGE = 500
 """Ended jobs read, replayed or purged in one statement."""
 CANCELLED_KEPT = 3600.0
 """Seconds for which a job that was cancelled while it waited can still be looked at."""
+LASTING_INTEREST = 8
+"""Jobs sent in vain with word of who waits, after which a task's results are no longer thought to be waited for."""
+
+
+class Interest:
+    """Of which tasks the results seem to be waited for.
+
+    A job that is sent alone, of such a task, says at once who waits: nobody needs to ask for that later, when a worker
+    is about to take it.
+    """
+
+    def __init__(self) -> None:
+        self._credits: dict[str, int] = {}
+
+    def waited(self, task: str) -> None:
+        """The result of a job that was sent alone is waited for."""
+        self._credits[task] = min(self._credits.get(task, 0) + 2, LASTING_INTEREST)
+
+    def foreseen(self, task: str) -> bool:
+        """Whether the result of the job that is about to be sent will be waited for, as it seems."""
+        left = self._credits.get(task, 0)
+        if left:
+            self._credits[task] = left - 1
+        return left > 0
 
 
 class TaskClient:
@@ -44,6 +68,7 @@ class TaskClient:
             ended=lambda view: view.status.ended,
             missing=_missing,
         )
+        self.interest = Interest()
 
     async def close(self) -> None:
         """Stop watching."""
@@ -51,12 +76,30 @@ class TaskClient:
 
     async def send(self, jobs: Sequence[Job]) -> list[JobHandle[Any]]:
         """Send jobs, in few statements. One that exists already, or whose unique text another has, gives that one's handle."""
+        if len(jobs) == 1:
+            return [await self._send_alone(jobs[0])]
+        accepted, _ = await self._accepted(jobs)
+        return [JobHandle(self, accepted[job.id]) for job in jobs]
+
+    async def _send_alone(self, job: Job) -> JobHandle[Any]:
+        expected: Expectation | None = None
+        if self.broker.home.traits.notifies and self.interest.foreseen(job.name):
+            await self.watch.listen()
+            job, expected = job._replace(waiter=self.watch.channel), self.watch.expect(job.id)
+        accepted, new = await self._accepted([job])
+        # One that was there before knows nothing of this client.
+        return JobHandle(self, accepted[job.id], task=job.name, expected=expected if job.id in new else None)
+
+    async def _accepted(self, jobs: Sequence[Job]) -> tuple[Mapping[JobId, JobId], Set[JobId]]:
+        """By each job's id that of the job which stands for it, and the ids of those that are new."""
         accepted: dict[JobId, JobId] = {}
+        all_new: set[JobId] = set()
         rest = list(jobs)
         while rest:
             new: set[JobId] = set()
             for batch in _batches(rest):
                 new.update(await self.broker.send(batch))
+            all_new |= new
             # Without a unique text, only one that is there already is not new.
             accepted |= {job.id: job.id for job in rest if job.id in new or job.unique is None}
             rest = [job for job in rest if job.id not in accepted]
@@ -70,7 +113,7 @@ class TaskClient:
                         accepted[job.id] = job.id
                 # Those that are left were refused for one that has ended since.
                 rest = [job for job in rest if job.id not in accepted]
-        return [JobHandle(self, accepted[job.id]) for job in jobs]
+        return accepted, all_new
 
     async def send_through(self, connection: Any, jobs: Sequence[Job]) -> list[JobHandle[Any]]:
         """Send jobs in the transaction of the caller's own connection."""
@@ -128,9 +171,14 @@ def _batches(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
 class JobHandle(Generic[R]):
     """A job, from outside."""
 
-    def __init__(self, client: TaskClient, id: str) -> None:
+    def __init__(
+        self, client: TaskClient, id: str, *, task: str | None = None, expected: Expectation | None = None
+    ) -> None:
         self.client = client
         self.id = JobId(id)
+        self._task = task
+        """Whose job it is, where that was sent alone."""
+        self._expected = expected
 
     @property
     def line(self) -> Sequence[JobHandle[Any]]:
@@ -140,7 +188,12 @@ class JobHandle(Generic[R]):
     async def get(self, timeout: timedelta | float | None = None) -> R:
         """Its result, once it is there. Raises TaskFailed, TaskCancelled, WaitTimeout, JobNotFound."""
         seconds = None if timeout is None else as_seconds(timeout)
-        return cast(R, result_of(await self.client.watch.outcome(self.id, timeout=seconds)))
+        if self._task is not None:
+            self.client.interest.waited(self._task)
+            self._task = None
+        view = await self.client.watch.outcome(self.id, timeout=seconds, expected=self._expected)
+        self._expected = None
+        return cast(R, result_of(view))
 
     async def view(self) -> JobView:
         """All that is known of it. Raises JobNotFound."""
