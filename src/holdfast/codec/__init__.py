@@ -22,7 +22,7 @@ from holdfast.codec.describe import (
     to_json,
 )
 from holdfast.codec.encoder import Encoder, encode, encode_exception
-from holdfast.codec.named import encode_call, encode_result, encode_start
+from holdfast.codec.named import decode_call, encode_call, encode_result, encode_start
 from holdfast.codec.registry import register_type
 from holdfast.codec.tracebacks import (
     TRACEBACK,
@@ -43,6 +43,7 @@ __all__ = [
     "Tree",
     "chain_of",
     "decode",
+    "decode_call",
     "describe",
     "describe_error",
     "describe_type",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
+from holdfast.codec.decoder import decode
 from holdfast.codec.encoder import encode
-from holdfast.codec.tree import Tree, is_plain
-from holdfast.errors import EncodeError
+from holdfast.codec.tree import PRIMITIVES, Tree, is_plain
+from holdfast.errors import DecodeError, EncodeError
 
 
 def encode_result(value: object, kind: str, name: str) -> Tree:
@@ -28,6 +29,26 @@ def encode_call(args: Sequence[object], kwargs: dict[str, Any], kind: str, name:
         return encode([list(args), kwargs])
     except EncodeError as error:
         raise _argument(error, f"{kind} {name}", listed=True) from None
+
+
+def decode_call(tree: Tree) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments by place and by name in what `encode_call` made. Raises DecodeError."""
+    args, kwargs = _parts(tree)
+    if _are_primitive(args) and "$" not in kwargs and _are_primitive(kwargs.values()):
+        # The plainest ones are themselves, and need no decoder.
+        return tuple(args), dict(kwargs)
+    args, kwargs = _parts(decode(tree))
+    return tuple(args), kwargs
+
+
+def _parts(call: Any) -> tuple[list[Any], dict[str, Any]]:
+    if type(call) is not list or len(cast("list[Any]", call)) != 2 or list(map(type, call)) != [list, dict]:  # pyright: ignore[reportUnknownArgumentType]
+        raise DecodeError("these are not the arguments of a call")
+    return cast("tuple[list[Any], dict[str, Any]]", call)
+
+
+def _are_primitive(values: Iterable[object]) -> bool:
+    return PRIMITIVES.issuperset(map(type, values))
 
 
 def encode_start(attributes: dict[str, Any], arguments: dict[str, Any], kind: str, name: str) -> Tree:

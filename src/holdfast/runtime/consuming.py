@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from holdfast.clock import Clock
-from holdfast.codec import decode
+from holdfast.codec import decode_call
 from holdfast.errors import CodecError, DecodeError, StoreUnavailable
 from holdfast.ids import JobId, WorkerId
 from holdfast.logs import get_logger
@@ -349,9 +349,8 @@ class Consumer:
             self._conclude(job, message, refused(message, Reason.UNKNOWN, unknown, now))
             return
         try:
-            args, kwargs = decode(message.arguments)
-            arguments = (tuple(args), dict(kwargs))
-        except (CodecError, TypeError, ValueError) as error:
+            arguments = decode_call(message.arguments)
+        except CodecError as error:
             unreadable = f"its arguments cannot be read: {error}"
             self._conclude(job, message, refused(message, Reason.UNREADABLE, unreadable, now))
             return

@@ -18,6 +18,7 @@ from holdfast.codec import (
     PRIMITIVES,
     Tree,
     decode,
+    decode_call,
     encode_exception,
     encode_result,
     forget_last_raise,
@@ -396,8 +397,7 @@ def _arguments(attempt: Attempt) -> tuple[tuple[Any, ...], dict[str, Any]]:
             return args, kwargs
         if PRIMITIVES.issuperset(map(type, args)) and (not kwargs or PRIMITIVES.issuperset(map(type, kwargs.values()))):
             return args, kwargs
-    args, kwargs = decode(attempt.payload)
-    return tuple(args), kwargs
+    return decode_call(attempt.payload)
 
 
 def _timed_out(message: str) -> Raised:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from holdfast.codec import Decoder, Tree, decode, encode, loads
+from holdfast.codec import Decoder, Tree, decode_call, encode, loads
 from holdfast.ids import JobId, derived
 from holdfast.model.job import ClaimedJob, Done, Failed, Job, Outcome
 from holdfast.runtime.messages import ERROR, RESULT, Chain, Link, Message, Placeholder, write
@@ -72,7 +72,7 @@ def _job(id: JobId, link: Link, message: Message, now: float) -> Job:
 
 def _fill(arguments: Tree, place: Placeholder, value: Any) -> Tree:
     """The arguments with what has become known. The other placeholder has no meaning here, and gives None."""
-    args, kwargs = decode(arguments)
+    args, kwargs = decode_call(arguments)
 
     def known(each: Any) -> Any:
         if isinstance(each, Placeholder):

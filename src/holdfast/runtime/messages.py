@@ -112,6 +112,8 @@ def _message(tree: Tree) -> Message:
     arguments: Any = fields.get("args")
     if not (isinstance(arguments, list) and len(cast("list[Any]", arguments)) == 2):
         raise DecodeError("the message has no arguments")
+    if len(fields) == 1:
+        return Message(cast("Tree", arguments))
     retry, timeout, keep, dead = (fields.get(name) for name in ("retry", "timeout", "keep", "dead"))
     for name, value, kind in (("retry", retry, dict), ("timeout", timeout, (int, float)), ("keep", keep, (int, float))):
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
