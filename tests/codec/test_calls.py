@@ -45,7 +45,20 @@ def test_what_is_read_is_not_what_is_kept() -> None:
 
 @pytest.mark.parametrize(
     "tree",
-    [None, 1, "ab", {}, [], [[]], [[], {}, []], [{}, []], [[], []], [1, {}], {"$": "tuple", "v": [[], {}]}, [[], {"$": 1}]],
+    [
+        None,
+        1,
+        "ab",
+        {},
+        [],
+        [[]],
+        [[], {}, []],
+        [{}, []],
+        [[], []],
+        [1, {}],
+        {"$": "tuple", "v": [[], {}]},
+        [[], {"$": 1}],
+    ],
 )
 def test_anything_else_is_no_call(tree: Any) -> None:
     with pytest.raises(DecodeError):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
-from holdfast import App, TaskCancelled
+from holdfast import App, Depend, TaskCancelled
 from holdfast.errors import ConfigurationError
 from holdfast.model.job import Gate
 from holdfast.runtime.messages import Link, Message, read, write
 from holdfast.task import ACTIONS
 from holdfast.tasks import RESULT, pause_queues, resume_queues
+
+
+def give() -> str:
+    return "given"
 
 
 @pytest.fixture
@@ -171,6 +175,17 @@ async def test_calls_that_follow_have_their_gates(app: App) -> None:
     chain = (Link("app:b", Message([[], {}]), "default", gate=Gate("g", 1, 0.5, 2)),)
     message = Message([[], {}], then=(chain,))
     assert read(write(message)) == message
+
+
+async def test_what_is_injected_is_no_part_of_a_key(app: App) -> None:
+    @app.task(key="customer:{customer}")
+    async def bill(what: Annotated[str, Depend(give)], *, customer: int = 7) -> str:
+        return f"{what} {customer}"
+
+    assert bill.job((), {}, bill.jobs).gate_name == "key:customer:7"
+    assert await (await bill.delay(customer=8)).get() == "given 8"  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match="names 'what', and the parameters of .*bill are: customer"):
+        app.task(key="{what}")(bill.function)
 
 
 async def test_what_cannot_be_is_refused_where_it_is_written(app: App) -> None:

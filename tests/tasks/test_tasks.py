@@ -204,6 +204,16 @@ async def test_only_one_of_a_kind_is_there_at_a_time(app: App):
     assert await again.get() == 1
 
 
+async def test_the_same_arguments_are_the_same_however_they_are_given(app: App):
+    @app.task(unique=True)
+    async def once(a: int, b: int = 0, **more: int) -> None: ...
+
+    first = await once.options(delay=1000).delay(1, 2, c=3, d=4)
+    for twin in (once.delay(b=2, a=1, c=3, d=4), once.delay(1, b=2, d=4, c=3)):
+        assert (await twin).id == first.id
+    assert (await once.delay(2, 1, c=3, d=4)).id != first.id
+
+
 async def test_an_id_makes_sending_repeatable(app: App):
     @app.task
     async def count(n: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from hashlib import sha256
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
@@ -61,8 +62,10 @@ class Task(Action[P, R]):
 
     def __init__(self, function: Callable[..., Any], *, sender: Sender, jobs: JobOptions, **definition: Any) -> None:
         super().__init__(function, **definition)
+        self._signature = _signature_of(function)
         if jobs.key is not None:
-            check_key(jobs.key, function, self.name)
+            given = [name for name in self._signature.parameters if name not in self.plan.names]
+            check_key(jobs.key, given, self.name)
         self.sender = sender
         self.jobs = jobs
         """How its jobs are sent, unless a call says otherwise."""
@@ -134,7 +137,7 @@ class Task(Action[P, R]):
                     f"the key of {self.name} is made of its arguments, and not all of them are known yet: "
                     "give it with .options(key=…)"
                 )
-            key = key_of(options.key, self.function, args, kwargs)
+            key = key_of(options.key, self._signature, args, kwargs)
         return gate_of(self.name, key, concurrency=options.concurrency, interval=options.interval, burst=options.burst)
 
     @property
@@ -162,7 +165,10 @@ class Task(Action[P, R]):
             due = options.eta
         unique = options.unique
         if unique is True:
-            unique = f"{self.name}:{write(Message(message.arguments)).decode()}"
+            # However they were given, by place or by name.
+            bound = self._signature.bind_partial(*args, **kwargs)
+            canonical = encode_call(bound.args, dict(sorted(bound.kwargs.items())), "task", self.name)
+            unique = f"{self.name}:{write(Message(canonical)).decode()}"
         return Job(
             id=JobId(options.id or uuid7()),
             name=self.name,
@@ -273,6 +279,15 @@ class Asked(Generic[P, R]):
             raise ConfigurationError("one id= cannot be that of many jobs")
         jobs = [self.task.job(tuple(each), {}, self.chosen) for each in calls]
         return await self.task.send(jobs, through=self._through)
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """The parameters of a function, whatever they are where it does not say."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        kinds = inspect.Parameter
+        return inspect.Signature([kinds("args", kinds.VAR_POSITIONAL), kinds("kwargs", kinds.VAR_KEYWORD)])
 
 
 def _text(key: object) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from string import Formatter
 from typing import Any
@@ -40,7 +40,7 @@ def check_number(name: str, value: object) -> None:
         raise ConfigurationError(f"{name}= is a whole number from 1 on, not {value!r}")
 
 
-def check_key(key: Key, function: Callable[..., Any], name: str) -> None:
+def check_key(key: Key, parameters: Sequence[str], name: str) -> None:
     """Raise ConfigurationError for a definition's key that cannot be put together from a call's arguments."""
     if not isinstance(key, str):
         if not callable(key):
@@ -48,7 +48,6 @@ def check_key(key: Key, function: Callable[..., Any], name: str) -> None:
                 f'key= is a text such as "customer:{{id}}", or a function of the task\'s arguments, not {key!r}'
             )
         return
-    parameters = inspect.signature(function).parameters
     for field in _fields(key):
         if field not in parameters:
             known = ", ".join(parameters) or "none"
@@ -62,14 +61,15 @@ def _fields(key: str) -> list[str]:
         raise ConfigurationError(f"key={key!r} cannot be read: {error}; a brace itself is written twice") from error
 
 
-def key_of(key: Key, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+def key_of(key: Key, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The key of one call. Raises ConfigurationError."""
     if not isinstance(key, str):
         made = key(*args, **kwargs)
         if not isinstance(made, str):
             raise ConfigurationError(f"the function in key= gives a text, and gave {made!r}")
         return made
-    bound = inspect.signature(function).bind(*args, **kwargs)
+    # What is missing will be injected.
+    bound = signature.bind_partial(*args, **kwargs)
     bound.apply_defaults()
     return key.format_map(bound.arguments)
 
