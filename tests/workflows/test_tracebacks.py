@@ -140,7 +140,11 @@ async def test_it_stands_once_in_a_row_and_in_an_outcome(app: App):
 async def test_the_log_of_a_failed_instance_has_it(app: App, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, "holdfast"), pytest.raises(OrderFailed):
         await Wraps().run()
-    (record,) = [record for record in caplog.records if record.getMessage().startswith("instance failed")]
+    async with asyncio.timeout(10):
+        # Whoever waits may hear of the end before it is logged.
+        while not (said := [each for each in caplog.records if each.getMessage().startswith("instance failed")]):
+            await asyncio.sleep(0)
+    (record,) = said
     first, *below = record.getMessage().splitlines()
     assert "OrderFailed('no order')" in first
     assert "\n".join(below).index("in look_up") < "\n".join(below).index("raise OrderFailed")
