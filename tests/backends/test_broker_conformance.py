@@ -208,7 +208,7 @@ async def test_many_claim_at_once_and_none_holds_what_another_has(jobs_bench: Be
 async def test_what_is_done_leaves_nothing_or_its_result(broker: Any) -> None:
     a, b = await one(broker, "a"), await one(broker, "b")
     answer = await settle(broker, settled(a, Done(b"1", NOW + 1)), settled(b, Done(b"2", NOW + 1, LATER)))
-    assert answer.lost == 0
+    assert not answer.lost
     assert await broker.look([JobId("a")]) == []
     if not broker.home.traits.finds_jobs:
         assert await broker.count(JobFilter()) == 0
@@ -275,21 +275,29 @@ async def test_dead_letters_are_read_replayed_and_purged(broker: Any) -> None:
     assert await broker.find(dead) == []
 
 
+async def test_of_a_group_only_what_is_lost_is_not_settled(broker: Any) -> None:
+    await broker.send([job(id) for id in "abcd"])
+    held = {each.id: each for each in (await claim(broker)).jobs}
+    await settle(broker, settled(held[JobId("b")], Returned(LATER)), settled(held[JobId("d")], Done(b"1", NOW, None)))
+    answer = await settle(broker, *[settled(each, Done(b"1", NOW, LATER)) for each in held.values()])
+    assert answer.lost == {"b", "d"}
+
+
 async def test_only_the_holder_settles_and_only_by_its_last_claim(broker: Any) -> None:
     a = await one(broker)
-    assert (await settle(broker, settled(a, Done(b"1", NOW, LATER)), worker="v")).lost == 1
+    assert (await settle(broker, settled(a, Done(b"1", NOW, LATER)), worker="v")).lost == {"a"}
     await settle(broker, settled(a, Returned(NOW)))
     [again] = (await claim(broker)).jobs
-    assert (await settle(broker, settled(a, Done(b"late", NOW, LATER), job("follows")))).lost == 1
+    assert (await settle(broker, settled(a, Done(b"late", NOW, LATER), job("follows")))).lost == {"a"}
     assert await broker.look([JobId("follows")]) == []
     if broker.home.traits.finds_jobs:
         assert (await look(broker, "a")).status is JobStatus.RUNNING
-    assert (await settle(broker, settled(again, Done(b"1", NOW, LATER)))).lost == 0
+    assert not (await settle(broker, settled(again, Done(b"1", NOW, LATER)))).lost
     # An answer that was lost is asked for again, and changes nothing.
-    assert (await settle(broker, settled(again, Done(b"2", NOW, LATER)))).lost == 1
+    assert (await settle(broker, settled(again, Done(b"2", NOW, LATER)))).lost == {"a"}
     if broker.home.traits.finds_jobs:
         assert (await look(broker, "a")).outcome == b"1"
-    assert (await settle(broker)).lost == 0
+    assert not (await settle(broker)).lost
 
 
 async def test_what_follows_is_sent_with_the_settlement(broker: Any) -> None:
@@ -369,7 +377,7 @@ async def test_nobody_claims_from_a_paused_queue_until_it_is_resumed(home: Any, 
     await broker.pause(["mail"], now=NOW + 2)
     assert await broker.paused() == {"mail": NOW + 1, "unheard": NOW + 1}
     # What runs goes on, and what comes back waits, too.
-    assert (await settle(broker, settled(held, Again(NOW + 1, b"no")))).lost == 0
+    assert not (await settle(broker, settled(held, Again(NOW + 1, b"no")))).lost
     answer = await claim(broker, now=NOW + 9)
     assert (ids(answer), answer.next_due) == (["b"], None)
     await broker.send([job("d", queue="mail")])

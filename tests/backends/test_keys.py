@@ -73,7 +73,7 @@ def is_still(broker: Any) -> bool:
 async def end(broker: Any, held: ClaimedJob, outcome: Any = None, worker: str = "w", follow: Any = ()) -> None:
     outcome = outcome or Done(b"1", NOW + 1, LATER)
     settlement = Settlement(held.id, held.claim, outcome, follow, held.gate_name)
-    assert (await broker.settle(WorkerId(worker), [settlement])).lost == 0
+    assert not (await broker.settle(WorkerId(worker), [settlement])).lost
 
 
 async def test_jobs_of_a_key_run_one_at_a_time_in_the_order_of_sending(broker: Any) -> None:
@@ -208,7 +208,7 @@ async def test_many_workers_keep_the_order_of_each_key(jobs_bench: Bench) -> Non
             done = [Settlement(each.id, each.claim, Done(b"1", NOW), (), each.gate_name) for each in running.values()]
             for each in running.values():
                 inside.discard(each.gate.name)  # type: ignore[union-attr]
-            assert (await broker.settle(WorkerId(worker), done)).lost == 0
+            assert not (await broker.settle(WorkerId(worker), done)).lost
             idle = 0 if running else idle + 1
             assert idle < (2000 if prompt else 20_000), "nothing can be claimed any more"
 

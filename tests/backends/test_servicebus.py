@@ -74,7 +74,7 @@ async def claimed(broker: Any, count: int = 1, worker: str = "w") -> list[Claime
 
 async def settle(broker: Any, held: ClaimedJob, outcome: Any, worker: str = "w", follow: Any = ()) -> int:
     answer = await broker.settle(WorkerId(worker), [Settlement(held.id, held.claim, outcome, follow)])
-    return answer.lost
+    return len(answer.lost)
 
 
 async def until(there: Callable[[], bool], seconds: float = 20) -> None:

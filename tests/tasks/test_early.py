@@ -14,7 +14,7 @@ from holdfast.clock import SystemClock
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId
 from holdfast.model.job import ClaimedJob, Done, Failed, SettledJobs, Settlement
-from holdfast.runtime.early import EarlyJobs
+from holdfast.runtime.early import EarlyJobs, NotHeld
 from holdfast.runtime.executor import Attempt
 from holdfast.runtime.messages import Message
 from holdfast.tasks import RESULT, chain
@@ -190,3 +190,15 @@ async def test_a_job_that_begins_just_as_a_group_was_written_is_settled_too(app:
     await asyncio.wait_for(first, 2)
     await asyncio.wait_for(second[0], 2)
     assert groups == [["a"], ["b"]]
+
+
+async def test_what_is_lost_of_a_group_takes_nobody_with_it():
+    async def write(group: Sequence[Settlement]) -> SettledJobs:
+        return SettledJobs(lost=frozenset({JobId("b")}))
+
+    early = EarlyJobs(write, clock=SystemClock())
+    claimed = [ClaimedJob(JobId(id), "task", b"", "default", 1, 1) for id in "abc"]
+    beginning = [early.settle(each, Message(None), Attempt("task", None, None, None, print)) for each in claimed]
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*beginning, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [type(None), NotHeld, type(None)]

@@ -172,8 +172,8 @@ class Settlement(NamedTuple):
 class SettledJobs:
     """The answer to settlements."""
 
-    lost: int = 0
-    """How many were not this worker's any more; nothing of them was written."""
+    lost: frozenset[JobId] = frozenset()
+    """These were not this worker's any more; nothing of them was written."""
     waiters: Sequence[tuple[str, JobId]] = ()
     """(channel, job) to notify of endings."""
 

@@ -52,21 +52,19 @@ class EarlyJobs:
         try:
             while self._asked:
                 group, self._asked = self._asked, []
-                refused: Exception | None = None
                 try:
-                    answer = await self._write([settlement for settlement, _ in group])
-                    if answer.lost:
-                        # Which of them is not told; what may be another worker's must not run here.
-                        refused = NotHeld(f"{answer.lost} of {len(group)} jobs could not be settled before they ran")
+                    lost = (await self._write([settlement for settlement, _ in group])).lost
+                    refused = NotHeld("it was not this worker's any more when it was to be settled")
                 except StoreError as error:
+                    lost = {settlement.id for settlement, _ in group}
                     refused = NotHeld(f"it could not be settled before it ran: {error}")
-                for _, settled in group:
+                for settlement, settled in group:
                     if settled.done():
                         continue
-                    if refused is None:
-                        settled.set_result(None)
-                    else:
+                    if settlement.id in lost:
                         settled.set_exception(refused)
+                    else:
+                        settled.set_result(None)
         finally:
             self._writing = False
 

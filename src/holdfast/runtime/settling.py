@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from holdfast.clock import Clock
 from holdfast.errors import LeaseLost, StoreError
-from holdfast.ids import WorkerId
+from holdfast.ids import JobId, WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.job import Again, Done, Failed, Outcome, Reason, SettledJobs, Settlement
 from holdfast.ports import JOB_CHANNEL, Broker
@@ -93,9 +93,9 @@ class Settler:
         answer = await self._write(group)
         if self._counts is not None:
             self._counts.committed("job", len(group), time.monotonic() - begin)
-            self._counts.jobs_lost.add((), answer.lost)
+            self._counts.jobs_lost.add((), len(answer.lost))
         if answer.lost:
-            log.warning("jobs lost", jobs=answer.lost, reason="others hold them now, or they were removed")
+            log.warning("jobs lost", jobs=len(answer.lost), reason="others hold them now, or they were removed")
         self._tell_waiters(answer)
         if any(not serves(self._queues, job.queue) for each in group for job in each.follow):
             # This worker looks for itself; those of other queues are told.
@@ -127,7 +127,7 @@ class Settler:
                 log.error("outcomes refused", error=str(error), hint="they are written one by one")
                 answers = [await self._write([each]) for each in group]
                 return SettledJobs(
-                    lost=sum(answer.lost for answer in answers),
+                    lost=frozenset[JobId]().union(*[answer.lost for answer in answers]),
                     waiters=[pair for answer in answers for pair in answer.waiters],
                 )
             [settlement] = group

@@ -193,7 +193,7 @@ class PostgresBroker:
         parts = ([pair for pair in rows if pair[1] is None], [pair for pair in rows if pair[1] is not None])
         answers = [await self._settle_part(worker, part) for part in parts if part]
         return SettledJobs(
-            lost=sum(answer.lost for answer in answers),
+            lost=frozenset[JobId]().union(*[answer.lost for answer in answers]),
             waiters=[pair for answer in answers for pair in answer.waiters],
         )
 
@@ -219,9 +219,12 @@ class PostgresBroker:
         [row] = await line.fetch(statement, worker=worker, **values)
         if not row["alive"]:
             raise LeaseLost.of(worker)
+        settled: Sequence[str] = row["settled"] or ()
         pairs = zip(row["ids"] or (), row["waiters"] or (), strict=True)
         return SettledJobs(
-            lost=len(rows) - row["settled"],
+            lost=frozenset({each.id for each, _ in rows}.difference(settled))
+            if len(settled) < len(rows)
+            else frozenset(),
             waiters=[(channel, JobId(id)) for id, waiter in pairs for channel in split_waiters(waiter)],
         )
 

@@ -199,7 +199,7 @@ class RedisBroker:
         lost, ids, channels = answer
         pairs = zip(ids, channels, strict=True)
         return SettledJobs(
-            lost=lost,
+            lost=frozenset(_ids(lost)),
             waiters=[(each, JobId(id.decode())) for id, told in pairs for each in told.decode().split(" ")],
         )
 

@@ -39,12 +39,12 @@ class Settling:
             one = held[each.id]
             if one is not None and one.job.claim == each.claim and not one.lost:
                 mine.append((each, one))
-        lost = len(held) - len(mine)
+        lost = held.keys() - {each.id for each, _ in mine}
         waiters = await self._conclude(mine)
         await self._send_after(mine)
-        lost += await self._settle(mine)
+        lost |= await self._settle(mine)
         self._holdings.forget(one for one in held.values() if one is not None and (one.settled or one.lost))
-        return SettledJobs(lost=lost, waiters=waiters)
+        return SettledJobs(lost=frozenset(lost), waiters=waiters)
 
     async def end(self, ended: Settled) -> Sequence[tuple[str, JobId]]:
         """Have these end, which nobody has claimed; returns (channel, job) of those to notify."""
@@ -78,29 +78,30 @@ class Settling:
         for _, held in rest:
             held.copied = True
 
-    async def _settle(self, settled: Settled) -> int:
-        """Have the messages removed, or put among the dead; how many were not ours any more."""
+    async def _settle(self, settled: Settled) -> set[JobId]:
+        """Have the messages removed, or put among the dead; returns the jobs that were not ours any more."""
         gone: defaultdict[str, list[UUID]] = defaultdict(list)
-        lost = 0
+        lost: set[JobId] = set()
         for each, held in settled:
             if held.settled or held.session is not None:
                 continue
             if isinstance(each.outcome, Failed) and each.outcome.dead:
                 desk = self._links.desk(held.entity)
-                lost += not await desk.bury(held.token, each.outcome.reason.value, described(each.outcome))
+                if not await desk.bury(held.token, each.outcome.reason.value, described(each.outcome)):
+                    lost.add(each.id)
                 held.settled = True
             else:
                 gone[held.entity].append(held.token)
         by_token = {held.token: held for _, held in settled}
         for entity, tokens in gone.items():
-            lost += len(await self._links.desk(entity).complete(tokens))
+            lost |= {by_token[token].job.id for token in await self._links.desk(entity).complete(tokens)}
             for token in tokens:
                 by_token[token].settled = True
         # Last: one of them that is out of reach keeps nobody else waiting.
-        return lost + await self._settle_in_sessions([each for each in settled if each[1].session is not None])
+        return lost | await self._settle_in_sessions([each for each in settled if each[1].session is not None])
 
-    async def _settle_in_sessions(self, settled: Settled) -> int:
-        """Have the sessions do it that hold these, all at once; how many were not ours any more."""
+    async def _settle_in_sessions(self, settled: Settled) -> set[JobId]:
+        """Have the sessions do it that hold these, all at once; returns the jobs that were not ours any more."""
 
         async def one(settlement: Settlement, held: Held) -> bool:
             return held.settled or held.session is None or await held.session.settle(held, settlement)
@@ -111,7 +112,7 @@ class Settling:
                 raise answer
         for (_, held), mine in zip(settled, answers, strict=True):
             held.lost = held.lost or not mine
-        return answers.count(False)
+        return {each.id for (each, _), mine in zip(settled, answers, strict=True) if not mine}
 
 
 def next_letter(settlement: Settlement, held: Held) -> Letter | None:

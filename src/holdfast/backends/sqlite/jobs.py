@@ -169,7 +169,7 @@ def settle(session: Session, worker: WorkerId, settlements: Sequence[Settlement]
         through = let_through(session, openings(mine))
     ended = [id for id, row in rows.items() if _ends(row, held[id])]
     answer = SettledJobs(
-        lost=len(wanted) - len(mine),
+        lost=frozenset(wanted) - rows.keys(),
         waiters=[(channel, id) for id in ended for channel in split_waiters(held[id]["waiter"])],
     )
     return answer, bool(followed) or through > 0 or len(ended) < len(rows)

@@ -177,7 +177,7 @@ WITH lease AS (
 )
 
 -- name: settle_answer
-SELECT count(s.id) AS settled,
+SELECT array_agg(s.id) AS settled,
        array_agg(s.id) FILTER (WHERE s.waiter IS NOT NULL) AS ids,
        array_agg(s.waiter) FILTER (WHERE s.waiter IS NOT NULL) AS waiters,
        (SELECT count(*) FROM lease) AS alive

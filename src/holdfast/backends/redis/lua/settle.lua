@@ -1,4 +1,4 @@
--- Write what became of jobs, and send what follows. Answers how many were not this worker's any more, and who waited:
+-- Write what became of jobs, and send what follows. Answers which were not this worker's any more, and who waited:
 -- two lists of ids and channels; nothing where the lease is gone.
 -- ARGV: worker, the channel of those who wait for jobs, and how many of each of these there are:
 --   gone: id, fence     kept: id, fence, status, until when, row
@@ -19,12 +19,14 @@ end
 read(gone, 2)
 read(kept, 5)
 read(back, 6)
-local mine, holds = {}, {}
+local mine, holds, lost = {}, {}, {}
 for i, row in ipairs(many('HMGET', HELD, ids)) do
   local fence = ARGV[places[i] + 1]
   if row and string.sub(row, 1, #fence) == fence then
     mine[#mine + 1] = ids[i]
     holds[ids[i]] = true
+  else
+    lost[#lost + 1] = ids[i]
   end
 end
 many('HDEL', HELD, mine)
@@ -94,4 +96,4 @@ if follow > 0 then
   queued = #put(at + follow, follow, wanted) > 0 or queued
 end
 if queued or through > 0 then wake(channel) end
-return {#ids - #mine, waiting, channels}
+return {lost, waiting, channels}
