@@ -130,3 +130,59 @@ async def test_what_cannot_be_saved_outside_is_named(app: App):
 
     with pytest.raises(EncodeError, match="^argument 1 of task unsavable:job cannot be saved: "):
         await job.delay(max)
+
+
+class Refused(Exception):
+    """As those of HTTP clients: it holds the connection."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+        self.connection = object()
+
+
+undone: list[str] = []
+
+
+@action(name="unsavable:refuse")
+async def refuse() -> None:
+    raise Refused(409)
+
+
+@action(name="unsavable:undo")
+async def undo(what: str) -> None:
+    undone.append(what)
+
+
+@workflow(name="Compensates")
+class Compensates(Workflow):
+    async def run(self, how: str) -> str:
+        try:
+            if how == "in a block":
+                raise Refused(500)
+            if how == "gathered":
+                _, error = await asyncio.gather(undo("gathered"), refuse(), return_exceptions=True)
+                await undo("after")
+                assert isinstance(error, Refused)
+                return f"{error.status} {type(error.connection).__name__}"
+            await refuse()
+        except Refused as error:
+            await undo("handler")
+            if how == "handled":
+                return f"{error.status} {type(error.connection).__name__}"
+            raise
+        finally:
+            await undo("finally")
+        return "not raised"
+
+
+@pytest.mark.parametrize("how", ["handled", "raised again", "in a block", "gathered"])
+async def test_an_exception_that_holds_what_cannot_be_saved_is_handled_all_the_same(app: App, how: str):
+    undone.clear()
+    if how in ("handled", "gathered"):
+        # What it held is text, wherever the action has run.
+        assert await Compensates().run(how) == "409 str"
+    else:
+        with pytest.raises(Refused, match=r"status \d00|status 409"):
+            await Compensates().run(how)
+    assert undone == (["gathered", "after", "finally"] if how == "gathered" else ["handler", "finally"])

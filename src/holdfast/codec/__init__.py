@@ -22,7 +22,7 @@ from holdfast.codec.describe import (
     to_json,
 )
 from holdfast.codec.encoder import Encoder, encode, encode_exception
-from holdfast.codec.named import decode_call, encode_call, encode_result, encode_start
+from holdfast.codec.named import decode_call, encode_call, encode_result, encode_start, exception_as_saved
 from holdfast.codec.registry import register_type
 from holdfast.codec.tracebacks import (
     TRACEBACK,
@@ -53,6 +53,7 @@ __all__ = [
     "encode_exception",
     "encode_result",
     "encode_start",
+    "exception_as_saved",
     "forget_last_raise",
     "is_plain",
     "lineage",

@@ -62,18 +62,19 @@ def encode(value: object) -> Tree:
 
 def encode_exception(error: BaseException) -> Tree:
     """The tree of an exception, whatever it holds: what can't be saved becomes text. Never fails."""
+    return encode_softly(error)[0]
+
+
+def encode_softly(error: BaseException) -> tuple[Tree, bool]:
+    """As `encode_exception`, and whether something that it holds became text."""
     graph = Encoder()
     graph.lenient = True
     try:
-        return graph.visit(error)
+        return graph.visit(error), graph.softened
     except Exception:  # noqa: BLE001 - its attributes, hashes and reprs are user code
         text = traceback_of(error)
-        return {
-            "$": name_of(type(error)),
-            "lineage": lineage_of(type(error)),
-            "args": [bounded_repr(error)],
-            **({"traceback": text} if text else {}),
-        }
+        tree = {"$": name_of(type(error)), "lineage": lineage_of(type(error)), "args": [bounded_repr(error)]}
+        return {**tree, "traceback": text} if text else tree, True
 
 
 def _learn(graph: EncodingGraph, value: object) -> EncodeFunction:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any
 
 from holdfast.codec.graph import EncodingGraph
-from holdfast.codec.instances import write_state
 from holdfast.codec.kinds import Plan, namespace_in, state_of
 from holdfast.codec.names import bases_of, name_of
 from holdfast.codec.refusals import Refusal
@@ -44,7 +43,7 @@ _GROUP: Any = BaseExceptionGroup.__dict__
 
 
 def encode_raised(graph: EncodingGraph, error: BaseException, plan: Plan) -> Tree:
-    """An exception and all that hangs on it. In a lenient graph, what can't be saved becomes text."""
+    """An exception and all that hangs on it. What can't be saved of that becomes text."""
     met = graph.meet(error)
     if met is not None:
         return met
@@ -59,7 +58,7 @@ def encode_raised(graph: EncodingGraph, error: BaseException, plan: Plan) -> Tre
             tree[key] = _fields(graph, state)
     own = namespace_in(error)
     if NOTES in own and (notes := own_notes(own[NOTES])) is not None:
-        tree["notes"] = _part(graph, notes, ".__notes__")
+        tree["notes"] = _part(graph, notes)
     _links(graph, error, tree)
     graph.being_filled.discard(id(error))
     text = traceback_of(error)
@@ -95,7 +94,7 @@ def _group(graph: EncodingGraph, error: Any) -> dict[str, Tree]:
         raise refusal.inside(f".exceptions[{len(members)}]") from refusal.__cause__
     graph.depth -= 1
     graph.closed.discard(id(error))
-    return {"message": _part(graph, _GROUP["message"].__get__(error), ".message"), "exceptions": members}
+    return {"message": _part(graph, _GROUP["message"].__get__(error)), "exceptions": members}
 
 
 def _native(error: BaseException) -> dict[str, Any]:
@@ -114,27 +113,24 @@ def _native(error: BaseException) -> dict[str, Any]:
 
 def _each(graph: EncodingGraph, values: tuple[Any, ...]) -> list[Tree]:
     graph.deeper()
-    written = [_part(graph, item, f".args[{index}]") for index, item in enumerate(values)]
+    written = [_part(graph, item) for item in values]
     graph.depth -= 1
     return written
 
 
 def _fields(graph: EncodingGraph, state: dict[str, Any]) -> dict[str, Tree]:
-    if not graph.lenient:
-        return write_state(graph, state)
     graph.deeper()
-    written = {name: _part(graph, item, f".{name}") for name, item in state.items()}
+    written = {name: _part(graph, item) for name, item in state.items()}
     graph.depth -= 1
     return written
 
 
-def _part(graph: EncodingGraph, value: object, step: str) -> Tree:
+def _part(graph: EncodingGraph, value: object) -> Tree:
     try:
-        return graph.attempt(value) if graph.lenient else graph.visit(value)
-    except Refusal as refusal:
-        if graph.lenient:
-            return bounded_repr(value)
-        raise refusal.inside(step) from refusal.__cause__
+        return graph.attempt(value)
+    except Refusal:
+        graph.softened = True
+        return bounded_repr(value)
 
 
 def _links(graph: EncodingGraph, error: BaseException, tree: dict[str, Tree]) -> None:
@@ -143,7 +139,7 @@ def _links(graph: EncodingGraph, error: BaseException, tree: dict[str, Tree]) ->
         for key in ("cause", "context"):
             linked = _ROOT[f"__{key}__"].__get__(error)
             if linked is not None and not _closes_a_circle(graph, linked):
-                tree[key] = _part(graph, linked, f".__{key}__")
+                tree[key] = _part(graph, linked)
         graph.chain -= 1
     if _ROOT["__suppress_context__"].__get__(error):
         tree["suppress"] = True

@@ -22,7 +22,7 @@ Resolve: TypeAlias = Callable[[str], type]
 class EncodingGraph:
     """Numbers what it meets. `visit` is the one way down; the subclass says how each type is written."""
 
-    __slots__ = ("being_filled", "chain", "closed", "depth", "lenient", "numbers", "objects")
+    __slots__ = ("being_filled", "chain", "closed", "depth", "lenient", "numbers", "objects", "softened")
 
     def __init__(self) -> None:
         self.objects: list[object] = []
@@ -32,6 +32,7 @@ class EncodingGraph:
         self.depth = 0
         self.chain = 0  # causes and contexts followed to get here
         self.lenient = False
+        self.softened = False  # something in an exception could not be saved, and became text
 
     def encode(self, value: object) -> Tree:
         """The tree of a value. Numbering goes on where the last call on this graph left it."""

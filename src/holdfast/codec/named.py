@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from holdfast.codec.decoder import decode
-from holdfast.codec.encoder import encode
+from holdfast.codec.encoder import encode, encode_softly
 from holdfast.codec.tree import PRIMITIVES, Tree, is_plain
 from holdfast.errors import DecodeError, EncodeError
 
@@ -18,6 +18,20 @@ def encode_result(value: object, kind: str, name: str) -> Tree:
         return encode(value)
     except EncodeError as error:
         raise _told(error, f"the result of {kind} {name}", error.path) from None
+
+
+def exception_as_saved(error: BaseException) -> tuple[BaseException, Tree]:
+    """An exception as it is once it was saved and read again, and its tree. Itself, unless something in it became text."""
+    tree, softened = encode_softly(error)
+    if softened:
+        try:
+            read = decode(tree)
+        except DecodeError:
+            # Its class is known only here.
+            return error, tree
+        if type(read) is type(error):
+            return read, tree
+    return error, tree
 
 
 def encode_call(args: Sequence[object], kwargs: dict[str, Any], kind: str, name: str) -> Tree:

@@ -21,6 +21,7 @@ from holdfast.codec import (
     decode_call,
     encode_exception,
     encode_result,
+    exception_as_saved,
     forget_last_raise,
     is_plain,
     remember_raise,
@@ -412,9 +413,10 @@ def _raised(error: BaseException) -> Raised:
         trace = trace.tb_next
     error.__traceback__ = trace
     forget_last_raise(error)
-    tree = encode_exception(error)
+    # With what of it can be saved, as it comes from another worker, too: a handler may hold it for long.
+    saved, tree = exception_as_saved(error)
     remember_raise(error, tree.get("traceback", ""))
-    return Raised(error, tree)
+    return Raised(saved, tree)
 
 
 @coroutine
