@@ -269,12 +269,15 @@ def _checker(function: Callable[..., Any], plan: Plan) -> Callable[..., None]:
 def _encode_call(call: ActionCall[Any]) -> list[Any]:
     call.used()
     options = call.options
-    return [call.name, list(call.args), call.kwargs, [options.retry, options.timeout, options.queue]]
+    parts = [call.name, list(call.args), call.kwargs, [options.retry, options.timeout, options.queue]]
+    return [*parts, True] if call.spent else parts
 
 
 def _decode_call(parts: list[Any]) -> ActionCall[Any]:
-    name, args, kwargs, options = parts
-    return ActionCall(name, tuple(args), kwargs, CallOptions(*options))
+    name, args, kwargs, options, *spent = parts
+    call: ActionCall[Any] = ActionCall(name, tuple(args), kwargs, CallOptions(*options))
+    call.spent = spent == [True]
+    return call
 
 
 register_type(ActionCall, encode=_encode_call, decode=_decode_call, name="call")

@@ -79,6 +79,9 @@ async def grow(v):
     v.append(9)
     return v
 
+async def deeper(n):
+    return 0 if n == 0 else 1 + await deeper(n - 1)
+
 async def reraise():
     await act(0)
     raise
@@ -299,6 +302,33 @@ FOUND = {
             return v + b
         note(f(), b)
         await act(1)
+    """,
+    "calls within calls end where Python ends them": """
+        note(await deeper(300))
+        try:
+            await deeper(5000)
+        except RecursionError as error:
+            note(type(error).__name__, str(error)[:32])
+        await act(1)
+    """,
+    "what was awaited once cannot be awaited again": """
+        once, call, pause = give(1), act(2), asyncio.sleep(0, 3)
+        kept = [once, call, pause, asyncio.wait_for(give(4), 9), asyncio.wait([asyncio.create_task(give(5))])]
+        for each in kept:
+            note(type(await each).__name__)
+        await act(6)
+        for each in [*kept, once]:
+            try:
+                note("again", await each)
+            except RuntimeError as error:
+                note(str(error))
+    """,
+    "what a task has run cannot be run by another": """
+        once = grow([1])
+        note(await asyncio.create_task(once))
+        note(await asyncio.gather(once, act(2), return_exceptions=True))
+        shared = act(3)
+        note(await asyncio.gather(shared, shared))
     """,
     "what a lambda binds is its own": """
         f = lambda: (b := 5) + b

@@ -71,6 +71,7 @@ class Calling(Core):
             self.commands.append(DropCall(call))
 
     def _wait_call(self, branch: Branch, item: Call) -> bool:
+        item.spend()
         call = PendingCall(
             self.fresh(),
             item.name,
@@ -87,6 +88,7 @@ class Calling(Core):
         return False
 
     def _wait_child(self, branch: Branch, item: Child) -> bool:
+        item.spend()
         id = self.fresh()
         call = PendingCall(
             id,

@@ -41,6 +41,9 @@ from holdfast.engine.values import (
 from holdfast.engine.waiting import Waiting
 from holdfast.model.call import Call, Child, Receive
 
+DEEPEST = 1000
+"""Calls inside calls within one branch, at most: as many as Python allows by default."""
+
 
 class Machine(Calling, Timing, Waiting):
     """One instance in memory.
@@ -375,6 +378,9 @@ class Machine(Calling, Timing, Waiting):
         return begin(self, branch, item)
 
     def _wait_sub(self, branch: Branch, item: Sub) -> bool:
+        item.spend()
+        if len(branch.frames) >= DEEPEST:
+            raise RecursionError("maximum recursion depth exceeded")
         frame = Frame(self.fresh(), self.code.functions[item.function], item.bound)
         branch.frames.append(frame)
         return True

@@ -28,7 +28,7 @@ from holdfast.engine.values import (
     WaitSet,
 )
 from holdfast.errors import DecodeError
-from holdfast.model.call import Receive, Send
+from holdfast.model.call import Once, Receive, Send
 
 
 def _tracked(id: Any) -> Any:
@@ -62,20 +62,35 @@ def _no_attributes(_: object) -> None:
     stays("the workflow object", "pass on those of its attributes that are needed", "self")
 
 
+def _register_once(kind: type[Once], name: str, *parts: str) -> None:
+    """Have what can be awaited once saved by these of its attributes, and by whether it was."""
+
+    def encode(thing: Any) -> list[Any]:
+        written = [getattr(thing, part) for part in parts]
+        return [*written, True] if thing.spent else written
+
+    def decode(written: Any) -> Any:
+        made = kind(*written[: len(parts)])
+        made.spent = written[len(parts) :] == [True]
+        return made
+
+    register_type(kind, encode=encode, decode=decode, name=name)
+
+
 for _kind in (Task, Gathered, Shielded, ChildHandle, Timeout, TaskGroup, Completed, Future):
     register_type(_kind, encode=_id, decode=_tracked, name=_kind.kind)
 
 # The durable class of each program is saved under this tag; see `durable_class`.
 BY_TAG[":self"] = Registered(object, ":self", _no_attributes, _self)
-register_type(Sub, encode=lambda s: [s.function, s.bound], decode=lambda v: Sub(*v), name="sub")
-register_type(Sleep, encode=lambda s: [s.seconds, s.result], decode=lambda v: Sleep(*v), name="sleep")
+_register_once(Sub, "sub", "function", "bound")
+_register_once(Sleep, "sleep", "seconds", "result")
 register_type(Ready, encode=lambda r: [r.value], decode=lambda v: Ready(*v), name="ready")
-register_type(WaitFor, encode=lambda w: [w.item, w.timeout], decode=lambda v: WaitFor(*v), name="wait_for")
-register_type(WaitSet, encode=lambda w: [w.items, w.timeout, w.mode], decode=lambda v: WaitSet(*v), name="wait")
+_register_once(WaitFor, "wait_for", "item", "timeout")
+_register_once(WaitSet, "wait", "items", "timeout", "mode")
 register_type(NextDone, encode=lambda n: [n.source, n.boxed], decode=lambda v: NextDone(*v), name="next_done")
 register_type(StartedChild, encode=_handle, decode=lambda v: StartedChild(*v), name="started_child")
 register_type(Send, encode=lambda s: [s.instance, s.key, s.payload], decode=lambda v: Send(*v), name="send")
-register_type(Receive, encode=lambda r: [r.key, r.timeout], decode=lambda v: Receive(*v), name="receive")
+_register_once(Receive, "receive", "key", "timeout")
 register_type(
     DictIterator,
     encode=DictIterator.parts,

@@ -65,6 +65,7 @@ class Timing(Core):
                 self.ready.append((kind, target, mark))
 
     def _wait_sleep(self, branch: Branch, item: Sleep) -> bool:
+        item.spend()
         if item.seconds <= 0 and self.hops < HOPS:
             self.hops += 1
             self.ready.append(("step", branch, item.result, None))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.codec import encode
 from holdfast.engine.leaving import leaving
 from holdfast.errors import NotInWorkflow
-from holdfast.model.call import Durable, Send, message_key
+from holdfast.model.call import Durable, Once, Send, message_key
 
 if TYPE_CHECKING:
     from holdfast.engine.machine import Branch, Machine
@@ -27,22 +27,24 @@ def machine() -> Machine:
         raise NotInWorkflow("this has a meaning only inside a workflow's code") from None
 
 
-class Sub(Durable):
+class Sub(Once):
     """A call of another function of the program, not started yet."""
 
     __slots__ = ("bound", "function")
 
     def __init__(self, function: str, bound: dict[str, Any]) -> None:
+        self.spent = False
         self.function = function
         self.bound = bound
 
 
-class Sleep(Durable):
+class Sleep(Once):
     """Waiting for time to pass."""
 
     __slots__ = ("result", "seconds")
 
     def __init__(self, seconds: float, result: Any) -> None:
+        self.spent = False
         self.seconds = seconds
         self.result = result
 
@@ -56,22 +58,24 @@ class Ready(Durable):
         self.value = value
 
 
-class WaitFor(Durable):
+class WaitFor(Once):
     """`asyncio.wait_for`"""
 
     __slots__ = ("item", "timeout")
 
     def __init__(self, item: Any, timeout: float | None) -> None:
+        self.spent = False
         self.item = item
         self.timeout = timeout
 
 
-class WaitSet(Durable):
+class WaitSet(Once):
     """`asyncio.wait`"""
 
     __slots__ = ("items", "mode", "timeout")
 
     def __init__(self, items: list[Any], timeout: float | None, mode: str) -> None:
+        self.spent = False
         self.items = items
         self.timeout = timeout
         self.mode = mode

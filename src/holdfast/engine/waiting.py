@@ -140,6 +140,7 @@ class Waiting(Cancelling, Scopes):
     # --- wait, wait_for
 
     def _wait_set(self, branch: Branch, item: WaitSet) -> bool:
+        item.spend()
         futures = list({id(i): self.future_of(i) for i in item.items}.values())
         if not futures:
             raise ValueError("Set of Tasks/Futures is empty.")
@@ -161,6 +162,7 @@ class Waiting(Cancelling, Scopes):
         self._step(branch, _partition(wait), None)
 
     def _wait_limited(self, branch: Branch, item: WaitFor) -> bool:
+        item.spend()
         if item.timeout is None:
             return self._wait(branch, item.item)
         future = self.future_of(item.item)
@@ -232,6 +234,7 @@ class Waiting(Cancelling, Scopes):
     # --- messages
 
     def _wait_receive(self, branch: Branch, item: Receive) -> bool:
+        item.spend()
         for id, (key, tree) in self.mailbox.items():
             if key == item.key:
                 del self.mailbox[id]

@@ -21,6 +21,22 @@ class Durable:
         raise NotInWorkflow(f"{type(self).__name__} can only be awaited inside a workflow's code")
 
 
+class Once(Durable):
+    """Something that can be awaited once, as a coroutine can."""
+
+    __slots__ = ("spent",)
+
+    def __init__(self) -> None:
+        self.spent = False
+        """Whether it was awaited."""
+
+    def spend(self) -> None:
+        """It is awaited now. Raises RuntimeError, as a coroutine would, if it was so before."""
+        if self.spent:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        self.spent = True
+
+
 class CallOptions:
     """How a call is attempted. Immutable by custom; None means the default of the field's meaning."""
 
@@ -38,7 +54,7 @@ class CallOptions:
 DEFAULT_OPTIONS = CallOptions(None, None, None)
 
 
-class Call(Durable):
+class Call(Once):
     """A requested call of the action registered as `name`."""
 
     __slots__ = ("args", "kwargs", "name", "options")
@@ -46,6 +62,7 @@ class Call(Durable):
     def __init__(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions = DEFAULT_OPTIONS
     ) -> None:
+        self.spent = False
         self.name = name
         self.args = args
         self.kwargs = kwargs
@@ -56,7 +73,7 @@ class Call(Durable):
         return f"<call {self.name}({', '.join(inner)})>"
 
 
-class Child(Durable):
+class Child(Once):
     """A requested run of another workflow. With `wait`, the caller waits for its outcome; else it gets a handle."""
 
     __slots__ = ("bound", "id", "instance", "options", "wait", "workflow")
@@ -71,6 +88,7 @@ class Child(Durable):
         id: str | None,
         options: dict[str, Any],
     ) -> None:
+        self.spent = False
         self.workflow = workflow
         """The registered name."""
         self.instance = instance
@@ -82,12 +100,13 @@ class Child(Durable):
         self.options = options
 
 
-class Receive(Durable):
+class Receive(Once):
     """Waiting for a message: `key` is its name, or its type as `module:qualname`."""
 
     __slots__ = ("key", "timeout")
 
     def __init__(self, key: str, timeout: float | None) -> None:
+        self.spent = False
         self.key = key
         self.timeout = timeout
 
