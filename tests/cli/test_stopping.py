@@ -53,7 +53,13 @@ def blocks_a_process():
     while not may_end():
         time.sleep(0.02)
 
-TASKS = {"async": waits, "refuses": refuses, "thread": blocks, "process": blocks_a_process}
+@app.task(name="blocked")
+async def blocks_the_loop():
+    begin("blocked")
+    while not may_end():
+        sum(range(1000))
+
+TASKS = {"blocked": blocks_the_loop, "async": waits, "refuses": refuses, "thread": blocks, "process": blocks_a_process}
 """
 
 SENT = """
@@ -78,12 +84,12 @@ def shell(tmp_path: Path) -> Shell:
     return made
 
 
-async def stopped(shell: Shell, worker: asyncio.subprocess.Process) -> float:
+async def stopped(shell: Shell, worker: asyncio.subprocess.Process, *, status: int = 0) -> float:
     """Ask it to stop; the seconds until it has."""
     begin = time.monotonic()
     worker.terminate()
     _, errors = await asyncio.wait_for(worker.communicate(), 30)
-    assert worker.returncode == 0, errors.decode()
+    assert worker.returncode == status, errors.decode()
     return time.monotonic() - begin
 
 
@@ -108,6 +114,18 @@ async def test_what_runs_at_the_deadline_goes_back_at_once(shell: Shell, how: st
     finally:
         if worker.returncode is None:
             await stopped(shell, worker)
+
+
+async def test_a_worker_whose_loop_is_blocked_ends_all_the_same(shell: Shell):
+    shell.env["HOLDFAST_DRAIN_SECONDS"] = "0.3"
+    worker = await shell.start("worker", "work:app", "--processes", "1")
+    try:
+        await client(shell, SENT.replace("{how}", "blocked"))
+        assert 0.3 < await stopped(shell, worker, status=1) < 0.3 + 15
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
 
 
 async def test_what_ends_before_the_deadline_does_not_run_again(shell: Shell):

@@ -37,6 +37,8 @@ log = get_logger("holdfast.worker")
 
 LEAVE_WITHIN = 2.0
 """Seconds that user code's own threads and tasks have to end, once the worker has handed over and closed everything."""
+HAND_OVER_WITHIN = 5.0
+"""Seconds beyond the deadline of a drain in which a worker hands over; one whose loop is blocked never does."""
 
 LONGEST_REASON = 10_000
 """Characters of an error that a supervisor is told: more might not pass at once."""
@@ -190,32 +192,49 @@ async def _serve(app: App, made: Worker, pulse: Pulse | None = None) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 10, 20)
-    loop = asyncio.get_running_loop()
-    asked = 0
-
-    def stop() -> None:
-        nonlocal asked
-        asked += 1
-        made.stop(at_once=asked > 1)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
     teller = Teller(made, pulse) if pulse is not None else None
-    try:
-        await made.run()
-    finally:
-        if teller is not None:
-            await teller.end()
-        await app.close()
-        threading.Thread(target=_leave, args=(asked > 0,), name="holdfast-leave", daemon=True).start()
+    with _stopped_by_signals(made) as asked:
+        try:
+            await made.run()
+        finally:
+            if teller is not None:
+                await teller.end()
+            await app.close()
+            _leave_after(LEAVE_WITHIN, "threads or tasks of actions still ran", status=0 if asked else 1)
     return 0
 
 
-def _leave(asked: bool) -> None:
-    """End this process although user code does not: the interpreter would wait for its threads and tasks for ever."""
-    time.sleep(LEAVE_WITHIN)
-    log.warning("process left", reason="threads or tasks of actions still ran")
+@contextmanager
+def _stopped_by_signals(made: Worker) -> Generator[list[int]]:
+    """Inside, signals stop the worker; gives those that came. The process ends in time also where user code blocks its loop."""
+    loop = asyncio.get_running_loop()
+    asked: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        # In the middle of whatever runs, which may never come back to the loop.
+        asked.append(number)
+        at_once = len(asked) > 1
+        loop.call_soon_threadsafe(lambda: made.stop(at_once=at_once))
+        rest = 0 if at_once else made.settings.drain_seconds
+        _leave_after(rest + HAND_OVER_WITHIN, "its event loop was blocked, or what it ran did not end", status=1)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_after(seconds: float, reason: str, *, status: int) -> None:
+    """End this process then although user code does not: the interpreter would wait for its threads and tasks for ever."""
+    threading.Thread(target=_leave, args=(seconds, reason, status), name="holdfast-leave", daemon=True).start()
+
+
+def _leave(seconds: float, reason: str, status: int) -> None:
+    time.sleep(seconds)
+    log.warning("process left", reason=reason)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0 if asked else 1)
+    os._exit(status)
