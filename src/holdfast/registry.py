@@ -24,7 +24,7 @@ from holdfast.ir.text import parse, program_hash
 from holdfast.model.instance import StoredProgram
 from holdfast.reach import Reach, check_reach, is_compiled_here
 from holdfast.task import ACTIONS
-from holdfast.workflow import WORKFLOWS, Definition, Workflow, durable_class
+from holdfast.workflow import WORKFLOWS, Definition, Workflow, definition_of, durable_class
 
 
 class Registry:
@@ -46,6 +46,11 @@ class Registry:
     def get(self, hash: ProgramHash) -> LinkedProgram | None:
         """A program linked before."""
         return self._linked.get(hash)
+
+    def is_current(self, name: str, hash: ProgramHash) -> bool:
+        """Whether this program is that of the workflow class of this name in the running code."""
+        cls = WORKFLOWS.get(name)
+        return cls is not None and definition_of(cls).hash == hash
 
     def link(self, stored: StoredProgram) -> LinkedProgram:
         """Make a stored program runnable. Raises ProgramError if it is not what was compiled, or cannot run here."""

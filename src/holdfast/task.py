@@ -12,7 +12,7 @@ from holdfast.codec import register_type
 from holdfast.engine.values import CURRENT
 from holdfast.errors import ConfigurationError
 from holdfast.inject import Plan, plan_for, provided
-from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions, warn_unawaited
+from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions, CannotGoOn, warn_unawaited
 from holdfast.retry import BackoffPolicy, RetryPolicy, policy_from_tree, policy_to_tree
 
 P = ParamSpec("P")
@@ -119,7 +119,13 @@ class Action(Generic[P, R]):
         ACTIONS[self.name] = self
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ActionCall[R]:
-        self.check(*args, **kwargs)
+        try:
+            self.check(*args, **kwargs)
+        except TypeError as misfit:
+            machine = CURRENT.get(None)
+            if machine is None or not machine.pinned:
+                raise
+            raise CannotGoOn(unfit(self.name, misfit)) from None
         call: ActionCall[R] = ActionCall(self.name, args, kwargs, self.defaults)
         return call.outside() if CURRENT.get(None) is None else call
 
@@ -131,6 +137,11 @@ class Action(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<action {self.name}>"
+
+
+def unfit(name: str, misfit: TypeError) -> str:
+    """What to say of an action that does not take the arguments of a call that was written for an earlier one."""
+    return f"action {name} takes other arguments than it did ({misfit}); let it take the earlier ones, too"
 
 
 def check_queue(queue: object) -> None:

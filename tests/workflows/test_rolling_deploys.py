@@ -10,6 +10,8 @@ import pytest
 from holdfast import App, Status, Workflow, WorkflowParked, action, workflow
 from holdfast.errors import ProgramError
 from holdfast.runtime import owner
+from holdfast.task import ACTIONS, Action
+from holdfast.workflow import WORKFLOWS
 
 
 @action
@@ -85,3 +87,66 @@ async def test_one_that_has_mail_is_parked_so_that_nobody_sleeps_on_it(url: str)
         with pytest.raises(WorkflowParked, match="no tests:Fresh here"):
             async with asyncio.timeout(100):
                 await handle.result()
+
+
+@action(name="deploys:charge", queue="payments")
+async def charge(n: int) -> int:
+    return n
+
+
+@action(name="deploys:here")
+async def here(n: int) -> int:
+    return n
+
+
+@workflow(name="deploys:Pays")
+class Pays(Workflow):
+    """Calls an action elsewhere, or here."""
+
+    async def run(self, n: int, elsewhere: bool) -> int:
+        try:
+            return await charge(n) if elsewhere else await here(n)
+        except TypeError:
+            return 0
+
+
+class PaysLater(Workflow):
+    """The workflow of the next release."""
+
+    async def run(self, n: int, elsewhere: bool) -> int:
+        return await charge(n, "EUR") if elsewhere else await here(n, "EUR")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+async def test_a_call_that_an_action_does_not_take_any_more_waits_for_one_that_does(
+    url: str, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+):
+    async def changed(n: int, currency: str) -> int:
+        raise AssertionError("nobody calls it")
+
+    before = charge if elsewhere else here
+    name = before.name
+    async with App("pays", url=url, queues="default", embedded_worker=False) as app:
+        if elsewhere:
+            await app.start_worker().ready.wait()
+        [handle] = await app.start_many([Pays().start(7, elsewhere)])
+        if elsewhere:
+            # Its call lies in the store.
+            async with asyncio.timeout(20):
+                while not any("slept" not in str(step) and step.seq > 0 for step in await handle.history()):
+                    await asyncio.sleep(0)
+        monkeypatch.setitem(WORKFLOWS, "deploys:Pays", Pays)
+        workflow(name="deploys:Pays")(PaysLater)
+        monkeypatch.setitem(ACTIONS, name, before)
+        Action(changed, name=name, queue=before.defaults.queue)
+        async with App("later", url=url, embedded_worker=False) as later:
+            await later.start_worker().ready.wait()
+            with pytest.raises(WorkflowParked, match=f"action {name} takes other arguments .*'currency'.*, then retry"):
+                async with asyncio.timeout(20):
+                    await handle.result()
+        ACTIONS[name] = before
+        async with App("mended", url=url, embedded_worker=False) as mended:
+            await mended.start_worker().ready.wait()
+            assert await mended.client.store.resume([handle.id], now=mended.clock.now())
+            async with asyncio.timeout(20):
+                assert await handle.result() == 7

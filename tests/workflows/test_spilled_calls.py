@@ -61,6 +61,13 @@ class GivesUp(Workflow):
 
 
 @workflow
+class CallsFarAwayTwice(Workflow):
+    async def run(self) -> None:
+        await far(1)
+        await endless()
+
+
+@workflow
 class Adds(Workflow):
     async def run(self, n: int) -> int:
         return await far(n)
@@ -160,3 +167,20 @@ async def test_a_full_worker_hears_what_another_process_sends(url: str):
 async def waits_for_somebody(app: App, id: str) -> bool:
     """Whether the call that the instance spilled is in its history."""
     return len(await app.handle(id).history()) > 1
+
+
+async def test_a_call_whose_owner_is_gone_stays_with_the_workers_of_its_queue(url: str):
+    async with working(url, queues="near,far", drain_seconds=0.0) as first:
+        (handle,) = await first.client.start([CallsFarAwayTwice().start(queue="near")], waiting=False)
+        async with asyncio.timeout(10):
+            await begun.wait()
+    begun.clear()
+    async with working(url, queues="near", embedded_worker=False) as near:
+        async with asyncio.timeout(10):
+            while not any(b'"spilled":true' in step.payload for step in await near.handle(handle.id).history()):
+                await asyncio.sleep(0.01)
+        assert not begun.is_set()
+        async with working(url, queues="far"), asyncio.timeout(10):
+            await begun.wait()
+            await near.handle(handle.id).cancel()
+            await stopped.wait()

@@ -39,7 +39,7 @@ from holdfast.engine.values import (
     WaitSet,
 )
 from holdfast.engine.waiting import Waiting
-from holdfast.model.call import Call, Child, Receive
+from holdfast.model.call import Call, CannotGoOn, Child, Receive
 
 DEEPEST = 1000
 """Calls inside calls within one branch, at most: as many as Python allows by default."""
@@ -66,6 +66,8 @@ class Machine(Calling, Timing, Waiting):
         self.root: Task | None = None
         self.ended: Ended | None = None
         self.cancel_asked = False
+        self.pinned = False
+        """Whether its program is an earlier one than that of the running code."""
 
         self.ready: deque[tuple[Any, ...]] = deque()
         self.timers: list[tuple[float, int, str, Any, Any]] = []
@@ -278,6 +280,8 @@ class Machine(Calling, Timing, Waiting):
                     if onward is None or onward < 0:
                         break
                     block = onward
+            except CannotGoOn:
+                raise
             except BaseException as caught:  # noqa: BLE001 - this is where user code runs
                 error = caught
             frame.block = block

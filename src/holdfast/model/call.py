@@ -123,6 +123,10 @@ class Send(Durable):
         """Encoded."""
 
 
+class CannotGoOn(BaseException):
+    """An instance of an earlier program meets what running code does not offer it any more. Its own code does not see this."""
+
+
 def warn_unawaited(what: str, source: object) -> None:
     """Warn, as coroutines do, of something that is gone and was never awaited."""
     warnings.warn(f"{what} was never awaited", RuntimeWarning, stacklevel=3, source=source)

@@ -37,7 +37,7 @@ from holdfast.runtime.current import Running as RunningJob
 from holdfast.runtime.deadlines import Deadlines
 from holdfast.runtime.processes import Processes, ProcessLost, RemoteCall
 from holdfast.runtime.threads import Threads
-from holdfast.task import ACTIONS, Action
+from holdfast.task import ACTIONS, Action, unfit
 
 log = get_logger("holdfast.worker")
 
@@ -54,6 +54,10 @@ class Raised(NamedTuple):
 
     error: BaseException
     tree: Tree
+
+
+class CannotRun(ProgramError):
+    """The action of a workflow's call is not there, or takes other arguments by now: its instance waits until that is mended."""
 
 
 Report = Callable[[Gave | Raised], None]
@@ -331,7 +335,7 @@ class Executor:
         except ProcessLost as error:
             return _timed_out(f"the process that ran action {attempt.name} {error}")
         except BaseException as error:  # noqa: BLE001 - this is where user code runs
-            return _raised(error)
+            return _raised(self._unfit(attempt, error) or error)
         if is_plain(value) or attempt.kind == "batch":
             # Of a batch each job has a result of its own, which is encoded by itself.
             return Gave(value, value)
@@ -344,6 +348,18 @@ class Executor:
             error.__traceback__ = None
             return Raised(error, encode_exception(error))
 
+    def _unfit(self, attempt: Attempt, error: BaseException) -> CannotRun | None:
+        """What to say where a workflow's call failed since the action's parameters were others when it was made."""
+        action = ACTIONS.get(attempt.name) if self._stub is None else None
+        if not isinstance(error, TypeError) or attempt.job is not None or action is None:
+            return None
+        args, kwargs = _arguments(attempt)
+        try:
+            action.check(*args, **kwargs)
+        except TypeError as misfit:
+            return CannotRun(unfit(attempt.name, misfit))
+        return None
+
     async def _call(self, attempt: Attempt) -> Any:
         args, kwargs = _arguments(attempt)
         stub = self._stub(attempt.name) if self._stub is not None else None
@@ -352,7 +368,7 @@ class Executor:
             return await result if inspect.isawaitable(result) else result
         action = ACTIONS.get(attempt.name)
         if action is None:
-            raise ProgramError(f"no action {attempt.name!r} is defined here")
+            raise CannotRun(f"no action {attempt.name!r} is defined here; import its module in the worker")
         async with provided(action.plan) as injected:
             if action.is_async:
                 return await action.function(*args, **injected, **kwargs)

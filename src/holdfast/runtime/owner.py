@@ -16,6 +16,7 @@ from holdfast.engine import DropCall, GiveUpChild, PendingCall, StartCall
 from holdfast.errors import CodecError, ProgramError
 from holdfast.ids import InstanceId, WorkerId
 from holdfast.logs import get_logger
+from holdfast.model.call import CannotGoOn
 from holdfast.model.instance import Claimed, Commit, Committed, DeliveryKind, Ending, Park, Release, Status
 from holdfast.ports import Beat, Store
 from holdfast.registry import Registry
@@ -27,7 +28,7 @@ from holdfast.runtime.children import Joiner
 from holdfast.runtime.claiming import Claiming
 from holdfast.runtime.counting import Counts
 from holdfast.runtime.dismissing import end_of, heed
-from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
+from holdfast.runtime.executor import Attempt, CannotRun, Executor, Gave, Raised
 from holdfast.runtime.mail import Mail, concerns
 from holdfast.runtime.patience import patiently
 from holdfast.runtime.programs import Programs
@@ -171,6 +172,7 @@ class Owner:
         except Exception as error:  # noqa: BLE001 - a damaged row must stop nobody else
             return f"its state cannot be read here: {type(error).__name__}: {error}"
         machine = resident.machine
+        machine.pinned = not self._registry.is_current(one.name, one.program)
         if one.recoveries >= RECOVERY_LIMIT:
             if program.prompt and not resident.begun:
                 # Its first call is in no row; it follows from the arguments alone, so a turn tells which it is.
@@ -228,7 +230,12 @@ class Owner:
         for call in calls:
             if call.child is not None or call.spilled or call.due_at is not None or call.id in asked:
                 continue
-            if call.id not in resident.attempts:
+            if call.id in resident.attempts:
+                continue
+            if self._is_for_others(call):
+                # Its last owner served that queue.
+                machine.commands.append(StartCall(call))
+            else:
                 self._run(resident, call)
         if given_up := [call.id for call in calls if call.given_up and call.id not in asked]:
             self.joiner.let_go(resident, given_up)
@@ -241,7 +248,12 @@ class Owner:
 
     def turn(self, resident: Resident, now: float) -> Written | None:
         """Let it take its turn; None if there is nothing to write."""
-        commit, commands = take_turn(resident, now, self._terms)
+        try:
+            commit, commands = take_turn(resident, now, self._terms)
+        except CannotGoOn as error:
+            # As it was saved last, it waits until that is mended.
+            self.abandon(resident, f"{error}, then retry the instance")
+            return None
         if commit is not None:
             return resident, commit, commands
         if commands:
@@ -255,9 +267,11 @@ class Owner:
         self.joiner.look_after(resident)
         self._stir(resident)
 
+    def _is_for_others(self, call: PendingCall) -> bool:
+        return call.options.queue is not None and not self.claiming.serves(call.options.queue)
+
     def _spills(self, call: PendingCall, local: int) -> bool:
-        queue = call.options.queue
-        if queue is not None and not self.claiming.serves(queue):
+        if self._is_for_others(call):
             return True
         return self.other_workers > 0 and self.executor.load + local >= SPILL_FACTOR * self.executor.room
 
@@ -405,8 +419,8 @@ class Owner:
         machine = resident.machine
         if isinstance(outcome, Gave):
             machine.call_done(call, outcome.tree, outcome.value)
-        elif isinstance(outcome.error, ProgramError) and "defined here" in str(outcome.error):
-            self.abandon(resident, f"{outcome.error}; import its module in the worker, then retry the instance")
+        elif isinstance(outcome.error, CannotRun):
+            self.abandon(resident, f"{outcome.error}, then retry the instance")
             return
         else:
             machine.now = max(machine.now, self._clock.now())

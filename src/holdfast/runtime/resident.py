@@ -20,13 +20,15 @@ FULL_AFTER = 8192
 class Resident:
     """An instance that this worker owns and holds."""
 
-    def __init__(self, claimed: Claimed, machine: Machine, saver: Saver, *, seq: int) -> None:
+    def __init__(self, claimed: Claimed, machine: Machine, saver: Saver, *, seq: int, since: float) -> None:
         self.id = claimed.id
         self.claimed = claimed
         self.machine = machine
         self.saver = saver
         self.seq = seq
         """Of the last row that was produced."""
+        self.since = since
+        """Since when this worker has it."""
         self.begun = seq > 0
         """It has taken its first turn."""
         self.since_full = 0
@@ -143,7 +145,7 @@ def awaken(claimed: Claimed, program: LinkedProgram, *, now: float) -> Resident:
         saver = Saver(machine)
     else:
         saver = load(machine, entries)
-    resident = Resident(claimed, machine, saver, seq=claimed.steps[-1].seq)
+    resident = Resident(claimed, machine, saver, seq=claimed.steps[-1].seq, since=now)
     for step in claimed.steps[1:]:
         resident.since_full += len(step.payload)
     return resident

@@ -16,7 +16,7 @@ from holdfast.ids import WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.instance import Delivery, DeliveryKind, SpilledCall
 from holdfast.ports import Settled, Store
-from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
+from holdfast.runtime.executor import Attempt, CannotRun, Executor, Gave, Raised
 from holdfast.task import ACTIONS
 
 log = get_logger("holdfast.worker")
@@ -49,7 +49,8 @@ class Taken:
         if call.id in self._attempts:
             return
         if call.name not in ACTIONS and not self._executor.stubbed(call.name):
-            self._report(call, {"missing": call.name})
+            missing = f"no action {call.name!r} is defined on the worker that took its call; import its module there"
+            self._report(call, {"declined": missing})
             return
         try:
             payload = loads(call.payload)
@@ -91,7 +92,13 @@ class Taken:
 
     def _ended(self, call: SpilledCall, outcome: Gave | Raised) -> None:
         self._attempts.pop(call.id, None)
-        self._report(call, {"value": outcome.tree} if isinstance(outcome, Gave) else {"error": outcome.tree})
+        match outcome:
+            case Gave(tree=tree):
+                self._report(call, {"value": tree})
+            case Raised(CannotRun() as error):
+                self._report(call, {"declined": str(error)})
+            case Raised(tree=tree):
+                self._report(call, {"error": tree})
 
     def _report(self, call: SpilledCall, result: dict[str, Any]) -> None:
         delivery = Delivery(
