@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -21,6 +21,7 @@ from holdfast.ids import ProgramHash
 from holdfast.ir.program import Program
 from holdfast.ir.text import program_hash, render
 from holdfast.model.call import Call, Child, Receive, message_key, warn_unawaited
+from holdfast.model.outside import Outside
 from holdfast.retry import BackoffPolicy, RetryPolicy
 from holdfast.task import ActionCall, call_options, check_queue
 
@@ -72,10 +73,10 @@ def leave_launcher(one: Launcher) -> None:
     ENTERED.set(tuple(other for other in ENTERED.get() if other is not one))
 
 
-class Run(Child, Awaitable[R]):
+class Run(Outside[R], Child):
     """A run of a workflow that was asked for. Awaited in a workflow it is a child; elsewhere it starts an instance."""
 
-    __slots__ = ("cls", "unused")
+    __slots__ = ("_coroutine", "cls", "unused")
 
     def __init__(
         self,
@@ -92,9 +93,10 @@ class Run(Child, Awaitable[R]):
         self.unused = False
         """Made outside of a workflow, and neither awaited nor passed on since."""
 
-    def __await__(self) -> Generator[Any, Any, R]:
+    def begin(self) -> Coroutine[Any, Any, R]:
+        """Start the instance, and wait for its result if that was asked for."""
         self.unused = False
-        return launcher().launch(self).__await__()
+        return launcher().launch(self)
 
     def __bool__(self) -> bool:
         if self.unused:
