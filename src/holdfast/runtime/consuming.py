@@ -39,6 +39,7 @@ from holdfast.runtime.counting import Counts
 from holdfast.runtime.current import CurrentJob, Running
 from holdfast.runtime.early import EarlyJobs
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
+from holdfast.runtime.failing import log_failure
 from holdfast.runtime.following import following
 from holdfast.runtime.gathering import Batch, Gathering, Member
 from holdfast.runtime.hooks import Hooks
@@ -424,6 +425,7 @@ class Consumer:
             except CodecError as error:
                 said = f"what follows from its end ({type(outcome).__name__.lower()}) cannot be put together: {error}"
                 outcome = refused(message, Reason.FAILED, said, now)
+        log_failure(job, outcome, now=self._clock.now())
         self._reporter.forget(job.id)
         self._settler.put(Settlement(job.id, job.claim, outcome, follow, job.gate_name))
         if self._counts is not None:
