@@ -75,7 +75,11 @@ def test_jobs_are_listed_shown_and_cancelled(cli: Cli):
     # Wherever the path of this file makes a line break.
     assert "in double" in " ".join(cli("tasks", "show", "bad-1").split())
     assert "no job 'nobody'" in cli("tasks", "show", "nobody", status=1)
-    assert "later: cancelled" in cli("tasks", "cancel", "later", "good", "nobody", status=1)
+    assert cli("tasks", "cancel", "later", "good", "nobody", status=1).splitlines() == [
+        "later: cancelled",
+        "good: has ended already",
+        "nobody: not found: there was none, or it has ended and is not kept",
+    ]
     assert cli.json("tasks", "list", "--status", "cancelled")[0]["id"] == "later"
 
 

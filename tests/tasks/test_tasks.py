@@ -14,6 +14,7 @@ from holdfast.errors import ConfigurationError, JobNotFound, TaskCancelled, Task
 from holdfast.model.job import JobFilter, JobStatus
 from holdfast.retry import BackoffPolicy, Retry, RetryMode
 from holdfast.tasks import as_completed, gather, wait
+from holdfast.testing import drain
 
 
 class Declined(Exception):
@@ -249,6 +250,21 @@ async def test_waiting_and_running_jobs_are_cancelled(app: App):
     with pytest.raises(TaskCancelled):
         await later.get()
     assert not await later.cancel()
+
+
+async def test_a_job_that_is_not_there_is_not_taken_for_one_that_has_not_ended(app: App):
+    @app.task(result_ttl=0)
+    async def forget() -> None: ...
+
+    gone = await forget.delay()
+    await drain(app)
+    for handle in (gone, app.job("never sent")):
+        with pytest.raises(JobNotFound, match="there is no job"):
+            await handle.retry()
+        # These two cannot be told apart, and nothing is wrong with the end of the first.
+        assert await handle.cancel() is False
+    later = await forget.options(delay=60).delay()
+    assert await later.retry() is False
 
 
 async def test_dead_letters_keep_their_reasons_and_are_replayed(app: App):

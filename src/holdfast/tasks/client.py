@@ -210,14 +210,24 @@ class JobHandle(Generic[R]):
         return reporting.read((await self.view()).progress)
 
     async def cancel(self) -> bool:
-        """Ask for its end: at once where it waits, by a CancelledError where it runs. False if it had ended before."""
+        """Ask for its end: at once where it waits, by a CancelledError where it runs. False if it had ended before.
+
+        False also where there is none of this id: one whose result is not kept is gone when it has ended.
+        """
         now = self.client.clock.now()
         answer = await self.client.broker.cancel([self.id], now=now, keep_until=now + CANCELLED_KEPT)
         return bool(answer.ended or answer.asked)
 
     async def retry(self) -> bool:
-        """Queue it again, if it has ended and is still there. Returns whether it is queued."""
-        return bool(await self.client.replay([self.id]))
+        """Queue it again, if it has ended. Returns whether it is queued. Raises JobNotFound where it is not there any more.
+
+        False while it has not ended, and where a job with its unique text is there.
+        """
+        if await self.client.replay([self.id]):
+            return True
+        if self.client.broker.home.traits.finds_jobs:
+            await self.view()
+        return False
 
     def __repr__(self) -> str:
         return f"<job {self.id}>"
