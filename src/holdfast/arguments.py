@@ -57,19 +57,24 @@ class Binder:
         self._adapters = _adapters(function, parameters)
         self._variadic = {p.name: _VARIADIC[p.kind] for p in parameters if p.kind in _VARIADIC}
 
-        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-        self._named = None if takes_any else frozenset(p.name for p in parameters if p.kind in by_name)
-        """The names by which arguments may be given; None: any."""
+        kinds = inspect.Parameter
+        by_name = (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
+        by_position = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        self.named = frozenset(p.name for p in parameters if p.kind in by_name)
+        """The parameters that may be given by their names."""
+        self.positional = [p.name for p in parameters if p.kind in by_position]
+        """The parameters that may be given by position, in order."""
+        self._takes_any = any(p.kind is kinds.VAR_KEYWORD for p in parameters)
+        """Whether arguments may have other names, too."""
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, others: Iterable[str] = ()) -> dict[str, Any]:
         """Arguments by parameter name. Raises TypeError as a call would, ValidationError for values that don't fit.
 
         `others` are names that may be given beside them, which a misspelled one may have meant.
         """
-        if self._named is not None and not self._named.issuperset(kwargs):
-            unknown = next(name for name in kwargs if name not in self._named)
-            raise TypeError(f"{self.name} {self._missed(unknown, self._named, others)}")
+        if not self._takes_any and not self.named.issuperset(kwargs):
+            unknown = next(name for name in kwargs if name not in self.named)
+            raise TypeError(f"{self.name} {self._missed(unknown, self.named, others)}")
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:

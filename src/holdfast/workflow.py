@@ -180,7 +180,8 @@ class Workflow:
         """Start an instance and give its handle, without waiting. In a workflow this starts a child.
 
         The arguments are those of `run`. `id` makes it idempotent: a second start with the same id gives the same
-        instance. `delay` is a timedelta or seconds; a higher `priority` goes first.
+        instance. `delay` is a timedelta or seconds; a higher `priority` goes first. A parameter of `run` that is called
+        like one of these options is given by position.
         """
         options: dict[str, Any] = {}
         if delay is not None:
@@ -191,12 +192,10 @@ class Workflow:
             options["priority"] = priority
         if tags is not None:
             options["tags"] = tags
-        check_options(id, options)
-        cls = type(self)
-        bound = bind_arguments(cls, args, kwargs, others=START_OPTIONS)
-        run: Run[Any] = Run(cls, self, bound, wait=False, id=id, options=options)
-        run.unused = CURRENT.get(None) is None
-        return run
+        binder = binder_of(type(self))
+        if binder.named.intersection(START_OPTIONS):
+            _check_meaning(binder, len(args), options if id is None else {"id": id, **options})
+        return ask_start(self, args, kwargs, id=id, options=options, others=START_OPTIONS)
 
     def run_action(
         self,
@@ -236,6 +235,39 @@ class Workflow:
 
         definition = definition_of(cls)
         return definition.text if format == "text" else mermaid(definition.program)
+
+
+def ask_start(
+    made: Workflow,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    id: str | None = None,
+    options: dict[str, Any] | None = None,
+    others: Iterable[str] = (),
+) -> Run[Any]:
+    """What `start` gives, with the arguments of `run` apart from the options, so that both may have the same names.
+
+    `others` are names that may be given beside the arguments.
+    """
+    check_options(id, options or {})
+    cls = type(made)
+    bound = bind_arguments(cls, args, kwargs, others=others)
+    run: Run[Any] = Run(cls, made, bound, wait=False, id=id, options=options)
+    run.unused = CURRENT.get(None) is None
+    return run
+
+
+def _check_meaning(binder: Binder, count: int, options: Iterable[str]) -> None:
+    """Raise TypeError where an option of `start` may have been meant as the argument of `run` that has the same name."""
+    for name in options:
+        if name in binder.named and name not in binder.positional[:count]:
+            way = (
+                f"give the argument by position, and {name}= is the option"
+                if name in binder.positional
+                else f"rename the parameter, or let it be given by position, before {name}= can be the option"
+            )
+            raise TypeError(f"{binder.name}: {name}= is an option of start, and a parameter of run: {way}")
 
 
 def check_options(id: object, options: dict[str, Any]) -> None:

@@ -43,6 +43,11 @@ class Doubles(Workflow):
         return await double(n)
 
 @workflow
+class ById(Workflow):
+    async def run(self, id: str) -> str:
+        return id
+
+@workflow
 class Asks(Workflow):
     async def run(self) -> list:
         word = await self.receive("word")
@@ -206,6 +211,13 @@ def test_starting_as_json(cli: Cli):
     assert "Error: b failed: ValueError: cannot -1" in cli(
         "workflows", "start", "acting_shop:Doubles", "n=-1", "--id", "b", "--wait", status=1
     )
+
+
+def test_arguments_may_be_called_like_options(cli: Cli):
+    made = cli.json("workflows", "start", "acting_shop:ById", 'id="x"', "--id", "a", "--wait")
+    assert made == {"id": "a", "status": "done", "result": "x"}
+    said = cli("workflows", "start", "acting_shop:ById", 'id="x"', "delay=5", status=1)
+    assert "ById has no argument 'delay'; it takes 'id'" in said
 
 
 def test_messages_are_sent_by_name_and_by_type(cli: Cli):

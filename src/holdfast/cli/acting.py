@@ -29,6 +29,7 @@ from holdfast.model.call import message_key
 from holdfast.model.instance import DeliveryKind, InstanceView, Status
 from holdfast.observe.failures import error_of
 from holdfast.runtime.client import Handle
+from holdfast.workflow import ask_start
 
 _TYPE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -66,7 +67,7 @@ def start(
 
     async def started(app: App) -> tuple[InstanceId, InstanceView | None]:
         try:
-            asked = cls().start(id=id, **values)
+            asked = ask_start(cls(), (), values, id=id)
         except TypeError as error:
             raise ConfigurationError(f"{workflow}: {error}") from error
         handle: Handle[Any] = await app.launch(asked)
