@@ -192,6 +192,17 @@ def test_waiting_and_forking_as_json(some: Cli):
     assert "--set takes NAME=JSON" in some("workflows", "fork", "done", "--set", "x", status=1)
 
 
+def test_whoever_waited_in_vain_is_told_if_no_worker_is_alive(some: Cli):
+    said = some("workflows", "wait", "asleep", "--timeout", "0.01", status=1)
+    assert "asleep has not ended within 0.01 seconds: no worker is alive; start one: holdfast worker MODULE:APP" in said
+
+    async def work(app: App) -> None:
+        await enlist(app.store, "w", now=app.clock.now())
+
+    some.prepare(work)
+    assert "within 0.01 seconds; it goes on" in some("workflows", "wait", "asleep", "--timeout", "0.01", status=1)
+
+
 def test_values_of_a_fork_are_checked_where_the_workflow_is_known(cli: Cli):
     cli("workflows", "start", "acting_shop:Doubles", "n=4", "--id", "a", "--wait")
     fork = ("workflows", "fork", "a", "--at", "0", "--app", "acting_shop:app", "--set")
