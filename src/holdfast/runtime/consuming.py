@@ -327,7 +327,8 @@ class Consumer:
             return
         # One that is tried again had begun in time.
         if job.expires_at is not None and job.expires_at < now and job.attempt == 1:
-            late = f"nobody had begun it {now - job.expires_at:.1f} seconds after it expired"
+            by = now - job.expires_at
+            late = f"a worker came to it {f'{by:.1f} seconds' if by >= 0.05 else 'a moment'} after it had expired"
             self._conclude(job, message, refused(message, Reason.EXPIRED, late, now))
             return
         if job.losses >= LOSSES:
