@@ -279,7 +279,9 @@ def check_options(id: object, options: dict[str, Any]) -> None:
     for name, value in (("id", id), ("queue", options.get("queue")), ("tags", tags)):
         if value is None:
             continue
-        if not isinstance(value, str) or not value.isprintable() or (name == "id" and not value):
+        if name == "id" and value == "":
+            raise ConfigurationError("id= is empty; leave it out, and the instance is given one")
+        if not isinstance(value, str) or not value.isprintable():
             raise ConfigurationError(f"{name}= is a text without control characters, not {value!r}")
         if len(value) > 1000:
             raise ConfigurationError(f"{name}= has {len(value)} characters; at most 1000 are kept")
