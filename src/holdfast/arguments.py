@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
@@ -14,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from holdfast.errors import ConfigurationError, ValidationError
 from holdfast.inject import Depend
+from holdfast.model.call import message_key
 
 _ARBITRARY = ConfigDict(arbitrary_types_allowed=True)
 
@@ -126,6 +128,33 @@ def fitted(cls: type[Any], text: str, *, name: str) -> Any:
     except pydantic.ValidationError as error:
         problems = _problems(error)
         raise ValidationError(f"{name} cannot be made from this JSON:\n  " + "\n  ".join(problems)) from error
+
+
+def fitted_message(name: str, value: Any) -> Any:
+    """The value of a message, made an object of the type that its name names, if that is known here. Raises ValidationError.
+
+    Imports nothing: of a type that this process has not imported, the value is sent as it is.
+    """
+    cls = _imported(name)
+    if cls is None or isinstance(value, cls):
+        return value
+    adapter = _adapter(cls)
+    if adapter is None:
+        raise ValidationError(f"the message {name!r} is an object of that type, not {_short(value)}")
+    try:
+        return adapter.validate_python(value)
+    except pydantic.ValidationError as error:
+        problems = _problems(error)
+        raise ValidationError(f"the message {name!r} does not fit its type:\n  " + "\n  ".join(problems)) from error
+
+
+def _imported(name: str) -> type[Any] | None:
+    """The class whose `module:qualname` this is, if it is one of a module that is imported here."""
+    module, colon, qualname = name.partition(":")
+    found: Any = sys.modules.get(module) if colon else None
+    for part in qualname.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found if isinstance(found, type) and message_key(found) == name else None
 
 
 def _problems(error: pydantic.ValidationError, name: str = "") -> list[str]:

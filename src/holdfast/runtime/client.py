@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar, cast
 
+from holdfast.arguments import fitted_message
 from holdfast.clock import Clock, as_seconds
 from holdfast.codec import Decoder, dumps, encode, loads, show_remote_tracebacks, traceback_of
 from holdfast.engine import begin_calls_anew, forget_cancel
@@ -254,9 +255,11 @@ class Handle(Generic[R]):
     async def send(self, message: Any, value: Any = None, /) -> bool:
         """Send it a message: `send("name", value)`, or `send(value)` under its type. False if it has ended.
 
-        Raises InstanceNotFound.
+        Where the name is that of a type which is imported here (`module:Type`), the value is validated against it, so
+        that a dict becomes an object. Raises InstanceNotFound, ValidationError.
         """
-        key, payload = message_key(message), dumps(encode(value if isinstance(message, str) else message))
+        given = fitted_message(message, value) if isinstance(message, str) else message
+        key, payload = message_key(message), dumps(encode(given))
         return bool(await self._client.deliver([self.id], DeliveryKind.MESSAGE, key, payload)) or await self._ended()
 
     async def _ended(self) -> Literal[False]:
