@@ -25,6 +25,11 @@ class Plain:
     """No data class: nothing says how one is made."""
 
 
+@dataclass
+class Unclear:
+    to: Nowhere  # noqa: F821 - that is what is tested
+
+
 NAME = f"{__name__}:Approval"
 
 
@@ -51,6 +56,8 @@ async def test_what_does_not_fit_the_type_is_refused_where_it_is_sent():
             await handle.send(NAME, {"by": "Ada", "cents": "many"})
         with pytest.raises(ValidationError, match="instance of Plain"):
             await handle.send(f"{__name__}:Plain", {})
+        with pytest.raises(ValidationError, match=f"{__name__}:Unclear cannot be validated: "):
+            await handle.send(f"{__name__}:Unclear", {"to": 3})
         await handle.send(NAME, Approval("Ada"))
         assert await handle.result() == ["Approval", Approval("Ada")]
 
