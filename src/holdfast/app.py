@@ -30,7 +30,7 @@ from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, Timers,
 from holdfast.settings import Settings, unknown_variables
 from holdfast.tasks import JobHandle, TaskClient
 from holdfast.tasks.registering import Registering
-from holdfast.workflow import LAUNCHERS, Launcher, Run, Workflow, enter_launcher, launcher, leave_launcher
+from holdfast.workflow import LAUNCHERS, Launcher, Run, Workflow, ask_start, enter_launcher, launcher, leave_launcher
 
 if TYPE_CHECKING:
     from holdfast.sync import App as BlockingApp
@@ -422,7 +422,7 @@ class App(Registering):
             raise ConfigurationError(f"schedule() takes {told}, not {workflow!r}")
         store = self.store
         await self.open()
-        run: Run[Any] = workflow().start(**(inputs or {})) if isinstance(workflow, type) else workflow
+        run: Run[Any] = ask_start(workflow(), (), dict(inputs or {})) if isinstance(workflow, type) else workflow
         return await make_schedule(
             run,
             id=id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
@@ -14,6 +15,10 @@ from pydantic import ConfigDict, TypeAdapter
 
 from holdfast.errors import ConfigurationError, ValidationError
 from holdfast.inject import Depend
+from holdfast.logs import get_logger
+from holdfast.model.call import message_key
+
+log = get_logger("holdfast")
 
 _ARBITRARY = ConfigDict(arbitrary_types_allowed=True)
 
@@ -54,22 +59,27 @@ class Binder:
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())[1:]
         self._signature = signature.replace(parameters=parameters)
-        self._adapters = _adapters(function, parameters)
+        self._adapters = _adapters(function, parameters, name)
         self._variadic = {p.name: _VARIADIC[p.kind] for p in parameters if p.kind in _VARIADIC}
 
-        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-        self._named = None if takes_any else frozenset(p.name for p in parameters if p.kind in by_name)
-        """The names by which arguments may be given; None: any."""
+        kinds = inspect.Parameter
+        by_name = (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
+        by_position = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        self.named = frozenset(p.name for p in parameters if p.kind in by_name)
+        """The parameters that may be given by their names."""
+        self.positional = [p.name for p in parameters if p.kind in by_position]
+        """The parameters that may be given by position, in order."""
+        self._takes_any = any(p.kind is kinds.VAR_KEYWORD for p in parameters)
+        """Whether arguments may have other names, too."""
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, others: Iterable[str] = ()) -> dict[str, Any]:
         """Arguments by parameter name. Raises TypeError as a call would, ValidationError for values that don't fit.
 
         `others` are names that may be given beside them, which a misspelled one may have meant.
         """
-        if self._named is not None and not self._named.issuperset(kwargs):
-            unknown = next(name for name in kwargs if name not in self._named)
-            raise TypeError(f"{self.name} {self._missed(unknown, self._named, others)}")
+        if not self._takes_any and not self.named.issuperset(kwargs):
+            unknown = next(name for name in kwargs if name not in self.named)
+            raise TypeError(f"{self.name} {self._missed(unknown, self.named, others)}")
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -113,7 +123,7 @@ class Binder:
 
 def fitted(cls: type[Any], text: str, *, name: str) -> Any:
     """The object of a class that a JSON text describes. Raises ValidationError."""
-    adapter = _adapter(cls)
+    adapter = _adapter_of(cls, name)
     if adapter is None:
         raise ValidationError(f"{name} cannot be made from JSON; make it in Python")
     try:
@@ -121,6 +131,40 @@ def fitted(cls: type[Any], text: str, *, name: str) -> Any:
     except pydantic.ValidationError as error:
         problems = _problems(error)
         raise ValidationError(f"{name} cannot be made from this JSON:\n  " + "\n  ".join(problems)) from error
+
+
+def fitted_message(name: str, value: Any) -> Any:
+    """The value of a message, made an object of the type that its name names, if that is known here. Raises ValidationError.
+
+    Imports nothing: of a type that this process has not imported, the value is sent as it is.
+    """
+    cls = _imported(name)
+    if cls is None or isinstance(value, cls):
+        return value
+    adapter = _adapter_of(cls, name)
+    if adapter is None:
+        raise ValidationError(f"the message {name!r} is an object of that type, not {_short(value)}")
+    try:
+        return adapter.validate_python(value)
+    except pydantic.ValidationError as error:
+        problems = _problems(error)
+        raise ValidationError(f"the message {name!r} does not fit its type:\n  " + "\n  ".join(problems)) from error
+
+
+def _adapter_of(cls: type[Any], name: str) -> TypeAdapter[Any] | None:
+    try:
+        return _adapter(cls)
+    except NameError as error:
+        raise ValidationError(f"{name} cannot be validated: {error}; make it in Python") from error
+
+
+def _imported(name: str) -> type[Any] | None:
+    """The class whose `module:qualname` this is, if it is one of a module that is imported here."""
+    module, colon, qualname = name.partition(":")
+    found: Any = sys.modules.get(module) if colon else None
+    for part in qualname.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found if isinstance(found, type) and message_key(found) == name else None
 
 
 def _problems(error: pydantic.ValidationError, name: str = "") -> list[str]:
@@ -133,38 +177,76 @@ def _problems(error: pydantic.ValidationError, name: str = "") -> list[str]:
     return found
 
 
-def _adapters(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> dict[str, TypeAdapter[Any]]:
-    """A validator for each parameter whose annotation pydantic understands; the others are taken as they come."""
+def _adapters(
+    function: Callable[..., Any], parameters: list[inspect.Parameter], of: str
+) -> dict[str, TypeAdapter[Any]]:
+    """A validator for each parameter whose annotation pydantic understands; the others are taken as they come.
+
+    An annotation that means nothing here is warned of.
+    """
     hints = _hints(function)
     found: dict[str, TypeAdapter[Any]] = {}
     for parameter in parameters:
-        hint = hints.get(parameter.name, inspect.Parameter.empty)
+        hint = hints.get(parameter.name, parameter.annotation)
         if hint is inspect.Parameter.empty or hint is Any or isinstance(parameter.default, Depend):
             continue
-        adapter = _adapter(hint)
+        try:
+            adapter = _adapter(hint)
+        except NameError:
+            text: Any = parameter.annotation
+            log.warning(
+                "annotation not resolved",
+                workflow=of,
+                parameter=parameter.name,
+                annotation=text if isinstance(text, str) else inspect.formatannotation(text),
+                hint="its argument is not validated; let all its names be known when the module has been imported",
+            )
+            continue
         if adapter is not None:
             found[parameter.name] = adapter
     return found
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any] | None:
+    """A validator; None for a type that pydantic does not understand. Raises NameError where a name in it is not known."""
+    if isinstance(hint, str):
+        raise NameError(f"{hint!r} is not known here")
     try:
-        return TypeAdapter(hint)
+        return _complete(TypeAdapter(hint))
     except pydantic.errors.PydanticUserError:
         pass
     try:
-        return TypeAdapter(hint, config=_ARBITRARY)
+        return _complete(TypeAdapter(hint, config=_ARBITRARY))
     except pydantic.errors.PydanticUserError:
         return None
+
+
+def _complete(adapter: TypeAdapter[Any]) -> TypeAdapter[Any]:
+    # Older releases of pydantic raise NameError by themselves.
+    if not getattr(adapter, "pydantic_complete", True):
+        adapter.rebuild()
+    return adapter
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
-        # A name that only the type checker knows; what is annotated with real types still counts.
+        # A name that only the type checker knows, say; the other annotations still count.
         raw: dict[str, Any] = getattr(function, "__annotations__", {})
-        return {name: hint for name, hint in raw.items() if not isinstance(hint, str)}
+        return {name: _hint(function, hint) for name, hint in raw.items()}
+
+
+def _hint(function: Callable[..., Any], raw: Any) -> Any:
+    """What an annotation means; itself, a text, where that is not known."""
+
+    def alone() -> None: ...
+
+    alone.__annotations__ = {"it": raw}
+    try:
+        return typing.get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)["it"]
+    except (NameError, TypeError, AttributeError):
+        return raw
 
 
 def _short(value: Any) -> str:

@@ -277,11 +277,11 @@ class BlockingHandle(Generic[R]):
         return self.app.bridge.run(self._opened(self.handle.progress()))
 
     def cancel(self) -> bool:
-        """Ask for its end. False if it had ended before."""
+        """Ask for its end. False if it had ended before, or there is none of this id."""
         return self.app.bridge.run(self._opened(self.handle.cancel()))
 
     def retry(self) -> bool:
-        """Queue it again, if it has ended and is still there. Returns whether it is queued."""
+        """Queue it again, if it has ended. Returns whether it is queued. Raises JobNotFound where it is not there any more."""
         return self.app.bridge.run(self._opened(self.handle.retry()))
 
     async def _opened(self, asked: Awaitable[Any]) -> Any:

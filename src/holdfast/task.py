@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
 
@@ -13,6 +13,7 @@ from holdfast.engine.values import CURRENT
 from holdfast.errors import ConfigurationError
 from holdfast.inject import Plan, plan_for, provided
 from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions, CannotGoOn, warn_unawaited
+from holdfast.model.outside import Outside
 from holdfast.retry import BackoffPolicy, RetryPolicy, policy_from_tree, policy_to_tree
 
 P = ParamSpec("P")
@@ -37,17 +38,18 @@ class Gathered(list[Any]):
     """The items of a batch, where a function also takes one item."""
 
 
-class ActionCall(Call, Awaitable[R]):
+class ActionCall(Outside[R], Call):
     """One call of an action. In a workflow it is durable; awaited anywhere else it just runs, here and once."""
 
-    __slots__ = ("_guard",)
+    __slots__ = ("_coroutine", "_guard")
 
     _guard: _Unawaited
     """Of one that was made outside of a workflow; without a value inside of one."""
 
-    def __await__(self) -> Generator[Any, Any, R]:
+    def begin(self) -> Coroutine[Any, Any, R]:
+        """Run it, here and once."""
         self.used()
-        return ACTIONS[self.name].run(*self.args, **self.kwargs).__await__()
+        return ACTIONS[self.name].run(*self.args, **self.kwargs)
 
     def outside(self) -> ActionCall[R]:
         """The call, from now on warned of if it is neither awaited nor passed on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -21,6 +21,7 @@ from holdfast.ids import ProgramHash
 from holdfast.ir.program import Program
 from holdfast.ir.text import program_hash, render
 from holdfast.model.call import Call, Child, Receive, message_key, warn_unawaited
+from holdfast.model.outside import Outside
 from holdfast.retry import BackoffPolicy, RetryPolicy
 from holdfast.task import ActionCall, call_options, check_queue
 
@@ -72,10 +73,10 @@ def leave_launcher(one: Launcher) -> None:
     ENTERED.set(tuple(other for other in ENTERED.get() if other is not one))
 
 
-class Run(Child, Awaitable[R]):
+class Run(Outside[R], Child):
     """A run of a workflow that was asked for. Awaited in a workflow it is a child; elsewhere it starts an instance."""
 
-    __slots__ = ("cls", "unused")
+    __slots__ = ("_coroutine", "cls", "unused")
 
     def __init__(
         self,
@@ -92,9 +93,10 @@ class Run(Child, Awaitable[R]):
         self.unused = False
         """Made outside of a workflow, and neither awaited nor passed on since."""
 
-    def __await__(self) -> Generator[Any, Any, R]:
+    def begin(self) -> Coroutine[Any, Any, R]:
+        """Start the instance, and wait for its result if that was asked for."""
         self.unused = False
-        return launcher().launch(self).__await__()
+        return launcher().launch(self)
 
     def __bool__(self) -> bool:
         if self.unused:
@@ -178,7 +180,8 @@ class Workflow:
         """Start an instance and give its handle, without waiting. In a workflow this starts a child.
 
         The arguments are those of `run`. `id` makes it idempotent: a second start with the same id gives the same
-        instance. `delay` is a timedelta or seconds; a higher `priority` goes first.
+        instance. `delay` is a timedelta or seconds; a higher `priority` goes first. A parameter of `run` that is called
+        like one of these options is given by position.
         """
         options: dict[str, Any] = {}
         if delay is not None:
@@ -189,12 +192,10 @@ class Workflow:
             options["priority"] = priority
         if tags is not None:
             options["tags"] = tags
-        check_options(id, options)
-        cls = type(self)
-        bound = bind_arguments(cls, args, kwargs, others=START_OPTIONS)
-        run: Run[Any] = Run(cls, self, bound, wait=False, id=id, options=options)
-        run.unused = CURRENT.get(None) is None
-        return run
+        binder = binder_of(type(self))
+        if binder.named.intersection(START_OPTIONS):
+            _check_meaning(binder, len(args), options if id is None else {"id": id, **options})
+        return ask_start(self, args, kwargs, id=id, options=options, others=START_OPTIONS)
 
     def run_action(
         self,
@@ -236,6 +237,39 @@ class Workflow:
         return definition.text if format == "text" else mermaid(definition.program)
 
 
+def ask_start(
+    made: Workflow,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    id: str | None = None,
+    options: dict[str, Any] | None = None,
+    others: Iterable[str] = (),
+) -> Run[Any]:
+    """What `start` gives, with the arguments of `run` apart from the options, so that both may have the same names.
+
+    `others` are names that may be given beside the arguments.
+    """
+    check_options(id, options or {})
+    cls = type(made)
+    bound = bind_arguments(cls, args, kwargs, others=others)
+    run: Run[Any] = Run(cls, made, bound, wait=False, id=id, options=options)
+    run.unused = CURRENT.get(None) is None
+    return run
+
+
+def _check_meaning(binder: Binder, count: int, options: Iterable[str]) -> None:
+    """Raise TypeError where an option of `start` may have been meant as the argument of `run` that has the same name."""
+    for name in options:
+        if name in binder.named and name not in binder.positional[:count]:
+            way = (
+                f"give the argument by position, and {name}= is the option"
+                if name in binder.positional
+                else f"rename the parameter, or let it be given by position, before {name}= can be the option"
+            )
+            raise TypeError(f"{binder.name}: {name}= is an option of start, and a parameter of run: {way}")
+
+
 def check_options(id: object, options: dict[str, Any]) -> None:
     """Raise ConfigurationError for start options that no store could keep."""
     tags = options.get("tags")
@@ -245,7 +279,9 @@ def check_options(id: object, options: dict[str, Any]) -> None:
     for name, value in (("id", id), ("queue", options.get("queue")), ("tags", tags)):
         if value is None:
             continue
-        if not isinstance(value, str) or not value.isprintable() or (name == "id" and not value):
+        if name == "id" and value == "":
+            raise ConfigurationError("id= is empty; leave it out, and the instance is given one")
+        if not isinstance(value, str) or not value.isprintable():
             raise ConfigurationError(f"{name}= is a text without control characters, not {value!r}")
         if len(value) > 1000:
             raise ConfigurationError(f"{name}= has {len(value)} characters; at most 1000 are kept")

@@ -43,6 +43,11 @@ class Doubles(Workflow):
         return await double(n)
 
 @workflow
+class ById(Workflow):
+    async def run(self, id: str) -> str:
+        return id
+
+@workflow
 class Asks(Workflow):
     async def run(self) -> list:
         word = await self.receive("word")
@@ -187,6 +192,17 @@ def test_waiting_and_forking_as_json(some: Cli):
     assert "--set takes NAME=JSON" in some("workflows", "fork", "done", "--set", "x", status=1)
 
 
+def test_whoever_waited_in_vain_is_told_if_no_worker_is_alive(some: Cli):
+    said = some("workflows", "wait", "asleep", "--timeout", "0.01", status=1)
+    assert "asleep has not ended within 0.01 seconds: no worker is alive; start one: holdfast worker MODULE:APP" in said
+
+    async def work(app: App) -> None:
+        await enlist(app.store, "w", now=app.clock.now())
+
+    some.prepare(work)
+    assert "within 0.01 seconds; it goes on" in some("workflows", "wait", "asleep", "--timeout", "0.01", status=1)
+
+
 def test_values_of_a_fork_are_checked_where_the_workflow_is_known(cli: Cli):
     cli("workflows", "start", "acting_shop:Doubles", "n=4", "--id", "a", "--wait")
     fork = ("workflows", "fork", "a", "--at", "0", "--app", "acting_shop:app", "--set")
@@ -206,6 +222,13 @@ def test_starting_as_json(cli: Cli):
     assert "Error: b failed: ValueError: cannot -1" in cli(
         "workflows", "start", "acting_shop:Doubles", "n=-1", "--id", "b", "--wait", status=1
     )
+
+
+def test_arguments_may_be_called_like_options(cli: Cli):
+    made = cli.json("workflows", "start", "acting_shop:ById", 'id="x"', "--id", "a", "--wait")
+    assert made == {"id": "a", "status": "done", "result": "x"}
+    said = cli("workflows", "start", "acting_shop:ById", 'id="x"', "delay=5", status=1)
+    assert "ById has no argument 'delay'; it takes 'id'" in said
 
 
 def test_messages_are_sent_by_name_and_by_type(cli: Cli):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 
 from holdfast import App, Depend, RetryPolicy, Workflow, action, workflow
-from holdfast.errors import ConfigurationError, JobNotFound, TaskCancelled, TaskFailed, WaitTimeout
-from holdfast.model.job import JobFilter, JobStatus
+from holdfast.codec import dumps, encode_exception
+from holdfast.errors import ConfigurationError, HoldfastError, JobNotFound, TaskCancelled, TaskFailed, WaitTimeout
+from holdfast.ids import JobId
+from holdfast.model.job import JobFilter, JobStatus, JobView
 from holdfast.retry import BackoffPolicy, Retry, RetryMode
 from holdfast.tasks import as_completed, gather, wait
+from holdfast.tasks.client import result_of
+from holdfast.testing import drain
 
 
 class Declined(Exception):
@@ -181,6 +185,9 @@ async def test_delayed_jobs_wait_and_late_ones_expire(app: App):
     with pytest.raises(TaskFailed) as caught:
         await late.get()
     assert caught.value.reason == "expired"
+    assert f"job {late.id} ({note.name}) was never run: a worker came to it 5.0 seconds after it had" in str(
+        caught.value
+    )
     assert await (await note.options(eta=app.clock.now() - 3, expires=5).delay("in time")).get()
     assert ran == ["later", "in time"]
     with pytest.raises(ConfigurationError, match="either delay= or eta="):
@@ -251,6 +258,21 @@ async def test_waiting_and_running_jobs_are_cancelled(app: App):
     assert not await later.cancel()
 
 
+async def test_a_job_that_is_not_there_is_not_taken_for_one_that_has_not_ended(app: App):
+    @app.task(result_ttl=0)
+    async def forget() -> None: ...
+
+    gone = await forget.delay()
+    await drain(app)
+    for handle in (gone, app.job("never sent")):
+        with pytest.raises(JobNotFound, match="there is no job"):
+            await handle.retry()
+        # These two cannot be told apart, and nothing is wrong with the end of the first.
+        assert await handle.cancel() is False
+    later = await forget.options(delay=60).delay()
+    assert await later.retry() is False
+
+
 async def test_dead_letters_keep_their_reasons_and_are_replayed(app: App):
     broken = True
 
@@ -274,6 +296,28 @@ async def test_dead_letters_keep_their_reasons_and_are_replayed(app: App):
     assert list(await app.tasks.broker.purge([jobs[2].id])) == [jobs[2].id]
     with pytest.raises(JobNotFound):
         await jobs[2].get()
+
+
+@pytest.mark.parametrize(
+    ("reason", "attempt", "told"),
+    [
+        ("failed", 1, "failed for good after 1 attempt, HoldfastError: why"),
+        ("failed", 3, "failed for good after 3 attempts, HoldfastError: why"),
+        ("expired", 1, "was never run: why"),
+        ("unknown", 1, "was never run: why"),
+        ("unreadable", 2, "did not go on after 1 attempt: why"),
+        ("lost", 3, "was given up: why"),
+    ],
+)
+def test_a_job_that_never_ran_is_not_said_to_have_been_tried(reason: str, attempt: int, told: str):
+    refusal = dumps(encode_exception(HoldfastError("why")))
+    about: Any = dict.fromkeys(("queue", "owner", "payload", "created_at", "due_at", "ended_at", "priority"))
+    view = JobView(
+        id=JobId("a"), name="shop:ship", status=JobStatus.DEAD, reason=reason, attempt=attempt, outcome=refusal, **about
+    )
+    with pytest.raises(TaskFailed) as caught:
+        result_of(view)
+    assert str(caught.value) == f"job a (shop:ship) {told}"
 
 
 async def test_unknown_tasks_and_unreadable_messages_are_dead_each_for_its_reason(app: App):

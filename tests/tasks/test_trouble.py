@@ -165,7 +165,9 @@ async def test_a_failure_that_cannot_be_judged_ends_its_job(app: App):
         await (await fail.delay()).get(timeout=10)
 
 
-async def test_an_outcome_that_the_store_refuses_ends_its_job_alone(url: str, monkeypatch: pytest.MonkeyPatch):
+async def test_an_outcome_that_the_store_refuses_ends_its_job_alone(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     monkeypatch.setattr("holdfast.backends.redis.rows.LARGEST", 5000)
     async with worked(url) as (app, _):
         await change(
@@ -184,6 +186,7 @@ async def test_an_outcome_that_the_store_refuses_ends_its_job_alone(url: str, mo
             assert await gather(good) == ["x", "xx"]
         with pytest.raises(TaskFailed, match="the store refuses"):
             await bad.get(timeout=10)
+        assert f"outcome refused job='{bad.id}'" in caplog.text
 
 
 async def test_large_outcomes_are_settled_in_several_statements(url: str, monkeypatch: pytest.MonkeyPatch):

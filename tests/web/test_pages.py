@@ -155,6 +155,7 @@ async def test_a_job_says_what_follows_it(app: App, browser: Browser) -> None:
 
 
 async def test_jobs_are_cancelled_and_sent_again(app: App, browser: Browser) -> None:
+    assert "not queued" in await browser.do("/tasks/retry", id="later")
     assert "later: cancelled" in await browser.do("/tasks/cancel", id="later", back="/tasks/show?id=later")
     assert await app.job("later").status() is JobStatus.CANCELLED
     assert "has ended already" in await browser.do("/tasks/cancel", id="good")
@@ -162,7 +163,7 @@ async def test_jobs_are_cancelled_and_sent_again(app: App, browser: Browser) -> 
     await until(app, "long", JobStatus.CANCELLED)
     assert "bad1: queued again" in await browser.do("/tasks/retry", id="bad1", back="/tasks/show?id=bad1")
     await until(app, "bad1", JobStatus.DEAD)
-    assert "not queued" in await browser.do("/tasks/retry", id="nobody")
+    assert (await browser.send("/tasks/retry", id="nobody")).status_code == 404
 
 
 async def test_dead_letters_are_listed_replayed_and_purged(app: App, browser: Browser) -> None:
@@ -241,6 +242,7 @@ async def test_instances_are_sent_messages_cancelled_and_let_go_on(app: App, bro
     assert await app.handle("open", Order).result(timeout=10) == "3 in cash"
     assert "takes no messages" in await browser.do("/workflows/send", id="open", name="paid", value="1", back=back)
     assert (await browser.send("/workflows/send", id="open", name="")).status_code == 400
+    assert (await browser.send("/workflows/send", id="opem", name="paid", value="1")).status_code == 404
     assert "has ended already" in await browser.do("/workflows/cancel", id="open", back=back)
     assert "is not parked" in await browser.do("/workflows/retry", id="open", back=back)
     await Order().start("cap", id="cap")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -68,3 +69,29 @@ def bound(run: Any) -> dict[str, Any]:
     """The arguments of a run that is not meant to begin."""
     run.unused = False
     return run.bound
+
+
+@dataclass
+class Parcel:
+    to: Nowhere  # noqa: F821 - that is what is tested
+
+
+@workflow
+class Unclear(Workflow):
+    async def run(self, first: Nope, parcel: Parcel, n: int) -> int:  # noqa: F821 - that is what is tested
+        return n
+
+
+def test_an_annotation_that_means_nothing_is_warned_of_once_and_the_others_still_count(
+    caplog: pytest.LogCaptureFixture,
+):
+    with pytest.raises(ValidationError, match="n: Input should be a valid integer"):
+        Unclear().run(1, Parcel("x"), "many")
+    asked = Unclear().run("x", Parcel("x"), "3")
+    assert asked.bound == {"first": "x", "parcel": Parcel("x"), "n": 3}
+    asked.close()
+    told = [record.__dict__["holdfast_fields"] for record in caplog.records]
+    assert [(one["workflow"], one["parameter"], one["annotation"]) for one in told] == [
+        ("Unclear", "first", "Nope"),
+        ("Unclear", "parcel", "Parcel"),
+    ]

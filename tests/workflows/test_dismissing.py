@@ -274,3 +274,22 @@ async def test_force_takes_what_a_dead_worker_held(url: str):
         assert [one.id for one in claims.instances] == ["a"]
         await app.handle("a").delete(force=True)
         assert await app.store.view(["a"]) == []
+
+
+@pytest.mark.parametrize("act", [lambda handle: handle.send("word", "x"), lambda handle: handle.cancel()])
+async def test_an_id_that_never_was_is_not_taken_for_one_that_has_ended(url: str, act):
+    async with working(url) as app:
+        ended = await Waits().start(id="a")
+        assert await ended.send("word", "enough")
+        await ended.wait()
+        assert await act(ended) is False
+        with pytest.raises(InstanceNotFound, match="there is no instance 'A'"):
+            await act(app.handle("A"))
+
+
+async def test_a_message_that_arrives_costs_one_statement(postgres_url: str):
+    async with App("test", url=postgres_url) as app:
+        handle = await Waits().start(id="a")
+        before = app.store.statements
+        assert await handle.send("other")
+        assert app.store.statements == before + 1

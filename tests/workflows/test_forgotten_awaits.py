@@ -9,6 +9,7 @@ import pytest
 
 from holdfast import Workflow, action, start_many, workflow
 from holdfast.codec import encode
+from holdfast.model.instance import InstanceFilter
 from holdfast.testing import workflow_app
 
 
@@ -52,9 +53,46 @@ async def test_what_is_awaited_started_gathered_or_passed_on_is_not():
             await (await Doubles().start(3)).result()
             await start_many(Doubles().start(n) for n in range(3))
             assert await asyncio.gather(Doubles().run(1), double(2)) == [2, 4]
+            assert await asyncio.wait_for(Doubles().run(1), 20) + await asyncio.wait_for(double(2), 20) == 6
             await app.schedule(Doubles().start(3), id="s", every=60)
             Doubles().run_action(double(1))
             encode([double(3)])
+
+
+async def test_asyncio_takes_runs_and_calls_for_coroutines():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with workflow_app():
+            run, call = asyncio.create_task(Doubles().run(1)), asyncio.create_task(double(2))
+            handle = asyncio.create_task(Doubles().start(3))
+            assert (await run, await call, await (await handle).result()) == (2, 4, 6)
+            async with asyncio.TaskGroup() as group:
+                both = [group.create_task(Doubles().run(4)), group.create_task(double(5))]
+            assert [task.result() for task in both] == [8, 10]
+
+
+@pytest.mark.parametrize("ask", [lambda: Doubles().run(3), lambda: double(3)])
+async def test_what_is_cancelled_or_closed_before_its_first_step_has_not_begun_and_is_no_longer_warned_of(ask):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with workflow_app() as app:
+            task = asyncio.create_task(ask())
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            closed = ask()
+            closed.close()
+            with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+                closed.send(None)
+            assert not await app.store.find(InstanceFilter())
+
+
+def test_asyncio_run_takes_a_run_as_it_takes_a_coroutine_that_awaits_one(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOLDFAST_DATABASE_URL", f"sqlite:///{tmp_path}/holdfast.db")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert asyncio.run(Doubles().run(3)) == 6
+        assert asyncio.run(double(4)) == 8
 
 
 def test_a_run_that_is_tested_says_that_its_await_is_missing():

@@ -18,6 +18,12 @@ class Nothing(Workflow):
     async def run(self) -> None: ...
 
 
+@workflow
+class Parcel(Workflow):
+    async def run(self, id: str = "none", *, queue: int = 0) -> str:
+        return f"{id} {queue}"
+
+
 def noop() -> None: ...
 
 
@@ -45,9 +51,15 @@ def made(**options: Any) -> Any:
         (lambda: Nothing().start(queue=""), "queue= is the name of a queue, a text without commas, not ''"),
         (lambda: App("x", url="sqlite://:memory:").task(retry=3), "retry= is a RetryPolicy"),
         (lambda: App("x", url="sqlite://:memory:").task(retries="3"), "retries= is a whole number, not '3'"),
+        (
+            lambda: App("x", url="sqlite://:memory:").task(noop).options(id=""),
+            "id= is empty; leave it out, and the job",
+        ),
         (lambda: App("x", url="sqlite://:memory:").task(expires="5m"), "expires= is a timedelta or a number"),
         (lambda: Nothing().start(tags=["vip"]), r"tags= is one text of words .*, such as 'vip eu', not \['vip'\]"),
         (lambda: Nothing().start(tags={"vip": 1}), "tags= is one text of words with spaces between them"),
+        (lambda: Nothing().start(id=""), "id= is empty; leave it out, and the instance is given one"),
+        (lambda: Nothing().start(id="a\nb"), r"id= is a text without control characters, not 'a\\nb'"),
         (lambda: Nothing().start(tags="a\nb"), "tags= is a text without control characters"),
         (lambda: Nothing().start(delay="5m"), "delay= is a timedelta or a number of seconds, not '5m'"),
     ],
@@ -98,3 +110,21 @@ async def test_a_fork_says_what_a_step_is():
     async with workflow_app() as app:
         with pytest.raises(ConfigurationError, match="at= is the number of a step, not '0'"):
             await app.fork("any", at=wrong)
+
+
+async def test_an_option_of_start_that_is_also_a_parameter_of_run_is_not_guessed():
+    with pytest.raises(
+        TypeError, match="Parcel: id= is an option of start, and a parameter of run: give the argument by"
+    ):
+        Parcel().start(id="x")
+    with pytest.raises(
+        TypeError, match="Parcel: queue= is an option of start, and a parameter of run: rename the param"
+    ):
+        Parcel().start("x", queue="slow")
+    async with workflow_app() as app:
+        handle = await Parcel().start("x", id="parcel-x", priority=3)
+        assert (handle.id, await handle.result()) == ("parcel-x", "x 0")
+        assert await Parcel().run(id="y", queue=7) == "y 7"
+        assert await (await Parcel().start()).result() == "none 0"
+        planned = await app.schedule(Parcel, id="often", every=60, inputs={"id": "z", "queue": 8})
+        assert await app.handle(await planned.trigger()).result() == "z 8"

@@ -23,12 +23,13 @@ from holdfast.cli.common import (
 )
 from holdfast.cli.tables import show_json
 from holdfast.codec import describe, dumps, encode, loads, to_json
-from holdfast.errors import ConfigurationError, HoldfastError
+from holdfast.errors import ConfigurationError, HoldfastError, WaitTimeout
 from holdfast.ids import InstanceId
 from holdfast.model.call import message_key
 from holdfast.model.instance import DeliveryKind, InstanceView, Status
 from holdfast.observe.failures import error_of
 from holdfast.runtime.client import Handle
+from holdfast.workflow import ask_start
 
 _TYPE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -66,7 +67,7 @@ def start(
 
     async def started(app: App) -> tuple[InstanceId, InstanceView | None]:
         try:
-            asked = cls().start(id=id, **values)
+            asked = ask_start(cls(), (), values, id=id)
         except TypeError as error:
             raise ConfigurationError(f"{workflow}: {error}") from error
         handle: Handle[Any] = await app.launch(asked)
@@ -161,7 +162,13 @@ def wait(ids: tuple[str, ...], target: str | None, url: str | None, as_json: boo
     async def waited(app: App) -> Said:
         known = {view.id for view in await app.store.view([InstanceId(id) for id in ids])}
         there = [id for id in ids if id in known]
-        statuses = await asyncio.gather(*[app.handle(id).wait(timeout=timeout) for id in there])
+        try:
+            statuses = await asyncio.gather(*[app.handle(id).wait(timeout=timeout) for id in there])
+        except WaitTimeout as error:
+            if await app.store.workers(now=app.clock.now()):
+                raise
+            told = str(error).removesuffix("; it goes on")
+            raise WaitTimeout(f"{told}: no worker is alive; start one: holdfast worker MODULE:APP") from error
         said: Said = await _others(app, [id for id in ids if id not in known], "is gone")
         return said | {
             id: Came(status is Status.DONE, status.value, {"status": status.value})

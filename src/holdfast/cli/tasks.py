@@ -261,7 +261,11 @@ def _show(app: App, id: str, *, as_json: bool) -> None:
     if as_json:
         show_json(row)
         return
+    # Its lines are read and copied as they are: whatever the width, none is cut.
+    trace = row.pop("traceback")
     show([{"name": name, "value": value} for name, value in row.items() if value not in (None, "")], headed=False)
+    if trace:
+        click.echo(f"\n{trace.rstrip()}")
 
 
 def _say(said: dict[str, str], well: tuple[str, ...], *, as_json: bool) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
+from holdfast.arguments import fitted_message
 from holdfast.clock import Clock, as_seconds
 from holdfast.codec import Decoder, dumps, encode, loads, show_remote_tracebacks, traceback_of
 from holdfast.engine import begin_calls_anew, forget_cancel
@@ -234,9 +235,9 @@ class Handle(Generic[R]):
     async def cancel(self) -> bool:
         """Ask it to end: CancelledError is raised where it waits; if it is parked, it ends at once, without going on.
 
-        False if it had ended before.
+        False if it had ended before. Raises InstanceNotFound.
         """
-        return bool(await self._client.cancel([self.id]))
+        return bool(await self._client.cancel([self.id])) or await self._ended()
 
     async def delete(self, *, force: bool = False) -> None:
         """Remove it with its history, and with all that descend from it. Parked ones end as cancelled before.
@@ -252,11 +253,19 @@ class Handle(Generic[R]):
             raise HoldfastError(f"instance {self.id} is not deleted: {living} lives; cancel it first, or use force")
 
     async def send(self, message: Any, value: Any = None, /) -> bool:
-        """Send it a message: `send("name", value)`, or `send(value)` under its type. False if it has ended."""
-        payload = value if isinstance(message, str) else message
-        return bool(
-            await self._client.deliver([self.id], DeliveryKind.MESSAGE, message_key(message), dumps(encode(payload)))
-        )
+        """Send it a message: `send("name", value)`, or `send(value)` under its type. False if it has ended.
+
+        Where the name is that of a type which is imported here (`module:Type`), the value is validated against it, so
+        that a dict becomes an object. Raises InstanceNotFound, ValidationError.
+        """
+        given = fitted_message(message, value) if isinstance(message, str) else message
+        key, payload = message_key(message), dumps(encode(given))
+        return bool(await self._client.deliver([self.id], DeliveryKind.MESSAGE, key, payload)) or await self._ended()
+
+    async def _ended(self) -> Literal[False]:
+        """Nothing has reached it, so it has ended; raises InstanceNotFound where there is none."""
+        await self.view()
+        return False
 
     async def history(self, *, after: int = -1, limit: int = 1000) -> Sequence[Step]:
         """Its journal, oldest kept row first."""

@@ -39,6 +39,7 @@ from holdfast.runtime.counting import Counts
 from holdfast.runtime.current import CurrentJob, Running
 from holdfast.runtime.early import EarlyJobs
 from holdfast.runtime.executor import Attempt, Executor, Gave, Raised
+from holdfast.runtime.failing import log_failure
 from holdfast.runtime.following import following
 from holdfast.runtime.gathering import Batch, Gathering, Member
 from holdfast.runtime.hooks import Hooks
@@ -326,7 +327,8 @@ class Consumer:
             return
         # One that is tried again had begun in time.
         if job.expires_at is not None and job.expires_at < now and job.attempt == 1:
-            late = f"nobody had begun it {now - job.expires_at:.1f} seconds after it expired"
+            by = now - job.expires_at
+            late = f"a worker came to it {f'{by:.1f} seconds' if by >= 0.05 else 'a moment'} after it had expired"
             self._conclude(job, message, refused(message, Reason.EXPIRED, late, now))
             return
         if job.losses >= LOSSES:
@@ -424,6 +426,7 @@ class Consumer:
             except CodecError as error:
                 said = f"what follows from its end ({type(outcome).__name__.lower()}) cannot be put together: {error}"
                 outcome = refused(message, Reason.FAILED, said, now)
+        log_failure(job, outcome, now=self._clock.now())
         self._reporter.forget(job.id)
         self._settler.put(Settlement(job.id, job.claim, outcome, follow, job.gate_name))
         if self._counts is not None:

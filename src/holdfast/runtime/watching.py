@@ -131,7 +131,7 @@ class Watch(Generic[Id, View]):
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError as error:
-            raise WaitTimeout(f"{self._kind} {id} has not ended within {timeout} seconds; it goes on") from error
+            raise WaitTimeout(f"{self._kind} {id} has not ended within {timeout:g} seconds; it goes on") from error
         finally:
             waiting = self._waiting.get(id)
             if waiting is not None and future in waiting:

@@ -11,12 +11,14 @@ from holdfast.tasks.client import JobHandle, TaskClient
 
 
 async def cancel_jobs(client: TaskClient, ids: Sequence[JobId]) -> dict[str, str]:
-    """Ask jobs to end; of each: `cancelled`, `asked to end`, or `not found, or has ended already`."""
-    said: dict[str, str] = dict.fromkeys(ids, "not found, or has ended already")
+    """Ask jobs to end; of each what came of it: `cancelled` and `asked to end` are what was wanted."""
+    said: dict[str, str] = {}
     for id in ids:
         before = await client.broker.look([id])
         if await JobHandle(client, id).cancel():
             said[id] = "asked to end" if before and before[0].status is JobStatus.RUNNING else "cancelled"
+        else:
+            said[id] = "has ended already" if before else "not found: there was none, or it has ended and is not kept"
     return said
 
 

@@ -11,7 +11,7 @@ from holdfast.clock import Clock, as_seconds
 from holdfast.codec import TRACEBACK, Decoder, decode, loads
 from holdfast.errors import ConfigurationError, DecodeError, JobNotFound, TaskCancelled, TaskFailed
 from holdfast.ids import JobId
-from holdfast.model.job import Job, JobFilter, JobStatus, JobView
+from holdfast.model.job import Job, JobFilter, JobStatus, JobView, Reason
 from holdfast.ports import Broker
 from holdfast.runtime import reporting
 from holdfast.runtime.current import Progress
@@ -210,14 +210,24 @@ class JobHandle(Generic[R]):
         return reporting.read((await self.view()).progress)
 
     async def cancel(self) -> bool:
-        """Ask for its end: at once where it waits, by a CancelledError where it runs. False if it had ended before."""
+        """Ask for its end: at once where it waits, by a CancelledError where it runs. False if it had ended before.
+
+        False also where there is none of this id: one whose result is not kept is gone when it has ended.
+        """
         now = self.client.clock.now()
         answer = await self.client.broker.cancel([self.id], now=now, keep_until=now + CANCELLED_KEPT)
         return bool(answer.ended or answer.asked)
 
     async def retry(self) -> bool:
-        """Queue it again, if it has ended and is still there. Returns whether it is queued."""
-        return bool(await self.client.replay([self.id]))
+        """Queue it again, if it has ended. Returns whether it is queued. Raises JobNotFound where it is not there any more.
+
+        False while it has not ended, and where a job with its unique text is there.
+        """
+        if await self.client.replay([self.id]):
+            return True
+        if self.client.broker.home.traits.finds_jobs:
+            await self.view()
+        return False
 
     def __repr__(self) -> str:
         return f"<job {self.id}>"
@@ -298,9 +308,9 @@ def _failure(view: JobView) -> TaskFailed:
         cause = None
     arguments = list(cause.args) if cause is not None else []
     text = str(getattr(cause, TRACEBACK, "") or "")
-    said = f": {cause}" if cause is not None and str(cause) else ""
+    said = str(cause) if cause is not None else ""
     error = TaskFailed(
-        f"job {view.id} ({view.name}) failed for good after {view.attempt} attempt(s), {kind}{said}",
+        f"job {view.id} ({view.name}) {_end_in_words(view, kind, said)}",
         original_type=kind,
         original_args=arguments,
         traceback_text=text,
@@ -308,6 +318,22 @@ def _failure(view: JobView) -> TaskFailed:
     )
     error.__cause__ = cause
     return error
+
+
+def _end_in_words(view: JobView, kind: str, said: str) -> str:
+    """Why a job failed for good. Attempts are those that were made: what ends unrun was to have one more."""
+    match view.reason:
+        case Reason.EXPIRED | Reason.UNKNOWN | Reason.UNREADABLE:
+            made = view.attempt - 1
+            return f"{f'did not go on after {_attempts(made)}' if made else 'was never run'}: {said or view.reason}"
+        case Reason.LOST:
+            return f"was given up: {said or view.reason}"
+        case _:
+            return f"failed for good after {_attempts(view.attempt)}, {kind}{f': {said}' if said else ''}"
+
+
+def _attempts(number: int) -> str:
+    return f"{number} attempt" if number == 1 else f"{number} attempts"
 
 
 def _missing(id: JobId) -> JobNotFound:

@@ -121,6 +121,8 @@ def job_options(base: JobOptions, given: Mapping[str, Any]) -> JobOptions:
                 if seconds < 0 or (name == "timeout" and seconds == 0):
                     raise ConfigurationError(f"{name}= must be more than nothing, and is {value!r}")
                 changes[name] = seconds
+            case "id" if value == "":
+                raise ConfigurationError("id= is empty; leave it out, and the job is given one")
             case "acks" if value not in ("late", "early"):
                 raise ConfigurationError(f"acks= is 'late' or 'early', not {value!r}")
             case "concurrency" | "burst":

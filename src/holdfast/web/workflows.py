@@ -168,7 +168,7 @@ async def send(site: Site, request: Request, form: dict[str, list[str]]) -> Resp
     except ValueError as error:
         raise HTTPException(400, str(error)) from error
     sent = await (await site.app()).handle(id).send(key, value)
-    words = f"sent {key}" if sent else "it does not exist, or takes no messages any more"
+    words = f"sent {key}" if sent else "it takes no messages any more"
     return site.done(request, form, {id: words}, well=sent)
 
 
