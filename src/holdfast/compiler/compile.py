@@ -14,6 +14,7 @@ from typing import Any, cast
 from holdfast.compiler.blocks import finish
 from holdfast.compiler.check import check
 from holdfast.compiler.diagnostics import Problem, Problems, problem_at
+from holdfast.compiler.labels import Labels
 from holdfast.compiler.liveness import function_variables, live_after_awaits
 from holdfast.compiler.lower import Lowerer
 from holdfast.compiler.names import Names, users_own
@@ -38,8 +39,11 @@ class _Compiler:
         self.entry = entry
         self.base = base
         self.problems = Problems()
-        self.names = Names(self.problems)
+        self.labels = Labels()
+        self.names = Names(self.problems, self.labels)
         self.functions: dict[str, Function] = {}
+        self.stems: dict[tuple[str, str], str] = {}
+        """The function of each beginning of names for defaults, in each space."""
         self.inherited: list[tuple[type, FunctionType]] = []
         """Methods that were called by the name of a base class, to be compiled in."""
 
@@ -50,11 +54,11 @@ class _Compiler:
             self._refuse_shape()
             raise AssertionError
         for owner, function in methods.values():
-            self._function(read_source(function, owner=owner))
+            self._function(self._source(function, owner))
         while self.names.functions or self.inherited:
             owner, function = self.inherited.pop() if self.inherited else (None, self.names.functions.pop())
-            if _label(function) not in self.functions:
-                self._function(read_source(function, owner=owner))
+            if self.labels.of(function) not in self.functions:
+                self._function(self._source(function, owner))
         self.problems.raise_if_any(f"workflow {self.name}")
         return Program(
             name=self.name,
@@ -62,10 +66,13 @@ class _Compiler:
             functions=self.functions,
             refs={space: refs for space, refs in self.names.refs.items() if refs},
             consts={space: consts for space, consts in self.names.consts.items() if consts},
-            entry=_label(entry[1]),
-            methods={attr: _label(function) for attr, (_, function) in methods.items()},
+            entry=self.labels.of(entry[1]),
+            methods={attr: self.labels.of(function) for attr, (_, function) in methods.items()},
             modules=self._modules(),
         )
+
+    def _source(self, function: FunctionType, owner: type | None) -> Source:
+        return read_source(function, name=self.labels.of(function), owner=owner)
 
     def _function(self, source: Source) -> None:
         """Compile one function into the program."""
@@ -129,7 +136,7 @@ class _Compiler:
     def _compiled_in(self, method: tuple[type, FunctionType], label: str, space: str, place: ast.expr) -> ast.expr:
         """The name in `space` of an async method that is compiled in."""
         refs = self.names.refs.setdefault(space, {})
-        ref = Ref("function", _label(method[1]))
+        ref = Ref("function", self.labels.of(method[1]))
         while refs.get(label, ref) != ref:
             label += "_"
         refs[label] = ref
@@ -178,7 +185,7 @@ class _Compiler:
         for arg in ast.walk(args):
             if isinstance(arg, ast.arg):
                 arg.annotation = None
-        stem = "_hfd_" + function.__qualname__.replace(".", "_").replace("<locals>", "")
+        stem = self._stem(source, space)
 
         def constant(label: str, value: object, at: ast.AST) -> ast.expr:
             self.names.declare(space, label, value, at, source, code="HF019")
@@ -195,6 +202,13 @@ class _Compiler:
             for arg, node in zip(args.kwonlyargs, args.kw_defaults, strict=True)
         ]
         return ast.unparse(args)
+
+    def _stem(self, source: Source, space: str) -> str:
+        """What the names of a function's defaults begin with in `space`."""
+        stem = "_hfd_" + source.function.__qualname__.replace(".", "_").replace("<locals>", "")
+        while self.stems.setdefault((space, stem), source.name) != source.name:
+            stem += "_"
+        return stem
 
     def _modules(self) -> tuple[str, ...]:
         found = {self.cls.__module__, *(name.partition(":")[0] for name in self.functions)}
@@ -255,10 +269,6 @@ def async_methods(cls: type, base: type) -> dict[str, tuple[type, FunctionType]]
             elif name in found:
                 del found[name]
     return found
-
-
-def _label(function: FunctionType) -> str:
-    return f"{function.__module__}:{function.__qualname__}"
 
 
 def _means(node: ast.expr, source: Source, own: set[str]) -> object:

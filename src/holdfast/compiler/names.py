@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from holdfast.codec import encode
 from holdfast.compiler.diagnostics import Problems, instead_of_closed, problem_at
+from holdfast.compiler.labels import Labels
 from holdfast.compiler.source import Source
 from holdfast.errors import EncodeError
 from holdfast.ir.program import Ref
@@ -33,6 +34,7 @@ class Names:
     """What was found out about the names of one program."""
 
     problems: Problems
+    labels: Labels
     refs: dict[str, dict[str, Ref]] = field(default_factory=dict[str, dict[str, Ref]])
     consts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     functions: list[FunctionType] = field(default_factory=list[FunctionType])
@@ -58,8 +60,9 @@ class Names:
                 self._refuse(at, source, "HF005", f"`{name}` is closed to workflow code", instead_of_closed(value))
             case Ref() as ref:
                 self.refs.setdefault(space, {})[name] = ref
-                if ref.kind == "function":
-                    self.functions.append(cast("FunctionType", inspect.unwrap(cast(Any, value))))
+            case FunctionType() as function:
+                self.refs.setdefault(space, {})[name] = Ref("function", self.labels.of(function))
+                self.functions.append(function)
             case Constant(tree):
                 self.consts.setdefault(space, {})[name] = tree
             case str(reason):
@@ -108,8 +111,8 @@ class Constant:
     tree: Any
 
 
-def meaning_of(value: object, *, name: str, module: str) -> Ref | Constant | str:
-    """A ref, a constant, or in words what it is that is neither."""
+def meaning_of(value: object, *, name: str, module: str) -> Ref | FunctionType | Constant | str:
+    """A ref, a function to compile in, a constant, or in words what it is that is none of these."""
     marker = getattr(value, "__holdfast_action__", None)
     if isinstance(marker, str):
         return Ref("action", marker)
@@ -124,7 +127,7 @@ def meaning_of(value: object, *, name: str, module: str) -> Ref | Constant | str
     if inspect.iscoroutinefunction(value):
         plain = inspect.unwrap(cast(Any, value))
         if isinstance(plain, FunctionType) and users_own(plain):
-            return Ref("function", f"{plain.__module__}:{plain.__qualname__}")
+            return plain
         return Ref("object", _target(value) or f"{module}:{name}")
     if isinstance(value, type) or callable(value):
         if target := _target(value):

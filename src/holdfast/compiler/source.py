@@ -49,13 +49,11 @@ class Source:
         raise LookupError(name)
 
 
-def read_source(function: Callable[..., Any], *, owner: type | None = None) -> Source:
-    """The syntax tree of an `async def`."""
+def read_source(function: Callable[..., Any], *, name: str, owner: type | None = None) -> Source:
+    """The syntax tree of an `async def`, which the program calls `name`."""
     plain = inspect.unwrap(function)
     if not isinstance(plain, FunctionType):
         raise TypeError(f"{function!r} is not a Python function")
-    module = plain.__module__
-    name = f"{module}:{plain.__qualname__}"
     file = inspect.getsourcefile(plain) or plain.__code__.co_filename
     try:
         lines, first = inspect.getsourcelines(plain)
