@@ -43,7 +43,15 @@ class Closed:
 
 
 FOREIGN: dict[str, Any] = {}
-exec(compile("async def foreign(): pass", "/lib/site-packages/foreign.py", "exec"), FOREIGN)
+exec(
+    compile(
+        "import functools\nasync def foreign(): pass\ndef library(f):\n    @functools.wraps(f)\n"
+        "    async def inner(*a):\n        return await f(*a)\n    return inner\n",
+        "/lib/site-packages/foreign.py",
+        "exec",
+    ),
+    FOREIGN,
+)
 
 
 def a_module(text: str, **names: Any) -> types.ModuleType:
@@ -148,6 +156,56 @@ def test_what_cannot_be_kept_is_refused_with_its_place_and_a_way_out(
     assert shown[start : start + width] == under
     assert f"{problem.file}:{problem.line}:{problem.column}: {code} " in str(problem)
     assert f"why: {REASONS[code]}" in str(problem)
+
+
+DECORATORS = (
+    "import functools\n\n"
+    "def sync(f):\n    @functools.wraps(f)\n    def inner(*a):\n        return f(*a)\n    return inner\n\n"
+    "def bare(f):\n    async def inner(*a):\n        return await f(*a)\n    return inner\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("decorator", "code", "words"),
+    [
+        ("sync", "HF004", "not async"),
+        ("functools.lru_cache", "HF004", "not async"),
+        ("library", "HF004", "an installed library"),
+        ("lambda f: bare(library(f))", "HF004", "an installed library"),
+    ],
+)
+def test_a_decorator_that_cannot_be_kept_is_refused(decorator: str, code: str, words: str) -> None:
+    helper = f"{DECORATORS}decorate = {decorator}\n\n@decorate\nasync def helper(x):\n    return await act(x)\n\n"
+    method = "\n    @decorate\n    async def step(self, x):\n        return await act(x)\n"
+    for text in (
+        run_of("return await helper(1)", helper),
+        run_of("return await self.step(1)", helper) + method,
+        run_of("return await asyncio.gather(*map(helper, [1, 2]))", helper),
+    ):
+        (problem,) = problems_of(text, library=FOREIGN["library"])
+        assert problem.code == code
+        assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    ("decorator", "code", "words"),
+    [
+        ("sync", "HF020", "not async"),
+        ("bare", "HF020", "no parameter for"),
+        ("library", "HF004", "an installed library"),
+    ],
+)
+def test_a_decorator_of_run_that_cannot_be_kept_is_refused(decorator: str, code: str, words: str) -> None:
+    text = f"{DECORATORS}class W(Workflow):\n    @{decorator}\n    async def run(self):\n        return 1\n"
+    (problem,) = problems_of(text, library=FOREIGN["library"])
+    assert problem.code == code
+    assert words in problem.message
+
+
+def test_a_run_without_self_is_refused() -> None:
+    (problem,) = problems_of("class W(Workflow):\n    async def run():\n        return 1\n")
+    assert (problem.code, problem.line) == ("HF020", 2)
+    assert "async def run(self, …)" in problem.hint
 
 
 def test_source_that_cannot_be_read_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from holdfast import Workflow, action, workflow
@@ -71,3 +72,173 @@ def test_a_program_with_closures_is_read_back_from_its_text():
     assert registry.link(registry.stored(definition_of(Closures))).functions.keys() == (
         definition_of(Closures).program.functions.keys()
     )
+
+
+# --- decorators
+
+
+def plus(n: int) -> Any:
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        async def inner(*args: Any, **kwargs: Any) -> Any:
+            return n + await function(*args, **kwargs)
+
+        return inner
+
+    return decorate
+
+
+def thrice(function: Any) -> Any:
+    @functools.wraps(function)
+    async def inner(*args: Any) -> Any:
+        return [await function(*args) for _ in range(3)]
+
+    return inner
+
+
+def mended(function: Any) -> Any:
+    @functools.wraps(function)
+    async def inner(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await function(self, *args, **kwargs)
+        except ValueError as error:
+            return f"mended {error}"
+
+    return inner
+
+
+def unmarked(function: Any) -> Any:
+    async def inner(*args: Any) -> Any:
+        return ["unmarked", await function(*args)]
+
+    return inner
+
+
+def aside(function: Any) -> Any:
+    @functools.wraps(function)
+    async def inner(*args: Any) -> Any:
+        return [await same("aside"), function(*args)]
+
+    return inner
+
+
+@action(name="made:fail")
+async def fail(value: Any) -> Any:
+    raise ValueError(value)
+
+
+@plus(100)
+async def hundred(x: int) -> int:
+    return await same(x)
+
+
+@plus(1000)
+@plus(100)
+async def thousand(x: int, y: int = 5) -> int:
+    return await same(x + y)
+
+
+@plus(7)
+@action(name="made:seven")
+async def seven(x: int) -> int:
+    return x
+
+
+@unmarked
+async def bare(x: int) -> int:
+    return await same(x)
+
+
+@aside
+def sync(x: int) -> int:
+    return -x
+
+
+class Decorated(Workflow):
+    def __init__(self) -> None:
+        self.__times = 0
+
+    @thrice
+    async def again(self, x: int) -> int:
+        self.__times += await same(x)
+        return self.__times
+
+    @mended
+    async def failing(self, x: int) -> Any:
+        return await fail(x)
+
+    @staticmethod
+    @plus(3)
+    async def apart(x: int) -> int:
+        return await same(x)
+
+    @mended
+    async def base(self) -> Any:
+        return await same("base")
+
+    async def run(self) -> Any:
+        return [
+            await hundred(1),
+            await thousand(1),
+            await thousand(1, y=2),
+            await seven(1),
+            await bare(1),
+            await sync(1),
+            await self.again(2),
+            await self.failing(4),
+            await self.base(),
+        ]
+
+
+@workflow
+class Deriving(Decorated):
+    @mended
+    async def base(self) -> Any:
+        return ["derived", await super().base()]
+
+
+DONE = [101, 1106, 1103, 8, ["unmarked", 1], ["aside", -1], [2, 4, 6], "mended 4"]
+
+
+async def test_a_decorators_wrapper_runs_as_in_plain_python(app):
+    assert await Decorated().run() == [*DONE, "base"]
+    assert await Deriving().run() == [*DONE, ["derived", "base"]]
+    assert await hundred(1) == 101
+
+
+class Entry(Workflow):
+    @mended
+    async def run(self, x: int, /, y: int = 2, *rest: int, key: str = "k", **more: int) -> Any:
+        if x < 0:
+            return await fail(x)
+        return await same([x, y, list(rest), key, more])
+
+
+class Same(Workflow):
+    @thrice
+    @mended
+    async def run(self) -> Any:
+        return await fail(1)
+
+
+async def test_a_decorated_run_takes_its_arguments_as_asked(app):
+    assert await Entry().run(1) == [1, 2, [], "k", {}]
+    assert await Entry().run(1, 3, 4, 5, key="n", z=6) == [1, 3, [4, 5], "n", {"z": 6}]
+    assert await Entry().run(-1) == "mended -1"
+    assert await Same().run() == ["mended 1"] * 3
+
+
+@workflow
+class Again(Workflow):
+    @plus(1)
+    async def run(self, n: int) -> Any:
+        return await self.run(n - 1) if n else await same(0)
+
+
+async def test_a_decorated_run_that_calls_itself_goes_through_its_wrapper(app):
+    assert await Again().run(2) == 3
+
+
+def test_what_a_worker_does_not_find_is_not_taken_for_what_wraps_it():
+    refs = [ref for refs in definition_of(Decorated).program.refs.values() for ref in refs.values()]
+    assert [ref.target for ref in refs if ref.target.endswith(":sync.<wrapped>")]

@@ -11,14 +11,25 @@ from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any, cast
 
+from holdfast.compiler.begin import CALLED, calling
 from holdfast.compiler.blocks import finish
 from holdfast.compiler.check import check
 from holdfast.compiler.diagnostics import Problem, Problems, problem_at
 from holdfast.compiler.labels import Labels
 from holdfast.compiler.liveness import function_variables, live_after_awaits
 from holdfast.compiler.lower import Lowerer
-from holdfast.compiler.names import Names, users_own
+from holdfast.compiler.names import Names, hidden_async
 from holdfast.compiler.source import Source, read_source
+from holdfast.compiler.wrapping import (
+    hides_async,
+    is_async,
+    librarys_wrapper,
+    module_of,
+    plain,
+    title_of,
+    users_own,
+    wrapped_in,
+)
 from holdfast.ir.program import Function, Program, Ref
 from holdfast.ir.scopes import bound_names, own_nodes
 
@@ -53,12 +64,18 @@ class _Compiler:
         if entry is None:
             self._refuse_shape()
             raise AssertionError
+        self._check_receiver(entry[1])
         for owner, function in methods.values():
-            self._function(self._source(function, owner))
+            self._compile(function, owner)
         while self.names.functions or self.inherited:
-            owner, function = self.inherited.pop() if self.inherited else (None, self.names.functions.pop())
+            if self.inherited:
+                owner, function = self.inherited.pop()
+            else:
+                function = self.names.functions.pop()
+                owner = self._class_of(function)
             if self.labels.of(function) not in self.functions:
-                self._function(self._source(function, owner))
+                self._compile(function, owner)
+        label = self._entry(entry[1])
         self.problems.raise_if_any(f"workflow {self.name}")
         return Program(
             name=self.name,
@@ -66,13 +83,34 @@ class _Compiler:
             functions=self.functions,
             refs={space: refs for space, refs in self.names.refs.items() if refs},
             consts={space: consts for space, consts in self.names.consts.items() if consts},
-            entry=self.labels.of(entry[1]),
+            entry=label,
             methods={attr: self.labels.of(function) for attr, (_, function) in methods.items()},
             modules=self._modules(),
         )
 
-    def _source(self, function: FunctionType, owner: type | None) -> Source:
-        return read_source(function, name=self.labels.of(function), owner=owner)
+    def _class_of(self, function: FunctionType) -> type | None:
+        """The class among this one and its bases in whose body a function stands: a decorator may have taken it out."""
+        title = title_of(function)
+        mine = (cls for cls in self.cls.__mro__ if cls.__module__ == module_of(function))
+        return next((cls for cls in mine if f"{cls.__qualname__}.{function.__name__}" == title), None)
+
+    def _compile(self, function: FunctionType, owner: type | None) -> None:
+        if librarys_wrapper(function):
+            self._refuse_wrapper(function)
+        else:
+            self._function(read_source(function, name=self.labels.of(function), owner=owner))
+
+    def _entry(self, function: FunctionType) -> str:
+        """The label of what an instance begins with: `run`, or what calls its decorator's wrapper as it was asked to."""
+        label = self.labels.of(function)
+        asked, own = inspect.signature(function), inspect.signature(function, follow_wrapped=False)
+        if [(p.name, p.kind) for p in asked.parameters.values()] == [(p.name, p.kind) for p in own.parameters.values()]:
+            return label
+        inner = next((each for each in wrapped_in(function) if isinstance(each, FunctionType)), function)
+        made = calling(asked, function=inner, name=self.labels.another(f"{module_of(inner)}:{title_of(inner)}"))
+        self.functions[made.name] = made
+        self.names.refs[made.space] = {CALLED: Ref("function", label)}
+        return made.name
 
     def _function(self, source: Source) -> None:
         """Compile one function into the program."""
@@ -100,7 +138,7 @@ class _Compiler:
                     self._refuse_function(functions[variable], variable, drafts[index].expr, source)
         self.functions[source.name] = Function(
             name=source.name,
-            title=source.function.__qualname__,
+            title=source.title,
             space=space,
             params=self._params(source, space),
             file=source.file,
@@ -205,7 +243,7 @@ class _Compiler:
 
     def _stem(self, source: Source, space: str) -> str:
         """What the names of a function's defaults begin with in `space`."""
-        stem = "_hfd_" + source.function.__qualname__.replace(".", "_").replace("<locals>", "")
+        stem = "_hfd_" + source.title.replace(".", "_").replace("<locals>", "")
         while self.stems.setdefault((space, stem), source.name) != source.name:
             stem += "_"
         return stem
@@ -232,7 +270,41 @@ class _Compiler:
             )
         )
 
+    def _refuse_wrapper(self, function: FunctionType) -> None:
+        inner = next(each for each in wrapped_in(function) if isinstance(each, FunctionType) and users_own(each))
+        self.problems.add(
+            Problem(
+                code="HF004",
+                message=f"`{inner.__qualname__}` has a decorator of an installed library, whose code is not compiled",
+                file=inner.__code__.co_filename,
+                line=inner.__code__.co_firstlineno,
+                column=1,
+                hint="decorate an @action with it, or what an @action calls; a retry is an action's `retry=`",
+            )
+        )
+
+    def _check_receiver(self, function: FunctionType) -> None:
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+        if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+            self.problems.add(
+                Problem(
+                    code="HF020",
+                    message=f"`{self.entry}` of {self.cls.__qualname__} has no parameter for the workflow object",
+                    file=function.__code__.co_filename,
+                    line=function.__code__.co_firstlineno,
+                    column=1,
+                    hint=f"write `async def {self.entry}(self, …)`, and `@functools.wraps` over the wrapper of its decorator",
+                )
+            )
+
     def _refuse_shape(self) -> None:
+        found = inspect.getattr_static(self.cls, self.entry, None)
+        if hides_async(found):
+            inner = next(filter(is_async, wrapped_in(plain(found))))
+            message, hint = hidden_async(self.entry)
+            file, line = inner.__code__.co_filename, inner.__code__.co_firstlineno
+            self.problems.add(Problem(code="HF020", message=message, file=file, line=line, column=1, hint=hint))
+            self.problems.raise_if_any(f"workflow {self.name}")
         file, line = "?", 1
         # A class made by exec(), or whose module is gone, has no source.
         with suppress(OSError, TypeError):
@@ -258,14 +330,12 @@ def async_methods(cls: type, base: type) -> dict[str, tuple[type, FunctionType]]
         if owner in base.__mro__:
             continue
         for name, raw in vars(owner).items():
-            value: Any = original(raw)
-            plain = inspect.unwrap(value) if callable(value) else value
+            function: Any = None if isinstance(raw, classmethod) else plain(raw)
             # One that yields is taken too, so that its `yield` can be refused.
-            is_async = inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain)
+            waits = is_async(function) or inspect.isasyncgenfunction(function)
             # A class of a library that is mixed in knows nothing of workflows, and waits as it likes.
-            is_async = is_async and (issubclass(owner, base) or users_own(cast("FunctionType", plain)))
-            if is_async and not hasattr(raw, "__holdfast_action__"):
-                found[name] = (owner, cast("FunctionType", plain))
+            if waits and (issubclass(owner, base) or users_own(function) or librarys_wrapper(function)):
+                found[name] = (owner, function)
             elif name in found:
                 del found[name]
     return found
@@ -283,11 +353,6 @@ def _means(node: ast.expr, source: Source, own: set[str]) -> object:
             return getattr(owner, attr, None) if isinstance(owner, ModuleType | type) else None
         case _:
             return None
-
-
-def original(value: Any) -> Any:
-    """What a descriptor of the workflow layer wraps, or the value itself."""
-    return getattr(value, "__holdfast_original__", value)
 
 
 def only_undefined(problems: tuple[object, ...]) -> bool:
