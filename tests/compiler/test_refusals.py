@@ -202,6 +202,16 @@ def test_a_decorator_of_run_that_cannot_be_kept_is_refused(decorator: str, code:
     assert words in problem.message
 
 
+@pytest.mark.parametrize("call", ["self.make(1)", "W.make(1)", "Base.make(1)"])
+def test_an_async_class_method_is_refused(call: str) -> None:
+    base = "class Base(Workflow):\n    @classmethod\n    async def make(cls, x):\n        return x\n\n"
+    text = f"{base}class W(Base):\n    async def run(self):\n        return await {call}\n"
+    (problem,) = problems_of(text)
+    assert (problem.code, problem.line) == ("HF004", 8)
+    assert "async class method" in problem.message
+    assert "a static method" in problem.hint
+
+
 def test_a_run_without_self_is_refused() -> None:
     (problem,) = problems_of("class W(Workflow):\n    async def run():\n        return 1\n")
     assert (problem.code, problem.line) == ("HF020", 2)

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from holdfast import Workflow, action, workflow
+from holdfast.ir.text import parse
 from holdfast.registry import Registry
 from holdfast.workflow import definition_of
 
@@ -242,3 +243,59 @@ async def test_a_decorated_run_that_calls_itself_goes_through_its_wrapper(app):
 def test_what_a_worker_does_not_find_is_not_taken_for_what_wraps_it():
     refs = [ref for refs in definition_of(Decorated).program.refs.values() for ref in refs.values()]
     assert [ref.target for ref in refs if ref.target.endswith(":sync.<wrapped>")]
+
+
+# --- static methods
+
+
+class Apart(Workflow):
+    @staticmethod
+    async def pair(x: int, y: int = 0) -> Any:
+        return [await same(x), y]
+
+    @staticmethod
+    @plus(1)
+    async def more(x: int) -> int:
+        return await same(x)
+
+    async def overridden(self, x: int) -> Any:
+        return ["method", await same(x)]
+
+
+@workflow
+class Statics(Apart):
+    @staticmethod
+    async def pair(x: int, y: int = 0) -> Any:
+        return ["derived", *await Apart.pair(x, y)]
+
+    @staticmethod
+    async def overridden(x: int) -> Any:  # type: ignore[override]
+        return ["static", await same(x)]
+
+    async def run(self) -> Any:
+        return [
+            await self.pair(1),
+            await Statics.pair(2, 3),
+            await super().pair(4),
+            await self.more(5),
+            await self.overridden(6),
+            await type(self).pair(7),
+        ]
+
+
+async def test_a_static_method_is_called_without_the_object(app):
+    assert await Statics().run() == [
+        ["derived", 1, 0],
+        ["derived", 2, 3],
+        [4, 0],
+        6,
+        ["static", 6],
+        ["derived", 7, 0],
+    ]
+
+
+def test_a_program_says_which_of_its_methods_are_static():
+    definition = definition_of(Statics)
+    assert definition.program.statics == ("more", "overridden", "pair")
+    assert parse(definition.text) == definition.program
+    assert "static" not in definition_of(Closures).text.partition("\ndef ")[0]

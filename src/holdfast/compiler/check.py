@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from holdfast.compiler.diagnostics import INSTEAD_OF_LOCK, Problems, instead_of_closed, problem_at
 from holdfast.compiler.forgotten import forgotten
@@ -96,10 +96,23 @@ class _Checker:
         if value is _UNKNOWN or (isinstance(func, ast.Name) and func.id in CLOSED_BUILTINS):
             return  # closed builtins are refused by name
         dotted = is_closed(value)
-        if dotted is None and hides_async(value):
+        if self._is_class_method(value):
+            self._refuse(
+                node,
+                "HF004",
+                f"`{ast.unparse(func)}(…)` is an async class method",
+                "make it a method or a static method; what it needs of the class, `type(self)` has",
+            )
+        elif dotted is None and hides_async(value):
             self._refuse(node, "HF004", *hidden_async(f"{ast.unparse(func)}"))
         if dotted is not None:
             self._refuse(node, "HF005", f"`{ast.unparse(func)}(…)` is a blocking or outside call", _instead(dotted))
+
+    def _is_class_method(self, value: Any) -> bool:
+        """Whether it is an async class method of the workflow, as its object or its class gives it."""
+        owner: Any = self.source.owner
+        bound = inspect.ismethod(value) and owner is not None and value.__self__ in owner.__mro__
+        return (bound or isinstance(value, classmethod)) and is_async(plain(cast(object, value)))
 
     def _waits(self, call: ast.Call) -> bool:
         """Whether a call gives something that must be awaited, as far as that is known."""
@@ -124,6 +137,8 @@ class _Checker:
             module = getattr(func, "__module__", None) or ""
             if module.startswith("asyncio"):
                 return
+            if self._is_class_method(func):
+                return  # refused as a call
             if is_async(func) and (users_own(func) or librarys_wrapper(func)):
                 return
             if hides_async(func):

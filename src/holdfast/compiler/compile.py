@@ -85,6 +85,7 @@ class _Compiler:
             consts={space: consts for space, consts in self.names.consts.items() if consts},
             entry=label,
             methods={attr: self.labels.of(function) for attr, (_, function) in methods.items()},
+            statics=tuple(sorted(a for a, (cls, _) in methods.items() if isinstance(vars(cls)[a], staticmethod))),
             modules=self._modules(),
         )
 

@@ -136,6 +136,8 @@ class Program:
     entry: str = ""
     methods: Mapping[str, str] = field(default_factory=dict[str, str])
     """Attribute names of the workflow class and the functions of this program they stand for."""
+    statics: tuple[str, ...] = ()
+    """Which of these take no object of the class."""
     modules: tuple[str, ...] = ()
     """Modules to import before anything of this program is decoded."""
 
