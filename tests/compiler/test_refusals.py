@@ -299,7 +299,9 @@ def test_what_of_asyncio_has_no_counterpart_is_refused_however_it_was_imported(
         ("LOCK = asyncio.Lock()", "async with LOCK:\n    await act(1)", "HF017", "LOCK", "share no lock"),
         ("LOCK = asyncio.Semaphore(2)", "async with LOCK:\n    x = 2", "HF017", "LOCK", "share no lock"),
         ("from time import sleep", "nap = sleep\nnap(1)", "HF005", "sleep", "in an @action"),
-        ("from sqlite3 import Error", "try:\n    await act(1)\nexcept Error:\n    x = 2", "HF005", "Error", "@action"),
+        ("from sqlite3 import Row", "x = Row", "HF005", "Row", "@action"),
+        ("import sqlite3", "x = sqlite3.Error, sqlite3.Row", "HF005", "sqlite3", "@action"),
+        ("import sqlite3", "x = [sqlite3.Error for sqlite3 in x], sqlite3", "HF005", "sqlite3", "@action"),
         ("import subprocess", "x = subprocess.PIPE", "HF005", "subprocess", "in an @action"),
     ],
 )

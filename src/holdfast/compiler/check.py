@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from holdfast.compiler.diagnostics import INSTEAD_OF_LOCK, Problems, instead_of_closed, problem_at
+from holdfast.compiler.failures import closed_exception
 from holdfast.compiler.forgotten import forgotten
 from holdfast.compiler.names import hidden_async
 from holdfast.compiler.source import Source
@@ -105,7 +106,7 @@ class _Checker:
             )
         elif dotted is None and hides_async(value):
             self._refuse(node, "HF004", *hidden_async(f"{ast.unparse(func)}"))
-        if dotted is not None:
+        if dotted is not None and closed_exception(value) is None:
             self._refuse(node, "HF005", f"`{ast.unparse(func)}(…)` is a blocking or outside call", _instead(dotted))
 
     def _is_class_method(self, value: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import functools
 import inspect
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from holdfast.compiler.begin import CALLED, calling
 from holdfast.compiler.blocks import finish
 from holdfast.compiler.check import check
 from holdfast.compiler.diagnostics import Problem, Problems, problem_at
+from holdfast.compiler.failures import name_exceptions
 from holdfast.compiler.labels import Labels
 from holdfast.compiler.liveness import function_variables, live_after_awaits
 from holdfast.compiler.lower import Lowerer
@@ -118,6 +120,7 @@ class _Compiler:
         space = source.name if source.function.__code__.co_freevars else source.namespace
         check(source, self.problems)
         self._name_inherited(source, space)
+        name_exceptions(source, functools.partial(self._exception, space))
         self.names.resolve(source, space)
         suppressing = set(self._suppressing(source))
         lowerer = Lowerer(source.node, file=source.file, problems=self.problems, suppressing=suppressing)
@@ -174,12 +177,18 @@ class _Compiler:
 
     def _compiled_in(self, method: tuple[type, FunctionType], label: str, space: str, place: ast.expr) -> ast.expr:
         """The name in `space` of an async method that is compiled in."""
+        self.inherited.append(method)
+        return self._named(Ref("function", self.labels.of(method[1])), label, space, place)
+
+    def _exception(self, space: str, ref: Ref, dotted: str, place: ast.expr) -> ast.expr:
+        """The name in `space` of an exception class of a closed module."""
+        return self._named(ref, f"_hfm_{dotted.replace('.', '_')}", space, place)
+
+    def _named(self, ref: Ref, label: str, space: str, place: ast.expr) -> ast.expr:
         refs = self.names.refs.setdefault(space, {})
-        ref = Ref("function", self.labels.of(method[1]))
         while refs.get(label, ref) != ref:
             label += "_"
         refs[label] = ref
-        self.inherited.append(method)
         return ast.copy_location(ast.Name(label, ast.Load()), place)
 
     def _name_super(self, source: Source, space: str, call: ast.Call, attr: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from holdfast.codec import encode
 from holdfast.compiler.diagnostics import Problems, instead_of_closed, problem_at
+from holdfast.compiler.failures import closed_exception
 from holdfast.compiler.labels import Labels
 from holdfast.compiler.source import Source
 from holdfast.compiler.wrapping import action_of, behind_static, hides_async, is_async, librarys_wrapper, users_own
@@ -56,6 +57,10 @@ class Names:
         """Give `name` in `space` the meaning of `value`."""
         if hides_async(value):
             self._refuse(at, source, "HF004", *hidden_async(name))
+            return
+        exception = closed_exception(value)
+        if exception is not None:
+            self.refs.setdefault(space, {})[name] = exception
             return
         match meaning_of(value, name=name, module=source.namespace):
             case Ref("object" | "module") as ref if (ref.kind == "module" and closed(ref.target)) or is_closed(value):

@@ -132,7 +132,7 @@ def check_program(program: Program) -> None:
         for name, ref in refs.items():
             if ref.kind == "object" and closed(ref.target):
                 raise ProgramError(f"program {program.name}: the name {name!r} leads to {ref.target}, which is closed")
-            if ref.kind not in ("action", "workflow", "object", "module", "function", "async"):
+            if ref.kind not in ("action", "workflow", "object", "module", "function", "async", "exception"):
                 raise ProgramError(f"program {program.name}: the name {name!r} is of an unknown kind {ref.kind!r}")
             if ref.kind == "module" and closed(ref.target):
                 raise ProgramError(f"program {program.name}: the name {name!r} leads to {ref.target}, which is closed")

@@ -114,7 +114,8 @@ class Ref:
     """A global that the worker resolves: `kind` says how, `target` names it.
 
     Kinds: `action` (its registered name), `workflow` and `object` (`module:qualname`), `module` (its name),
-    `function` (another function of this program), `async` (a name of `asyncio`).
+    `function` (another function of this program), `async` (a name of `asyncio`), `exception` (an exception class of a
+    module that is closed otherwise, which some other module has imported).
     """
 
     kind: str
