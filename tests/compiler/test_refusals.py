@@ -212,6 +212,72 @@ def test_an_async_class_method_is_refused(call: str) -> None:
     assert "a static method" in problem.hint
 
 
+SHARED = (
+    "import os\n\nclass Thing:\n    z = 1\n    seen = []\n\n"
+    "OBJ, TABLE, NAMES = Thing(), {}, []\n\n"
+    "class Base(Workflow):\n    items = []\n    table = {}\n    own = []\n    thing = Thing()\n    limit = 3\n\n"
+    "    def __init__(self):\n        self.own = []\n        self.mine = {}\n\n"
+    "    @property\n    def sized(self):\n        return self.mine\n\n"
+    "class W(Base):\n    async def run(self, x=1):\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "hint"),
+    [
+        ("self.items.append(x)", "self.items", "assign it in `__init__`"),
+        ("self.items += [x]", "self.items", "assign it in `__init__`"),
+        ("self.items[0] = x", "self.items", "assign it in `__init__`"),
+        ("del self.items[0]", "self.items", "assign it in `__init__`"),
+        ("self.table[x] = await act(x)", "self.table", "assign it in `__init__`"),
+        ("self.table[x] += 1", "self.table", "assign it in `__init__`"),
+        ("self.table[x].name = 1", "self.table", "assign it in `__init__`"),
+        ("self.thing.z = 1", "self.thing", "assign it in `__init__`"),
+        ("f = lambda: self.items.pop()", "self.items", "assign it in `__init__`"),
+        ("OBJ.z = 3", "OBJ", "in `self` or a variable"),
+        ("OBJ.z += await act(3)", "OBJ", "in `self` or a variable"),
+        ("W.limit = 3", "W", "in `self` or a variable"),
+        ("W.items.append(x)", "W.items", "in `self` or a variable"),
+        ("Thing.seen.append(x)", "Thing.seen", "in `self` or a variable"),
+        ("TABLE[x] = 1", "TABLE", "in `self` or a variable"),
+        ("del TABLE[x]", "TABLE", "in `self` or a variable"),
+        ("for TABLE['a'] in [x]:\n            await act(1)", "TABLE", "in `self` or a variable"),
+        ("NAMES.append(x)", "NAMES", "in `self` or a variable"),
+        ("os.environ['A'] = 'b'", "os.environ", "in `self` or a variable"),
+        ("os.environ.update(A='b')", "os.environ", "in `self` or a variable"),
+    ],
+)
+def test_a_change_of_what_instances_share_is_refused(line: str, name: str, hint: str) -> None:
+    (problem,) = problems_of(f"{SHARED}        {line}\n        return x\n")
+    assert (problem.code, problem.line) == ("HF010", SHARED.count("\n") + 1)
+    assert f"`{name}`" in problem.message
+    assert hint in problem.hint
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self.own.append(x)",
+        "self.own += [x]",
+        "self.mine[x] = 1",
+        "self.sized[x] = 1",
+        "self.items = [*self.items, x]",
+        "self.limit += 1",
+        "self.later = x",
+        "x = [self.items, self.limit, TABLE.get(x), OBJ.z, os.environ.get('A')]",
+        "items = list(self.items)\n        items.append(x)",
+        "TABLE = {}\n        TABLE[x] = 1",
+        "x = [NAMES.pop() for NAMES in [[1]]]",
+        "self = Thing()\n        self.items.append(x)",
+        "Thing().seen.append(x)",
+    ],
+)
+def test_what_is_read_or_the_instances_own_may_be_used(line: str) -> None:
+    assert compile_workflow(
+        a_module(f"{SHARED}        {line}\n        return x\n").W, name="w", base=Workflow
+    ).functions
+
+
 def test_a_run_without_self_is_refused() -> None:
     (problem,) = problems_of("class W(Workflow):\n    async def run():\n        return 1\n")
     assert (problem.code, problem.line) == ("HF020", 2)

@@ -21,6 +21,7 @@ from holdfast.compiler.labels import Labels
 from holdfast.compiler.liveness import function_variables, live_after_awaits
 from holdfast.compiler.lower import Lowerer
 from holdfast.compiler.names import Names, hidden_async
+from holdfast.compiler.shared import assigned_attributes, shared_changes
 from holdfast.compiler.source import Source, read_source
 from holdfast.compiler.wrapping import (
     hides_async,
@@ -54,6 +55,7 @@ class _Compiler:
         self.problems = Problems()
         self.labels = Labels()
         self.names = Names(self.problems, self.labels)
+        self.assigned = assigned_attributes(cls, base)
         self.functions: dict[str, Function] = {}
         self.stems: dict[tuple[str, str], str] = {}
         """The function of each beginning of names for defaults, in each space."""
@@ -119,6 +121,7 @@ class _Compiler:
         """Compile one function into the program."""
         space = source.name if source.function.__code__.co_freevars else source.namespace
         check(source, self.problems)
+        self._check_shared(source)
         self._name_inherited(source, space)
         name_exceptions(source, functools.partial(self._exception, space))
         self.names.resolve(source, space)
@@ -150,6 +153,16 @@ class _Compiler:
             variables=tuple(sorted(variables)),
             blocks=finish(drafts, keeps),
         )
+
+    def _check_shared(self, source: Source) -> None:
+        for change in shared_changes(source, self.cls, self.assigned):
+            if change.of_class:
+                message = f"`{change.name}` is the class's: a change of it is seen by other instances, and not saved"
+                hint = "assign it in `__init__`, so that each instance has its own"
+            else:
+                message = f"`{change.name}` is of the module: a change of it is seen by other instances, and not saved"
+                hint = "keep it in `self` or a variable, or store it by an @action"
+            self.problems.add(problem_at(change.node, source.file, code="HF010", message=message, hint=hint))
 
     def _suppressing(self, source: Source) -> Iterator[ast.withitem]:
         """What of its `with` statements is a call of `contextlib.suppress`, however that is named there."""

@@ -53,7 +53,7 @@ class Source:
 
 def read_source(function: FunctionType, *, name: str, owner: type | None = None) -> Source:
     """The syntax tree of an `async def`, which the program calls `name`."""
-    plain = _itself(function)
+    plain = itself(function)
     file = inspect.getsourcefile(plain) or plain.__code__.co_filename
     try:
         lines, first = inspect.getsourcelines(plain)
@@ -93,7 +93,7 @@ def read_source(function: FunctionType, *, name: str, owner: type | None = None)
     return Source(name, title_of(function), tree, file, function, owner)
 
 
-def _itself(function: FunctionType) -> FunctionType:
+def itself(function: FunctionType) -> FunctionType:
     """The function without the mark by which `inspect` would look at what it wraps instead."""
     if "__wrapped__" not in vars(function):
         return function
