@@ -13,9 +13,10 @@ from collections.abc import Callable
 from types import FrameType, MethodType, ModuleType
 from typing import Any, cast
 
+from holdfast.codec.names import bases_of, look_up
 from holdfast.compiler import LOCAL_OBJECTS
 from holdfast.engine import KIT, DurableAsyncio, LinkedProgram, durable_asyncio, link
-from holdfast.errors import ProgramError
+from holdfast.errors import DecodeError, ProgramError
 from holdfast.ids import ProgramHash
 from holdfast.ir.plain import is_accelerator
 from holdfast.ir.program import Program, Ref
@@ -141,6 +142,8 @@ def resolve(ref: Ref, *, reach: Reach | None = None) -> object:
             return DurableAsyncio if ref.target == "asyncio" else ModuleView(_import(ref.target), reach)
         case "async":
             return durable_asyncio(ref.target)
+        case "exception":
+            return _exception(ref.target)
         case "workflow":
             return _workflow_class(ref.target)
         case _:
@@ -167,6 +170,18 @@ def _object(target: str) -> object:
     public = getattr(sys.modules.get("holdfast"), name, None) is found
     if (internal and not data and not public) or isinstance(found, functools.partial | MethodType | FrameType):
         raise ProgramError(f"{target} leads to something that is closed to workflow code")
+    return found
+
+
+def _exception(target: str) -> object:
+    """A class that says what failed, even of a module that is closed: one that is loaded here, and by its own name."""
+    try:
+        found = look_up(target)
+    except DecodeError as error:
+        module = target.partition(":")[0]
+        raise ProgramError(f"{target} does not exist here; import {module!r} in the module of the workflow") from error
+    if BaseException not in bases_of(found):
+        raise ProgramError(f"{target} is no exception, and its module is closed to workflow code")
     return found
 
 

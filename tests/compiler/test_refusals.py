@@ -43,7 +43,15 @@ class Closed:
 
 
 FOREIGN: dict[str, Any] = {}
-exec(compile("async def foreign(): pass", "/lib/site-packages/foreign.py", "exec"), FOREIGN)
+exec(
+    compile(
+        "import functools\nasync def foreign(): pass\ndef library(f):\n    @functools.wraps(f)\n"
+        "    async def inner(*a):\n        return await f(*a)\n    return inner\n",
+        "/lib/site-packages/foreign.py",
+        "exec",
+    ),
+    FOREIGN,
+)
 
 
 def a_module(text: str, **names: Any) -> types.ModuleType:
@@ -150,6 +158,132 @@ def test_what_cannot_be_kept_is_refused_with_its_place_and_a_way_out(
     assert f"why: {REASONS[code]}" in str(problem)
 
 
+DECORATORS = (
+    "import functools\n\n"
+    "def sync(f):\n    @functools.wraps(f)\n    def inner(*a):\n        return f(*a)\n    return inner\n\n"
+    "def bare(f):\n    async def inner(*a):\n        return await f(*a)\n    return inner\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("decorator", "code", "words"),
+    [
+        ("sync", "HF004", "not async"),
+        ("functools.lru_cache", "HF004", "not async"),
+        ("library", "HF004", "an installed library"),
+        ("lambda f: bare(library(f))", "HF004", "an installed library"),
+    ],
+)
+def test_a_decorator_that_cannot_be_kept_is_refused(decorator: str, code: str, words: str) -> None:
+    helper = f"{DECORATORS}decorate = {decorator}\n\n@decorate\nasync def helper(x):\n    return await act(x)\n\n"
+    method = "\n    @decorate\n    async def step(self, x):\n        return await act(x)\n"
+    for text in (
+        run_of("return await helper(1)", helper),
+        run_of("return await self.step(1)", helper) + method,
+        run_of("return await asyncio.gather(*map(helper, [1, 2]))", helper),
+    ):
+        (problem,) = problems_of(text, library=FOREIGN["library"])
+        assert problem.code == code
+        assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    ("decorator", "code", "words"),
+    [
+        ("sync", "HF020", "not async"),
+        ("bare", "HF020", "no parameter for"),
+        ("library", "HF004", "an installed library"),
+    ],
+)
+def test_a_decorator_of_run_that_cannot_be_kept_is_refused(decorator: str, code: str, words: str) -> None:
+    text = f"{DECORATORS}class W(Workflow):\n    @{decorator}\n    async def run(self):\n        return 1\n"
+    (problem,) = problems_of(text, library=FOREIGN["library"])
+    assert problem.code == code
+    assert words in problem.message
+
+
+@pytest.mark.parametrize("call", ["self.make(1)", "W.make(1)", "Base.make(1)"])
+def test_an_async_class_method_is_refused(call: str) -> None:
+    base = "class Base(Workflow):\n    @classmethod\n    async def make(cls, x):\n        return x\n\n"
+    text = f"{base}class W(Base):\n    async def run(self):\n        return await {call}\n"
+    (problem,) = problems_of(text)
+    assert (problem.code, problem.line) == ("HF004", 8)
+    assert "async class method" in problem.message
+    assert "a static method" in problem.hint
+
+
+SHARED = (
+    "import os\n\nclass Thing:\n    z = 1\n    seen = []\n\n"
+    "OBJ, TABLE, NAMES = Thing(), {}, []\n\n"
+    "class Base(Workflow):\n    items = []\n    table = {}\n    own = []\n    thing = Thing()\n    limit = 3\n\n"
+    "    def __init__(self):\n        self.own = []\n        self.mine = {}\n\n"
+    "    @property\n    def sized(self):\n        return self.mine\n\n"
+    "class W(Base):\n    async def run(self, x=1):\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "hint"),
+    [
+        ("self.items.append(x)", "self.items", "assign it in `__init__`"),
+        ("self.items += [x]", "self.items", "assign it in `__init__`"),
+        ("self.items[0] = x", "self.items", "assign it in `__init__`"),
+        ("del self.items[0]", "self.items", "assign it in `__init__`"),
+        ("self.table[x] = await act(x)", "self.table", "assign it in `__init__`"),
+        ("self.table[x] += 1", "self.table", "assign it in `__init__`"),
+        ("self.table[x].name = 1", "self.table", "assign it in `__init__`"),
+        ("self.thing.z = 1", "self.thing", "assign it in `__init__`"),
+        ("f = lambda: self.items.pop()", "self.items", "assign it in `__init__`"),
+        ("OBJ.z = 3", "OBJ", "in `self` or a variable"),
+        ("OBJ.z += await act(3)", "OBJ", "in `self` or a variable"),
+        ("W.limit = 3", "W", "in `self` or a variable"),
+        ("W.items.append(x)", "W.items", "in `self` or a variable"),
+        ("Thing.seen.append(x)", "Thing.seen", "in `self` or a variable"),
+        ("TABLE[x] = 1", "TABLE", "in `self` or a variable"),
+        ("del TABLE[x]", "TABLE", "in `self` or a variable"),
+        ("for TABLE['a'] in [x]:\n            await act(1)", "TABLE", "in `self` or a variable"),
+        ("NAMES.append(x)", "NAMES", "in `self` or a variable"),
+        ("os.environ['A'] = 'b'", "os.environ", "in `self` or a variable"),
+        ("os.environ.update(A='b')", "os.environ", "in `self` or a variable"),
+    ],
+)
+def test_a_change_of_what_instances_share_is_refused(line: str, name: str, hint: str) -> None:
+    (problem,) = problems_of(f"{SHARED}        {line}\n        return x\n")
+    assert (problem.code, problem.line) == ("HF010", SHARED.count("\n") + 1)
+    assert f"`{name}`" in problem.message
+    assert hint in problem.hint
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "self.own.append(x)",
+        "self.own += [x]",
+        "self.mine[x] = 1",
+        "self.sized[x] = 1",
+        "self.items = [*self.items, x]",
+        "self.limit += 1",
+        "self.later = x",
+        "x = [self.items, self.limit, TABLE.get(x), OBJ.z, os.environ.get('A')]",
+        "items = list(self.items)\n        items.append(x)",
+        "TABLE = {}\n        TABLE[x] = 1",
+        "x = [NAMES.pop() for NAMES in [[1]]]",
+        "self = Thing()\n        self.items.append(x)",
+        "Thing().seen.append(x)",
+    ],
+)
+def test_what_is_read_or_the_instances_own_may_be_used(line: str) -> None:
+    assert compile_workflow(
+        a_module(f"{SHARED}        {line}\n        return x\n").W, name="w", base=Workflow
+    ).functions
+
+
+def test_a_run_without_self_is_refused() -> None:
+    (problem,) = problems_of("class W(Workflow):\n    async def run():\n        return 1\n")
+    assert (problem.code, problem.line) == ("HF020", 2)
+    assert "async def run(self, …)" in problem.hint
+
+
 def test_source_that_cannot_be_read_is_refused() -> None:
     module = types.ModuleType("refused_program_without_file")
     sys.modules[module.__name__] = module
@@ -231,7 +365,9 @@ def test_what_of_asyncio_has_no_counterpart_is_refused_however_it_was_imported(
         ("LOCK = asyncio.Lock()", "async with LOCK:\n    await act(1)", "HF017", "LOCK", "share no lock"),
         ("LOCK = asyncio.Semaphore(2)", "async with LOCK:\n    x = 2", "HF017", "LOCK", "share no lock"),
         ("from time import sleep", "nap = sleep\nnap(1)", "HF005", "sleep", "in an @action"),
-        ("from sqlite3 import Error", "try:\n    await act(1)\nexcept Error:\n    x = 2", "HF005", "Error", "@action"),
+        ("from sqlite3 import Row", "x = Row", "HF005", "Row", "@action"),
+        ("import sqlite3", "x = sqlite3.Error, sqlite3.Row", "HF005", "sqlite3", "@action"),
+        ("import sqlite3", "x = [sqlite3.Error for sqlite3 in x], sqlite3", "HF005", "sqlite3", "@action"),
         ("import subprocess", "x = subprocess.PIPE", "HF005", "subprocess", "in an @action"),
     ],
 )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 from holdfast.compiler.diagnostics import INSTEAD_OF_LOCK, Problems, instead_of_closed, problem_at
+from holdfast.compiler.failures import closed_exception
 from holdfast.compiler.forgotten import forgotten
-from holdfast.compiler.names import users_own
+from holdfast.compiler.names import hidden_async
 from holdfast.compiler.source import Source
+from holdfast.compiler.wrapping import action_of, hides_async, is_async, librarys_wrapper, plain, users_own
 from holdfast.ir.rules import ASYNC_NAMES, CLOSED_BUILTINS, hidden_attributes, is_closed, module_chains
 from holdfast.ir.scopes import bound_names, own_nodes
 
@@ -95,8 +97,23 @@ class _Checker:
         if value is _UNKNOWN or (isinstance(func, ast.Name) and func.id in CLOSED_BUILTINS):
             return  # closed builtins are refused by name
         dotted = is_closed(value)
-        if dotted is not None:
+        if self._is_class_method(value):
+            self._refuse(
+                node,
+                "HF004",
+                f"`{ast.unparse(func)}(…)` is an async class method",
+                "make it a method or a static method; what it needs of the class, `type(self)` has",
+            )
+        elif dotted is None and hides_async(value):
+            self._refuse(node, "HF004", *hidden_async(f"{ast.unparse(func)}"))
+        if dotted is not None and closed_exception(value) is None:
             self._refuse(node, "HF005", f"`{ast.unparse(func)}(…)` is a blocking or outside call", _instead(dotted))
+
+    def _is_class_method(self, value: Any) -> bool:
+        """Whether it is an async class method of the workflow, as its object or its class gives it."""
+        owner: Any = self.source.owner
+        bound = inspect.ismethod(value) and owner is not None and value.__self__ in owner.__mro__
+        return (bound or isinstance(value, classmethod)) and is_async(plain(cast(object, value)))
 
     def _waits(self, call: ast.Call) -> bool:
         """Whether a call gives something that must be awaited, as far as that is known."""
@@ -107,26 +124,29 @@ class _Checker:
                 value = self._static(func)
         if value is _UNKNOWN:
             return False
-        if isinstance(getattr(value, "__holdfast_action__", None), str) or hasattr(value, "__holdfast_awaitable__"):
+        if action_of(value) is not None or hasattr(value, "__holdfast_awaitable__"):
             return True
-        return inspect.iscoroutinefunction(getattr(value, "__holdfast_original__", value))
+        return inspect.iscoroutinefunction(plain(value))
 
     def _await(self, value: ast.expr) -> None:
         if not isinstance(value, ast.Call):
             return
         func = self._static(value.func)
-        if func is _UNKNOWN or hasattr(func, "__holdfast_action__") or hasattr(func, "__holdfast_awaitable__"):
+        if func is _UNKNOWN or action_of(func) is not None or hasattr(func, "__holdfast_awaitable__"):
             return
         if inspect.isfunction(func) or inspect.ismethod(func) or inspect.isbuiltin(func):
             module = getattr(func, "__module__", None) or ""
             if module.startswith("asyncio"):
                 return
-            plain = inspect.unwrap(func)
-            if inspect.iscoroutinefunction(plain) and inspect.isfunction(plain) and users_own(plain):
+            if self._is_class_method(func):
+                return  # refused as a call
+            if is_async(func) and (users_own(func) or librarys_wrapper(func)):
                 return
-            if not inspect.iscoroutinefunction(plain) and not inspect.isbuiltin(func) and not is_closed(func):
+            if hides_async(func):
+                return  # refused as a call already
+            if not inspect.iscoroutinefunction(func) and not inspect.isbuiltin(func) and not is_closed(func):
                 return  # a plain function may return a durable call
-            if is_closed(func) and not inspect.iscoroutinefunction(plain):
+            if is_closed(func) and not inspect.iscoroutinefunction(func):
                 return  # refused as a blocking call already
             self._refuse(
                 value,

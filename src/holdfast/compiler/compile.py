@@ -5,19 +5,34 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import functools
 import inspect
 from collections.abc import Iterator
 from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any, cast
 
+from holdfast.compiler.begin import CALLED, calling
 from holdfast.compiler.blocks import finish
 from holdfast.compiler.check import check
 from holdfast.compiler.diagnostics import Problem, Problems, problem_at
+from holdfast.compiler.failures import name_exceptions
+from holdfast.compiler.labels import Labels
 from holdfast.compiler.liveness import function_variables, live_after_awaits
 from holdfast.compiler.lower import Lowerer
-from holdfast.compiler.names import Names, users_own
+from holdfast.compiler.names import Names, hidden_async
+from holdfast.compiler.shared import assigned_attributes, shared_changes
 from holdfast.compiler.source import Source, read_source
+from holdfast.compiler.wrapping import (
+    hides_async,
+    is_async,
+    librarys_wrapper,
+    module_of,
+    plain,
+    title_of,
+    users_own,
+    wrapped_in,
+)
 from holdfast.ir.program import Function, Program, Ref
 from holdfast.ir.scopes import bound_names, own_nodes
 
@@ -38,8 +53,12 @@ class _Compiler:
         self.entry = entry
         self.base = base
         self.problems = Problems()
-        self.names = Names(self.problems)
+        self.labels = Labels()
+        self.names = Names(self.problems, self.labels)
+        self.assigned = assigned_attributes(cls, base)
         self.functions: dict[str, Function] = {}
+        self.stems: dict[tuple[str, str], str] = {}
+        """The function of each beginning of names for defaults, in each space."""
         self.inherited: list[tuple[type, FunctionType]] = []
         """Methods that were called by the name of a base class, to be compiled in."""
 
@@ -49,12 +68,18 @@ class _Compiler:
         if entry is None:
             self._refuse_shape()
             raise AssertionError
+        self._check_receiver(entry[1])
         for owner, function in methods.values():
-            self._function(read_source(function, owner=owner))
+            self._compile(function, owner)
         while self.names.functions or self.inherited:
-            owner, function = self.inherited.pop() if self.inherited else (None, self.names.functions.pop())
-            if _label(function) not in self.functions:
-                self._function(read_source(function, owner=owner))
+            if self.inherited:
+                owner, function = self.inherited.pop()
+            else:
+                function = self.names.functions.pop()
+                owner = self._class_of(function)
+            if self.labels.of(function) not in self.functions:
+                self._compile(function, owner)
+        label = self._entry(entry[1])
         self.problems.raise_if_any(f"workflow {self.name}")
         return Program(
             name=self.name,
@@ -62,16 +87,43 @@ class _Compiler:
             functions=self.functions,
             refs={space: refs for space, refs in self.names.refs.items() if refs},
             consts={space: consts for space, consts in self.names.consts.items() if consts},
-            entry=_label(entry[1]),
-            methods={attr: _label(function) for attr, (_, function) in methods.items()},
+            entry=label,
+            methods={attr: self.labels.of(function) for attr, (_, function) in methods.items()},
+            statics=tuple(sorted(a for a, (cls, _) in methods.items() if isinstance(vars(cls)[a], staticmethod))),
             modules=self._modules(),
         )
+
+    def _class_of(self, function: FunctionType) -> type | None:
+        """The class among this one and its bases in whose body a function stands: a decorator may have taken it out."""
+        title = title_of(function)
+        mine = (cls for cls in self.cls.__mro__ if cls.__module__ == module_of(function))
+        return next((cls for cls in mine if f"{cls.__qualname__}.{function.__name__}" == title), None)
+
+    def _compile(self, function: FunctionType, owner: type | None) -> None:
+        if librarys_wrapper(function):
+            self._refuse_wrapper(function)
+        else:
+            self._function(read_source(function, name=self.labels.of(function), owner=owner))
+
+    def _entry(self, function: FunctionType) -> str:
+        """The label of what an instance begins with: `run`, or what calls its decorator's wrapper as it was asked to."""
+        label = self.labels.of(function)
+        asked, own = inspect.signature(function), inspect.signature(function, follow_wrapped=False)
+        if [(p.name, p.kind) for p in asked.parameters.values()] == [(p.name, p.kind) for p in own.parameters.values()]:
+            return label
+        inner = next((each for each in wrapped_in(function) if isinstance(each, FunctionType)), function)
+        made = calling(asked, function=inner, name=self.labels.another(f"{module_of(inner)}:{title_of(inner)}"))
+        self.functions[made.name] = made
+        self.names.refs[made.space] = {CALLED: Ref("function", label)}
+        return made.name
 
     def _function(self, source: Source) -> None:
         """Compile one function into the program."""
         space = source.name if source.function.__code__.co_freevars else source.namespace
         check(source, self.problems)
+        self._check_shared(source)
         self._name_inherited(source, space)
+        name_exceptions(source, functools.partial(self._exception, space))
         self.names.resolve(source, space)
         suppressing = set(self._suppressing(source))
         lowerer = Lowerer(source.node, file=source.file, problems=self.problems, suppressing=suppressing)
@@ -93,7 +145,7 @@ class _Compiler:
                     self._refuse_function(functions[variable], variable, drafts[index].expr, source)
         self.functions[source.name] = Function(
             name=source.name,
-            title=source.function.__qualname__,
+            title=source.title,
             space=space,
             params=self._params(source, space),
             file=source.file,
@@ -101,6 +153,16 @@ class _Compiler:
             variables=tuple(sorted(variables)),
             blocks=finish(drafts, keeps),
         )
+
+    def _check_shared(self, source: Source) -> None:
+        for change in shared_changes(source, self.cls, self.assigned):
+            if change.of_class:
+                message = f"`{change.name}` is the class's: a change of it is seen by other instances, and not saved"
+                hint = "assign it in `__init__`, so that each instance has its own"
+            else:
+                message = f"`{change.name}` is of the module: a change of it is seen by other instances, and not saved"
+                hint = "keep it in `self` or a variable, or store it by an @action"
+            self.problems.add(problem_at(change.node, source.file, code="HF010", message=message, hint=hint))
 
     def _suppressing(self, source: Source) -> Iterator[ast.withitem]:
         """What of its `with` statements is a call of `contextlib.suppress`, however that is named there."""
@@ -128,12 +190,18 @@ class _Compiler:
 
     def _compiled_in(self, method: tuple[type, FunctionType], label: str, space: str, place: ast.expr) -> ast.expr:
         """The name in `space` of an async method that is compiled in."""
+        self.inherited.append(method)
+        return self._named(Ref("function", self.labels.of(method[1])), label, space, place)
+
+    def _exception(self, space: str, ref: Ref, dotted: str, place: ast.expr) -> ast.expr:
+        """The name in `space` of an exception class of a closed module."""
+        return self._named(ref, f"_hfm_{dotted.replace('.', '_')}", space, place)
+
+    def _named(self, ref: Ref, label: str, space: str, place: ast.expr) -> ast.expr:
         refs = self.names.refs.setdefault(space, {})
-        ref = Ref("function", _label(method[1]))
         while refs.get(label, ref) != ref:
             label += "_"
         refs[label] = ref
-        self.inherited.append(method)
         return ast.copy_location(ast.Name(label, ast.Load()), place)
 
     def _name_super(self, source: Source, space: str, call: ast.Call, attr: str) -> None:
@@ -178,7 +246,7 @@ class _Compiler:
         for arg in ast.walk(args):
             if isinstance(arg, ast.arg):
                 arg.annotation = None
-        stem = "_hfd_" + function.__qualname__.replace(".", "_").replace("<locals>", "")
+        stem = self._stem(source, space)
 
         def constant(label: str, value: object, at: ast.AST) -> ast.expr:
             self.names.declare(space, label, value, at, source, code="HF019")
@@ -195,6 +263,13 @@ class _Compiler:
             for arg, node in zip(args.kwonlyargs, args.kw_defaults, strict=True)
         ]
         return ast.unparse(args)
+
+    def _stem(self, source: Source, space: str) -> str:
+        """What the names of a function's defaults begin with in `space`."""
+        stem = "_hfd_" + source.title.replace(".", "_").replace("<locals>", "")
+        while self.stems.setdefault((space, stem), source.name) != source.name:
+            stem += "_"
+        return stem
 
     def _modules(self) -> tuple[str, ...]:
         found = {self.cls.__module__, *(name.partition(":")[0] for name in self.functions)}
@@ -218,7 +293,41 @@ class _Compiler:
             )
         )
 
+    def _refuse_wrapper(self, function: FunctionType) -> None:
+        inner = next(each for each in wrapped_in(function) if isinstance(each, FunctionType) and users_own(each))
+        self.problems.add(
+            Problem(
+                code="HF004",
+                message=f"`{inner.__qualname__}` has a decorator of an installed library, whose code is not compiled",
+                file=inner.__code__.co_filename,
+                line=inner.__code__.co_firstlineno,
+                column=1,
+                hint="decorate an @action with it, or what an @action calls; a retry is an action's `retry=`",
+            )
+        )
+
+    def _check_receiver(self, function: FunctionType) -> None:
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+        if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+            self.problems.add(
+                Problem(
+                    code="HF020",
+                    message=f"`{self.entry}` of {self.cls.__qualname__} has no parameter for the workflow object",
+                    file=function.__code__.co_filename,
+                    line=function.__code__.co_firstlineno,
+                    column=1,
+                    hint=f"write `async def {self.entry}(self, …)`, and `@functools.wraps` over the wrapper of its decorator",
+                )
+            )
+
     def _refuse_shape(self) -> None:
+        found = inspect.getattr_static(self.cls, self.entry, None)
+        if hides_async(found):
+            inner = next(filter(is_async, wrapped_in(plain(found))))
+            message, hint = hidden_async(self.entry)
+            file, line = inner.__code__.co_filename, inner.__code__.co_firstlineno
+            self.problems.add(Problem(code="HF020", message=message, file=file, line=line, column=1, hint=hint))
+            self.problems.raise_if_any(f"workflow {self.name}")
         file, line = "?", 1
         # A class made by exec(), or whose module is gone, has no source.
         with suppress(OSError, TypeError):
@@ -244,21 +353,15 @@ def async_methods(cls: type, base: type) -> dict[str, tuple[type, FunctionType]]
         if owner in base.__mro__:
             continue
         for name, raw in vars(owner).items():
-            value: Any = original(raw)
-            plain = inspect.unwrap(value) if callable(value) else value
+            function: Any = None if isinstance(raw, classmethod) else plain(raw)
             # One that yields is taken too, so that its `yield` can be refused.
-            is_async = inspect.iscoroutinefunction(plain) or inspect.isasyncgenfunction(plain)
+            waits = is_async(function) or inspect.isasyncgenfunction(function)
             # A class of a library that is mixed in knows nothing of workflows, and waits as it likes.
-            is_async = is_async and (issubclass(owner, base) or users_own(cast("FunctionType", plain)))
-            if is_async and not hasattr(raw, "__holdfast_action__"):
-                found[name] = (owner, cast("FunctionType", plain))
+            if waits and (issubclass(owner, base) or users_own(function) or librarys_wrapper(function)):
+                found[name] = (owner, function)
             elif name in found:
                 del found[name]
     return found
-
-
-def _label(function: FunctionType) -> str:
-    return f"{function.__module__}:{function.__qualname__}"
 
 
 def _means(node: ast.expr, source: Source, own: set[str]) -> object:
@@ -273,11 +376,6 @@ def _means(node: ast.expr, source: Source, own: set[str]) -> object:
             return getattr(owner, attr, None) if isinstance(owner, ModuleType | type) else None
         case _:
             return None
-
-
-def original(value: Any) -> Any:
-    """What a descriptor of the workflow layer wraps, or the value itself."""
-    return getattr(value, "__holdfast_original__", value)
 
 
 def only_undefined(problems: tuple[object, ...]) -> bool:

@@ -19,7 +19,7 @@ REASONS: dict[str, str] = {
     "HF007": "`async with` over something that cannot be saved.",
     "HF008": "`async for` over something that cannot be saved.",
     "HF009": "A nested async function or class cannot be saved.",
-    "HF010": "Workflow code assigns to a global name, which no other worker would see.",
+    "HF010": "Workflow code changes something global, which no other worker would see.",
     "HF011": "A nested function or lambda is still needed after an await, but cannot be saved.",
     "HF012": "A generator expression holds an await, or is still needed after one.",
     "HF013": "Double-underscore attributes reach behind the program's declared names.",

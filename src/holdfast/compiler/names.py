@@ -8,15 +8,17 @@ import builtins
 import importlib
 import inspect
 import sys
-import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from typing import Any
 
 from holdfast.codec import encode
 from holdfast.compiler.diagnostics import Problems, instead_of_closed, problem_at
+from holdfast.compiler.failures import closed_exception
+from holdfast.compiler.labels import Labels
 from holdfast.compiler.source import Source
+from holdfast.compiler.wrapping import action_of, behind_static, hides_async, is_async, librarys_wrapper, users_own
 from holdfast.errors import EncodeError
 from holdfast.ir.program import Ref
 from holdfast.ir.rules import BUILTINS, CLOSED_BUILTINS, closed, is_closed
@@ -33,6 +35,7 @@ class Names:
     """What was found out about the names of one program."""
 
     problems: Problems
+    labels: Labels
     refs: dict[str, dict[str, Ref]] = field(default_factory=dict[str, dict[str, Ref]])
     consts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     functions: list[FunctionType] = field(default_factory=list[FunctionType])
@@ -52,14 +55,22 @@ class Names:
 
     def declare(self, space: str, name: str, value: object, at: ast.AST, source: Source, *, code: str) -> None:
         """Give `name` in `space` the meaning of `value`."""
+        if hides_async(value):
+            self._refuse(at, source, "HF004", *hidden_async(name))
+            return
+        exception = closed_exception(value)
+        if exception is not None:
+            self.refs.setdefault(space, {})[name] = exception
+            return
         match meaning_of(value, name=name, module=source.namespace):
             case Ref("object" | "module") as ref if (ref.kind == "module" and closed(ref.target)) or is_closed(value):
                 # Loading the program would refuse it.
                 self._refuse(at, source, "HF005", f"`{name}` is closed to workflow code", instead_of_closed(value))
             case Ref() as ref:
                 self.refs.setdefault(space, {})[name] = ref
-                if ref.kind == "function":
-                    self.functions.append(cast("FunctionType", inspect.unwrap(cast(Any, value))))
+            case FunctionType() as function:
+                self.refs.setdefault(space, {})[name] = Ref("function", self.labels.of(function))
+                self.functions.append(function)
             case Constant(tree):
                 self.consts.setdefault(space, {})[name] = tree
             case str(reason):
@@ -101,6 +112,14 @@ class Names:
         self.problems.add(problem_at(node, source.file, code=code, message=message, hint=hint))
 
 
+def hidden_async(called: str) -> tuple[str, str]:
+    """What to say of an async function in a decorator that is not async."""
+    return (
+        f"`{called}` is an async function that a decorator has put into one that is not async",
+        "let the decorator return an `async def`, which is compiled in, or take it off",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Constant:
     """A value captured at compile time, encoded."""
@@ -108,11 +127,10 @@ class Constant:
     tree: Any
 
 
-def meaning_of(value: object, *, name: str, module: str) -> Ref | Constant | str:
-    """A ref, a constant, or in words what it is that is neither."""
-    marker = getattr(value, "__holdfast_action__", None)
-    if isinstance(marker, str):
-        return Ref("action", marker)
+def meaning_of(value: object, *, name: str, module: str) -> Ref | FunctionType | Constant | str:
+    """A ref, a function to compile in, a constant, or in words what it is that is none of these."""
+    if (action := action_of(value)) is not None:
+        return Ref("action", action)
     if isinstance(value, type) and hasattr(value, "__holdfast_workflow__"):
         return Ref("workflow", _target(value) or _local(value))
     if isinstance(value, ModuleType):
@@ -121,10 +139,10 @@ def meaning_of(value: object, *, name: str, module: str) -> Ref | Constant | str
         return Ref("async", value.__name__)
     if isinstance(value, type) and value in (asyncio.TaskGroup, asyncio.Timeout, asyncio.Task, asyncio.Future):
         return Ref("async", value.__name__)
+    function = behind_static(value)
+    if is_async(function) and (users_own(function) or librarys_wrapper(function)):
+        return function
     if inspect.iscoroutinefunction(value):
-        plain = inspect.unwrap(cast(Any, value))
-        if isinstance(plain, FunctionType) and users_own(plain):
-            return Ref("function", f"{plain.__module__}:{plain.__qualname__}")
         return Ref("object", _target(value) or f"{module}:{name}")
     if isinstance(value, type) or callable(value):
         if target := _target(value):
@@ -142,14 +160,6 @@ def meaning_of(value: object, *, name: str, module: str) -> Ref | Constant | str
 
 def _is_asyncios(value: FunctionType | BuiltinFunctionType) -> bool:
     return (getattr(value, "__module__", None) or "").split(".")[0] in ("asyncio", "_asyncio")
-
-
-def users_own(function: FunctionType) -> bool:
-    """Whether a function belongs to the application and not to an installed library."""
-    file = function.__code__.co_filename
-    if "site-packages" in file or "dist-packages" in file:
-        return False
-    return not file.startswith((sysconfig.get_path("stdlib"), "<frozen"))
 
 
 def free_names(tree: ast.AsyncFunctionDef) -> Iterator[ast.Name]:
@@ -217,6 +227,9 @@ def _reachable(module: str, name: str) -> object:
 def _local(value: object) -> str:
     module, name = getattr(value, "__module__", "?"), getattr(value, "__qualname__", type(value).__qualname__)
     target = f"{module}:{name}"
+    if _reachable(module, name) is not _MISSING:
+        # Elsewhere the name must not lead to what stands there now, such as the wrapper of this very function.
+        target = f"{target}.<wrapped>"
     if LOCAL_OBJECTS.get(target, value) is not value:
         target = f"{target}.{id(value):x}"
     LOCAL_OBJECTS[target] = value

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, cast
 
 from holdfast.compiler.diagnostics import Problem, compile_error
+from holdfast.compiler.wrapping import class_around, title_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class Source:
 
     name: str
     """`module:qualname`, unique in the program."""
+    title: str
+    """The function's name where it stands."""
     node: ast.AsyncFunctionDef
     file: str
     function: FunctionType
@@ -49,13 +51,9 @@ class Source:
         raise LookupError(name)
 
 
-def read_source(function: Callable[..., Any], *, owner: type | None = None) -> Source:
-    """The syntax tree of an `async def`."""
-    plain = inspect.unwrap(function)
-    if not isinstance(plain, FunctionType):
-        raise TypeError(f"{function!r} is not a Python function")
-    module = plain.__module__
-    name = f"{module}:{plain.__qualname__}"
+def read_source(function: FunctionType, *, name: str, owner: type | None = None) -> Source:
+    """The syntax tree of an `async def`, which the program calls `name`."""
+    plain = itself(function)
     file = inspect.getsourcefile(plain) or plain.__code__.co_filename
     try:
         lines, first = inspect.getsourcelines(plain)
@@ -89,9 +87,17 @@ def read_source(function: Callable[..., Any], *, owner: type | None = None) -> S
             node.col_offset += indent  # type: ignore[attr-defined]
             node.end_lineno += first - 1  # type: ignore[attr-defined]
             node.end_col_offset += indent  # type: ignore[attr-defined]
-    if owner is not None:
-        _mangle(tree, owner.__name__)
-    return Source(name, tree, file, plain, owner)
+    cls = class_around(function)
+    if cls is not None:
+        _mangle(tree, cls)
+    return Source(name, title_of(function), tree, file, function, owner)
+
+
+def itself(function: FunctionType) -> FunctionType:
+    """The function without the mark by which `inspect` would look at what it wraps instead."""
+    if "__wrapped__" not in vars(function):
+        return function
+    return FunctionType(function.__code__, cast(Any, function).__globals__, closure=function.__closure__)
 
 
 def _mangle(tree: ast.AST, cls: str) -> None:

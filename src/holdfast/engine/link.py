@@ -111,7 +111,9 @@ def link(
     for name, space in spaces.items():
         refs = program.refs.get(name, {})
         space.update({label: callers[ref.target] for label, ref in refs.items() if ref.kind == "function"})
-    durable = cls({attr: callers[name] for attr, name in program.methods.items()})
+    methods: dict[str, Any] = {attr: callers[name] for attr, name in program.methods.items()}
+    methods |= {attr: staticmethod(methods[attr]) for attr in program.statics}
+    durable = cls(methods)
     receiver = program.functions[program.entry].params.split(",")[0].strip().rstrip("/").strip()
     return LinkedProgram(program, functions, durable, first_action(program) is not None, receiver)
 
@@ -130,13 +132,14 @@ def check_program(program: Program) -> None:
         for name, ref in refs.items():
             if ref.kind == "object" and closed(ref.target):
                 raise ProgramError(f"program {program.name}: the name {name!r} leads to {ref.target}, which is closed")
-            if ref.kind not in ("action", "workflow", "object", "module", "function", "async"):
+            if ref.kind not in ("action", "workflow", "object", "module", "function", "async", "exception"):
                 raise ProgramError(f"program {program.name}: the name {name!r} is of an unknown kind {ref.kind!r}")
             if ref.kind == "module" and closed(ref.target):
                 raise ProgramError(f"program {program.name}: the name {name!r} leads to {ref.target}, which is closed")
             if ref.kind == "function" and ref.target not in program.functions:
                 raise ProgramError(f"program {program.name}: the function {ref.target!r} is missing")
     missing = [name for name in (program.entry, *program.methods.values()) if name not in program.functions]
+    missing += [attribute for attribute in program.statics if attribute not in program.methods]
     if missing:
         raise ProgramError(f"program {program.name}: its functions {missing} are missing")
     for function in program.functions.values():

@@ -114,7 +114,8 @@ class Ref:
     """A global that the worker resolves: `kind` says how, `target` names it.
 
     Kinds: `action` (its registered name), `workflow` and `object` (`module:qualname`), `module` (its name),
-    `function` (another function of this program), `async` (a name of `asyncio`).
+    `function` (another function of this program), `async` (a name of `asyncio`), `exception` (an exception class of a
+    module that is closed otherwise, which some other module has imported).
     """
 
     kind: str
@@ -136,6 +137,8 @@ class Program:
     entry: str = ""
     methods: Mapping[str, str] = field(default_factory=dict[str, str])
     """Attribute names of the workflow class and the functions of this program they stand for."""
+    statics: tuple[str, ...] = ()
+    """Which of these take no object of the class."""
     modules: tuple[str, ...] = ()
     """Modules to import before anything of this program is decoded."""
 

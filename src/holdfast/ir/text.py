@@ -38,6 +38,7 @@ def render(program: Program) -> str:
     out = [FORMAT, f"workflow {program.name}", f"class {program.cls}", f"entry {program.entry}"]
     out += [f"module {name}" for name in program.modules]
     out += [f"method {attr} = {name}" for attr, name in sorted(program.methods.items())]
+    out += [f"static {attr}" for attr in program.statics]
     for space in sorted(program.refs.keys() | program.consts.keys()):
         out.append(f"names {space}")
         for name, ref in sorted(program.refs.get(space, {}).items()):
@@ -128,6 +129,9 @@ class _Parser:
         while self._starts("method "):
             attr, function_name = self._after("method ").split(" = ", 1)
             methods[attr] = function_name
+        statics: list[str] = []
+        while self._starts("static "):
+            statics.append(self._after("static "))
         refs: dict[str, dict[str, Ref]] = {}
         consts: dict[str, dict[str, object]] = {}
         while self._starts("names "):
@@ -150,6 +154,7 @@ class _Parser:
             consts=consts,
             entry=entry,
             methods=methods,
+            statics=tuple(statics),
             modules=tuple(modules),
         )
 

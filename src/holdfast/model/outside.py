@@ -22,7 +22,7 @@ class Outside(Coroutine[Any, Any, R]):
         """What is to run; it counts as used from now on."""
 
     def __await__(self) -> Generator[Any, Any, R]:
-        return self.begin().__await__()
+        return self._begun().__await__()
 
     def send(self, value: Any, /) -> Any:
         """Run until it waits, as of any coroutine."""
