@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.engine.branch import Branch, Frame
+from holdfast.model import call
 
 _OWN = frozenset(
     str(Path(__file__).with_name(f"{name}.py"))
     for name in ("machine", "core", "calling", "timing", "waiting", "scopes", "cancelling", "raising")
-)
+) | {str(call.__file__)}
 """The files of the machine, which no traceback begins with."""
 
 
