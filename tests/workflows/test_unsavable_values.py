@@ -186,3 +186,60 @@ async def test_an_exception_that_holds_what_cannot_be_saved_is_handled_all_the_s
         with pytest.raises(Refused, match=r"status \d00|status 409"):
             await Compensates().run(how)
     assert undone == (["gathered", "after", "finally"] if how == "gathered" else ["handler", "finally"])
+
+
+@workflow(name="HoldsALock")
+class HoldsALock(Workflow):
+    async def run(self, how: str) -> str:
+        await undo("begun")
+        try:
+            shared: list[Any] = []
+            other = asyncio.create_task(self.add_later(shared)) if how == "by another" else None
+            held = object() if how != "by another" else None
+            if how == "asleep":
+                await asyncio.sleep(100)
+            elif how == "for a message":
+                await self.receive("never")
+            elif how == "by another":
+                assert other is not None
+                await asyncio.sleep(1000)
+            else:
+                await undo("never done")
+            return repr((held, shared))
+        except EncodeError as error:
+            await undo("handler")
+            if how == "again":
+                twice = object()
+                await undo("never done either")
+                return repr(twice)
+            if how != "handled":
+                raise
+            return str(error)
+        finally:
+            await undo("finally")
+
+    async def add_later(self, shared: list[Any]) -> None:
+        await asyncio.sleep(1)
+        shared.append(object())
+        await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("how", ["handled", "asleep", "for a message", "again"])
+async def test_an_await_over_which_a_variable_cannot_be_kept_fails_there_and_cleans_up(app: App, how: str):
+    undone.clear()
+    if how == "handled":
+        said = await HoldsALock().run(how)
+    else:
+        with pytest.raises(EncodeError) as caught:
+            await HoldsALock().run(how)
+        said = str(caught.value)
+    name = "twice" if how == "again" else "held"
+    assert said.startswith(f"the variable '{name}' is still needed after the await in line ")
+    assert undone == ["begun", "handler", "finally"]
+
+
+async def test_what_another_branch_makes_unsavable_fails_where_it_is_kept(app: App):
+    undone.clear()
+    with pytest.raises(EncodeError, match="the variable 'shared' is still needed after the await"):
+        await HoldsALock().run("by another")
+    assert undone == ["begun", "handler", "finally"]

@@ -6,7 +6,7 @@ from holdfast.engine.kit import KIT, DurableAsyncio, durable_asyncio
 from holdfast.engine.link import LinkedProgram, link
 from holdfast.engine.machine import Machine
 from holdfast.engine.record import begin_calls_anew, forget_cancel
-from holdfast.engine.state import Change, Entries, Saver, fold, load, read
+from holdfast.engine.state import Change, Entries, Saver, fold, load, read, renewed
 from holdfast.engine.timing import FAR
 
 __all__ = [
@@ -33,4 +33,5 @@ __all__ = [
     "link",
     "load",
     "read",
+    "renewed",
 ]

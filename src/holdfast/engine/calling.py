@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, cast
 
 from holdfast.codec import encode_call, encode_start, is_plain, lineage
-from holdfast.engine.branch import Branch, OnCall
+from holdfast.engine.branch import Branch, OnCall, OnFuture, OnMessage, OnNext, OnSet, OnTime
 from holdfast.engine.core import Core
 from holdfast.engine.events import DropCall, GiveUpChild, PendingCall, StartCall
 from holdfast.engine.leaving import leaving
@@ -69,6 +69,23 @@ class Calling(Core):
         if self.calls.pop(call.id, None) is not None:
             self.touched_calls.add(call.id)
             self.commands.append(DropCall(call))
+
+    def refuse(self, id: int, error: BaseException) -> bool:
+        """Raise `error` where this branch waits, since it cannot be saved there; False if its wait cannot be ended."""
+        branch = self.branches.get(id)
+        match None if branch is None else branch.wait:
+            case OnCall(call=call):
+                self.drop(call)
+            case OnFuture(future=future):
+                future.callbacks = [told for told in future.callbacks if told != ("wake", id)]
+                self.touch(future)
+            case OnTime() | OnSet() | OnMessage() | OnNext():
+                pass
+            case _:
+                return False
+        assert branch is not None
+        self._go_on(branch, None, error)
+        return True
 
     def _wait_call(self, branch: Branch, item: Call) -> bool:
         item.spend()

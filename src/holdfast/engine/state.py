@@ -96,6 +96,8 @@ class Saver:
         self.mail: set[int] = set()
         self.slept: set[str] = set()
         """The branches of which it is saved what their sleep gives."""
+        self.refused_in: int | None = None
+        """The branch of the variable that could not be saved last."""
 
     def change(self) -> Change:
         """What has changed since the last call; from now on it counts as saved.
@@ -345,10 +347,12 @@ class Saver:
     def _unsavable(self, error: EncodeError, cell: str, value: Any) -> EncodeError:
         what = "an attribute of the workflow object cannot be saved" if cell == "self" else _UNSAVABLE_RESULT
         head, _, name = cell.partition(".")
+        self.refused_in = None
         for branch in self.machine.branches.values():
             for frame in branch.frames:
                 if str(frame.id) == head:
                     what = _unsavable_variable(name, value, frame)
+                    self.refused_in = branch.task.id
         return EncodeError(f"{what}: {error}", path=error.path, kind=error.kind)
 
     def _write(self, members: dict[str, Any], encoder: Encoder, trees: list[tuple[str, Any]], out: Change) -> None:
@@ -428,6 +432,19 @@ def read(entries: Entries) -> Entries:
 
 def _text(entry: Any) -> bytes:
     return entry if type(entry) is bytes else dumps(entry)
+
+
+def renewed(machine: Machine) -> Saver:
+    """A saver for a machine of which nothing counts as saved: its first change is the whole state."""
+    machine.popped.clear()
+    machine.touched_branches.update(machine.branches)
+    machine.touched.update({thing.id: thing for thing in machine.objects.values()})
+    machine.touched_calls.update(machine.calls)
+    for branch in machine.branches.values():
+        for frame in branch.frames:
+            frame.saved.clear()
+            frame.dirty.update(frame.vars)
+    return Saver(machine)
 
 
 def load(machine: Machine, entries: Entries) -> Saver:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from holdfast.codec import PRIMITIVES, Tree, decode, dumps, encode_start, loads
-from holdfast.engine import Change, Entries, LinkedProgram, Machine, Note, Saver, fold, load, read
+from holdfast.engine import Change, Entries, LinkedProgram, Machine, Note, Saver, fold, load, read, renewed
 from holdfast.errors import DecodeError
 from holdfast.model.instance import Claimed, Step
 from holdfast.runtime.executor import Attempt
@@ -47,6 +48,11 @@ class Resident:
         """What the next row tells besides what happens in it."""
         self.gone = False
         """It ended, was released or is lost; events for it are dropped."""
+
+    def renew(self) -> None:
+        """Save all of it with the next row."""
+        self.saver = renewed(self.machine)
+        self.since_full = sys.maxsize
 
     def step(self, change: Change, notes: Sequence[Note], now: float) -> Step:
         """The next journal row: this change, or everything where a full row is due."""

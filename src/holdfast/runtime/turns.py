@@ -60,6 +60,10 @@ class _Asked:
         self.recalled: list[str] = []
 
 
+REFUSALS = 100
+"""Awaits in one turn at which something could not be saved, after which the instance fails."""
+
+
 def take_turn(resident: Resident, now: float, terms: Terms) -> tuple[Commit | None, Sequence[Begun]]:
     """Let it take its turn: what is to be written, and the commands that wait for that.
 
@@ -77,18 +81,13 @@ def take_turn(resident: Resident, now: float, terms: Terms) -> tuple[Commit | No
     close: Ending | Release | None = None
     steps: list[Step] = []
     trim: int | None = None
-    if machine.ended is None:
-        try:
-            change = resident.saver.change()
-        except EncodeError as error:
-            machine.ended = Ended("failed", encode_exception(error))
-        else:
-            if change or asked.notes:
-                steps.append(resident.step(change, asked.notes, now))
-                if len(resident.fulls) > 1:
-                    trim = resident.trim_below(terms.history_steps)
-            if not asked.commands:
-                close = _release(resident, now)
+    if machine.ended is None and (change := _change(resident, asked, now, terms)) is not None:
+        if change or asked.notes:
+            steps.append(resident.step(change, asked.notes, now))
+            if len(resident.fulls) > 1:
+                trim = resident.trim_below(terms.history_steps)
+        if not asked.commands:
+            close = _release(resident, now)
     if machine.ended is not None:
         close = _end(resident, machine.ended, asked, now)
         steps.append(resident.step(_NOTHING, asked.notes, now))
@@ -108,6 +107,29 @@ def take_turn(resident: Resident, now: float, terms: Terms) -> tuple[Commit | No
         claim=resident.claimed.claim,
     )
     return commit, asked.commands
+
+
+def _change(resident: Resident, asked: _Asked, now: float, terms: Terms) -> Change | None:
+    """What is to be saved; None if the machine has ended.
+
+    A variable that cannot be saved is an error at the await that needs it afterwards, so that handlers run and clean up.
+    """
+    machine = resident.machine
+    refusals = 0
+    while machine.ended is None:
+        try:
+            return resident.saver.change()
+        except EncodeError as error:
+            branch = resident.saver.refused_in
+            refusals += 1
+            if branch is None or refusals > REFUSALS or not machine.refuse(branch, error):
+                machine.ended = Ended("failed", encode_exception(error))
+                break
+        resident.renew()
+        machine.turn(now)
+        _collect(resident, asked, now, terms)
+        asked.spilled = [call for call in asked.spilled if call.id not in asked.recalled]
+    return None
 
 
 def _collect(resident: Resident, asked: _Asked, now: float, terms: Terms) -> None:
