@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import itertools
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any, ParamSpec, TypeVar
 
 import pydantic
@@ -121,6 +122,58 @@ class Binder:
         return {key: adapter.validate_python(one) for key, one in value.items()}
 
 
+class Fitter:
+    """What the annotations of a task demand of its arguments, which are given in any way that its check lets through."""
+
+    def __init__(self, function: Callable[..., Any], signature: inspect.Signature, *, name: str, but: Set[str]) -> None:
+        kinds = inspect.Parameter
+        own = [parameter for parameter in signature.parameters.values() if parameter.name not in but]
+        self._name = name
+        self._validators = {
+            parameter: adapter.validator.validate_python
+            for parameter, adapter in _adapters(function, own, name).items()
+        }
+        by_position = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        before = itertools.takewhile(lambda each: each.name not in but, signature.parameters.values())
+        self._positions = [each.name for each in before if each.kind in by_position]
+        self._declared = {each.name for each in own if each.kind not in _VARIADIC}
+        others = {each.kind: each.name for each in own if each.kind in _VARIADIC}
+        self._more, self._named = others.get(kinds.VAR_POSITIONAL, ""), others.get(kinds.VAR_KEYWORD, "")
+        """The parameters that take what has none of its own, by position and by name."""
+
+    def fit(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, leave: type[Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments as the annotations want them, but for those of the class `leave`. Raises ValidationError."""
+        if not self._validators:
+            return args, kwargs
+        problems: list[str] = []
+        fitting: list[Any] = []
+        for at, value in enumerate(args):
+            name = self._positions[at] if at < len(self._positions) else self._more
+            fitting.append(self._fit(name, name, value, leave, problems))
+        named: dict[str, Any] = {}
+        for name, value in kwargs.items():
+            parameter = name if name in self._declared else self._named
+            named[name] = self._fit(parameter, name, value, leave, problems)
+        if problems:
+            told = "\n  ".join(problems)
+            raise ValidationError(f"{self._name} cannot be sent with these arguments:\n  {told}")
+        return tuple(fitting), named
+
+    def _fit(self, parameter: str, name: str, value: Any, leave: type[Any], problems: list[str]) -> Any:
+        validate = self._validators.get(parameter)
+        if validate is None or isinstance(value, leave):
+            return value
+        try:
+            fitted = validate(value)
+        except pydantic.ValidationError as error:
+            problems += _problems(error, name)
+            return value
+        # Of what is only to be iterated over, pydantic makes an iterator that validates as it goes, and cannot be sent.
+        return fitted if fitted is value or not isinstance(fitted, Iterator) else value
+
+
 def fitted(cls: type[Any], text: str, *, name: str) -> Any:
     """The object of a class that a JSON text describes. Raises ValidationError."""
     adapter = _adapter_of(cls, name)
@@ -196,7 +249,7 @@ def _adapters(
             text: Any = parameter.annotation
             log.warning(
                 "annotation not resolved",
-                workflow=of,
+                of=of,
                 parameter=parameter.name,
                 annotation=text if isinstance(text, str) else inspect.formatannotation(text),
                 hint="its argument is not validated; let all its names be known when the module has been imported",

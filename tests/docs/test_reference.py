@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
 import textwrap
@@ -17,12 +18,19 @@ from tests.docs.pages import PAGES, ROOT, anchors, links, name_of, prose, sectio
 from holdfast import Settings
 from holdfast.cli import main
 from holdfast.compiler.diagnostics import REASONS
+from holdfast.engine.values import Task
 from holdfast.ir.rules import ASYNC_NAMES, BUILTINS
 from holdfast.runtime.counting import METRICS
 
 SETTINGS = ROOT / "docs/reference/settings.md"
 CLI = ROOT / "docs/reference/cli.md"
 LANGUAGE = ROOT / "docs/reference/language.md"
+
+
+def test_the_page_of_the_language_names_what_a_task_of_a_workflow_has() -> None:
+    [told] = re.findall(r"a task has ((?:`\w+`|,|and|\s)+)", LANGUAGE.read_text())
+    has = {name for name in dir(Task) if not name.startswith("_") and hasattr(asyncio.Task, name)}
+    assert set(re.findall(r"`(\w+)`", told)) == has
 
 
 # --- settings

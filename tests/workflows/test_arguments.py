@@ -91,7 +91,7 @@ def test_an_annotation_that_means_nothing_is_warned_of_once_and_the_others_still
     assert asked.bound == {"first": "x", "parcel": Parcel("x"), "n": 3}
     asked.close()
     told = [record.__dict__["holdfast_fields"] for record in caplog.records]
-    assert [(one["workflow"], one["parameter"], one["annotation"]) for one in told] == [
+    assert [(one["of"], one["parameter"], one["annotation"]) for one in told] == [
         ("Unclear", "first", "Nope"),
         ("Unclear", "parcel", "Parcel"),
     ]

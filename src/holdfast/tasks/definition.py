@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from hashlib import sha256
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
+from holdfast.arguments import Fitter
 from holdfast.codec import encode_call
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
@@ -66,6 +67,8 @@ class Task(Action[P, R]):
         if jobs.key is not None:
             given = [name for name in self._signature.parameters if name not in self.plan.names]
             check_key(jobs.key, given, self.name)
+        self._fitter: Fitter | None = None
+        """Made when it is first needed: by then all names in its annotations are known."""
         self.sender = sender
         self.jobs = jobs
         """How its jobs are sent, unless a call says otherwise."""
@@ -158,6 +161,7 @@ class Task(Action[P, R]):
         for each in (*args, *kwargs.values()):
             if isinstance(each, Placeholder):
                 raise ConfigurationError(f"{each!r} stands for what another call has given; {self.name} follows none")
+        args, kwargs = self._fitting(args, kwargs)
         message = self._message(args, kwargs, options, then, otherwise)
         now = self.sender.now()
         due = now if options.delay is None else now + options.delay
@@ -195,6 +199,7 @@ class Task(Action[P, R]):
         for name, value in (("id", options.id), ("eta", options.eta), ("unique", options.unique)):
             if value:
                 raise ConfigurationError(f"{name}= cannot be given to a call that follows another ({self.name})")
+        args, kwargs = self._fitting(args, kwargs)
         return Link(
             self.name,
             self._message(args, kwargs, options, (), otherwise),
@@ -206,6 +211,16 @@ class Task(Action[P, R]):
             self.gate(args, kwargs, options),
         )
 
+    def _fitting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments as the annotations want them. Raises TypeError, ValidationError."""
+        self.check(*args, **kwargs)
+        if self.batch is not None:
+            # The annotation is that of many.
+            return args, kwargs
+        if self._fitter is None:
+            self._fitter = Fitter(self.function, self._signature, name=self.name, but=self.plan.names)
+        return self._fitter.fit(args, kwargs, leave=Placeholder)
+
     def _message(
         self,
         args: tuple[Any, ...],
@@ -214,7 +229,6 @@ class Task(Action[P, R]):
         then: tuple[Chain, ...],
         otherwise: tuple[Chain, ...],
     ) -> Message:
-        self.check(*args, **kwargs)
         keep = self.sender.results_ttl if options.result_ttl is None else options.result_ttl
         return Message(
             encode_call(args, kwargs, "task", self.name),
