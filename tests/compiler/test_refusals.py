@@ -113,6 +113,14 @@ REFUSED: dict[str, list[tuple[str, str, int, str]]] = {
     "HF011": [("def f():\n    return 1\nawait act(1)\nreturn f()", "def f():", 1, "module-level function")],
     "HF012": [
         ("return sum(await act(i) for i in x)", "(await act(i) for i in x)", 1, "list comprehension"),
+        ("return sum(i for i in x if await act(i))", "(i for i in x if await act(i))", 1, "list comprehension"),
+        (
+            "return sum(i for j in x for i in await act(j))",
+            "(i for j in x for i in await act(j))",
+            1,
+            "list comprehension",
+        ),
+        ("return sum(i async for i in await act(x))", "(i async for i in await act(x))", 1, "list comprehension"),
         ("for i in (j for j in x):\n    await act(i)", "(j for j in x)", 1, "list comprehension"),
     ],
     "HF013": [("return x.__dict__", "x.__dict__", 1, "helper function")],

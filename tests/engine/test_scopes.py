@@ -211,6 +211,22 @@ def test_what_may_keep_its_value_is_kept(lines: list[str]) -> None:
     compare("\n".join(["class W(Workflow):", "    async def run(self, n):", *_in(_in(body))]) + "\n", 1)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sum(x for x in await make('list', 3, 4))",
+        "[b, *(x + a for x in await make('list', a, b) if x > 1)]",
+        "sorted((x, y) for x in [await act(3)] for y in (x, a))",
+        "dict((a, a) for a in await make('list', a))",
+        "list(note(x) for x in [note(7), await act(1), note(8)])",
+        "any(x for x in await act(1))",
+    ],
+)
+def test_what_a_generator_expression_goes_over_first_may_wait(value: str) -> None:
+    body = ["a, b = n, 2", "await act(0)", f"c = {value}", "return a, b, c"]
+    compare("\n".join(["class W(Workflow):", "    async def run(self, n):", *_in(_in(body))]) + "\n", 1)
+
+
 def kept(lines: list[str]) -> set[str]:
     """What is kept over the await that stands alone, among `a`, `b` and `c`."""
     body = ["a, b, c = 1, 2, 3", "await act(0)", *lines]
