@@ -286,6 +286,17 @@ def test_what_is_read_or_the_instances_own_may_be_used(line: str) -> None:
     ).functions
 
 
+@pytest.mark.parametrize(
+    "line", ["nonlocal c\n        c += x", "def f():\n            nonlocal c\n            c += x\n        f()"]
+)
+def test_a_variable_of_the_function_around_is_not_assigned(line: str) -> None:
+    factory = f"def make():\n    c = 0\n    async def count(x):\n        {line}\n        return c\n    return count\n\n"
+    (problem,) = problems_of(run_of("return await count(1)", f"{factory}count = make()\n\n"))
+    assert problem.code == "HF010"
+    assert "`nonlocal c`" in problem.message
+    assert "in `self`" in problem.hint
+
+
 def test_a_run_without_self_is_refused() -> None:
     (problem,) = problems_of("class W(Workflow):\n    async def run():\n        return 1\n")
     assert (problem.code, problem.line) == ("HF020", 2)

@@ -85,10 +85,21 @@ class _Checker:
                     f"`global {listed}` in workflow code",
                     "keep it in `self` or a variable, or store it by an @action",
                 )
+            case ast.Nonlocal(names=names) if any(map(self._is_of_factory, names)):
+                listed = ", ".join(filter(self._is_of_factory, names))
+                self._refuse(
+                    node,
+                    "HF010",
+                    f"`nonlocal {listed}` of the function around it, in workflow code",
+                    "keep it in `self` or a variable, or store it by an @action",
+                )
             case ast.Call(func):
                 self._call(node, func)
             case _:
                 pass
+
+    def _is_of_factory(self, name: str) -> bool:
+        return name in self.source.function.__code__.co_freevars
 
     # --- calls
 
