@@ -297,6 +297,37 @@ def test_a_variable_of_the_function_around_is_not_assigned(line: str) -> None:
     assert "in `self`" in problem.hint
 
 
+FOREIGNERS = (
+    "class Api:\n    async def get(self, x):\n        return x\n\n    @staticmethod\n    async def put(x):\n"
+    "        return x\n\nAPI = Api()\n\nasync def helper(x):\n    return x\n\n"
+    "async def pages():\n    yield 1\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "under", "hint"),
+    [
+        ("return await API.get(1)", "HF004", "API.get(1)", "inside an @action"),
+        ("return await Api.put(1)", "HF004", "Api.put(1)", "inside an @action"),
+        ("return await other.helper(1)", "HF004", "other.helper(1)", "from other_helpers import helper"),
+        ("return await asyncio.gather(other.helper(1))", "HF004", "other.helper(1)", "from other_helpers"),
+        ("return await act", "HF004", "act", "await act(…)"),
+        ("return await helper", "HF004", "helper", "await helper(…)"),
+        ("return await self.run", "HF004", "self.run", "await self.run(…)"),
+        ("return [x async for x in pages()]", "HF008", "pages()", "return a list"),
+    ],
+)
+def test_what_is_known_to_be_no_durable_call_is_refused(body: str, code: str, under: str, hint: str) -> None:
+    other = types.ModuleType("other_helpers")
+    exec("async def helper(x):\n    return x\n", other.__dict__)
+    (problem,) = problems_of(run_of(body, FOREIGNERS), other=other)
+    assert problem.code == code
+    assert hint in problem.hint
+    shown, caret = str(problem).split("\n")[1:3]
+    start, width = len(caret) - len(caret.lstrip()), caret.count("^")
+    assert shown[start : start + width] == under
+
+
 def test_a_run_without_self_is_refused() -> None:
     (problem,) = problems_of("class W(Workflow):\n    async def run():\n        return 1\n")
     assert (problem.code, problem.line) == ("HF020", 2)
