@@ -113,6 +113,14 @@ REFUSED: dict[str, list[tuple[str, str, int, str]]] = {
     "HF011": [("def f():\n    return 1\nawait act(1)\nreturn f()", "def f():", 1, "module-level function")],
     "HF012": [
         ("return sum(await act(i) for i in x)", "(await act(i) for i in x)", 1, "list comprehension"),
+        ("return sum(i for i in x if await act(i))", "(i for i in x if await act(i))", 1, "list comprehension"),
+        (
+            "return sum(i for j in x for i in await act(j))",
+            "(i for j in x for i in await act(j))",
+            1,
+            "list comprehension",
+        ),
+        ("return sum(i async for i in await act(x))", "(i async for i in await act(x))", 1, "list comprehension"),
         ("for i in (j for j in x):\n    await act(i)", "(j for j in x)", 1, "list comprehension"),
     ],
     "HF013": [("return x.__dict__", "x.__dict__", 1, "helper function")],
@@ -276,6 +284,48 @@ def test_what_is_read_or_the_instances_own_may_be_used(line: str) -> None:
     assert compile_workflow(
         a_module(f"{SHARED}        {line}\n        return x\n").W, name="w", base=Workflow
     ).functions
+
+
+@pytest.mark.parametrize(
+    "line", ["nonlocal c\n        c += x", "def f():\n            nonlocal c\n            c += x\n        f()"]
+)
+def test_a_variable_of_the_function_around_is_not_assigned(line: str) -> None:
+    factory = f"def make():\n    c = 0\n    async def count(x):\n        {line}\n        return c\n    return count\n\n"
+    (problem,) = problems_of(run_of("return await count(1)", f"{factory}count = make()\n\n"))
+    assert problem.code == "HF010"
+    assert "`nonlocal c`" in problem.message
+    assert "in `self`" in problem.hint
+
+
+FOREIGNERS = (
+    "class Api:\n    async def get(self, x):\n        return x\n\n    @staticmethod\n    async def put(x):\n"
+    "        return x\n\nAPI = Api()\n\nasync def helper(x):\n    return x\n\n"
+    "async def pages():\n    yield 1\n\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "under", "hint"),
+    [
+        ("return await API.get(1)", "HF004", "API.get(1)", "inside an @action"),
+        ("return await Api.put(1)", "HF004", "Api.put(1)", "inside an @action"),
+        ("return await other.helper(1)", "HF004", "other.helper(1)", "from other_helpers import helper"),
+        ("return await asyncio.gather(other.helper(1))", "HF004", "other.helper(1)", "from other_helpers"),
+        ("return await act", "HF004", "act", "await act(…)"),
+        ("return await helper", "HF004", "helper", "await helper(…)"),
+        ("return await self.run", "HF004", "self.run", "await self.run(…)"),
+        ("return [x async for x in pages()]", "HF008", "pages()", "return a list"),
+    ],
+)
+def test_what_is_known_to_be_no_durable_call_is_refused(body: str, code: str, under: str, hint: str) -> None:
+    other = types.ModuleType("other_helpers")
+    exec("async def helper(x):\n    return x\n", other.__dict__)
+    (problem,) = problems_of(run_of(body, FOREIGNERS), other=other)
+    assert problem.code == code
+    assert hint in problem.hint
+    shown, caret = str(problem).split("\n")[1:3]
+    start, width = len(caret) - len(caret.lstrip()), caret.count("^")
+    assert shown[start : start + width] == under
 
 
 def test_a_run_without_self_is_refused() -> None:

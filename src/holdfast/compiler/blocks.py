@@ -24,6 +24,8 @@ class Draft:
     handler: int | None = None
     catches: str | None = None
     context: str | None = None
+    binds: set[str] = field(default_factory=set[str])
+    """Variables that have got a value on the only way to this block, since the last await."""
 
 
 class Builder:

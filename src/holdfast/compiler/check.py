@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from holdfast.compiler.diagnostics import INSTEAD_OF_LOCK, Problems, instead_of_closed, problem_at
@@ -19,14 +19,15 @@ from holdfast.ir.scopes import bound_names, own_nodes
 _UNKNOWN = object()
 
 
-def check(source: Source, problems: Problems) -> None:
-    """Collect what is wrong with `source`."""
-    _Checker(source, problems).run()
+def check(source: Source, problems: Problems, cls: type) -> None:
+    """Collect what is wrong with `source`, a function of the workflow `cls`."""
+    _Checker(source, problems, cls).run()
 
 
 class _Checker:
-    def __init__(self, source: Source, problems: Problems) -> None:
+    def __init__(self, source: Source, problems: Problems, cls: type) -> None:
         self.source = source
+        self.cls = cls
         self.problems = problems
         self.own = bound_names(source.node.body, source.node.args)
 
@@ -50,7 +51,7 @@ class _Checker:
                 self._refuse(node, "HF003", "a workflow function cannot yield", "collect into a list and return it")
             case ast.Await(value):
                 self._await(value)
-            case ast.AsyncFor(iter=iterable):
+            case ast.AsyncFor(iter=iterable) | ast.comprehension(iter=iterable, is_async=1):
                 self._async_for(iterable)
             case ast.AsyncWith(items=items):
                 for item in items:
@@ -85,15 +86,30 @@ class _Checker:
                     f"`global {listed}` in workflow code",
                     "keep it in `self` or a variable, or store it by an @action",
                 )
+            case ast.Nonlocal(names=names) if any(map(self._is_of_factory, names)):
+                listed = ", ".join(filter(self._is_of_factory, names))
+                self._refuse(
+                    node,
+                    "HF010",
+                    f"`nonlocal {listed}` of the function around it, in workflow code",
+                    "keep it in `self` or a variable, or store it by an @action",
+                )
             case ast.Call(func):
                 self._call(node, func)
             case _:
                 pass
 
+    def _is_of_factory(self, name: str) -> bool:
+        return name in self.source.function.__code__.co_freevars
+
     # --- calls
 
     def _call(self, node: ast.Call, func: ast.expr) -> None:
         value = self._static(func)
+        hint = self._instead_of_foreign(func)
+        if hint is not None:
+            self._refuse(node, "HF004", f"`{ast.unparse(func)}(…)` is async, and is not compiled in", hint)
+            return
         if value is _UNKNOWN or (isinstance(func, ast.Name) and func.id in CLOSED_BUILTINS):
             return  # closed builtins are refused by name
         dotted = is_closed(value)
@@ -108,6 +124,29 @@ class _Checker:
             self._refuse(node, "HF004", *hidden_async(f"{ast.unparse(func)}"))
         if dotted is not None and closed_exception(value) is None:
             self._refuse(node, "HF005", f"`{ast.unparse(func)}(…)` is a blocking or outside call", _instead(dotted))
+
+    def _instead_of_foreign(self, func: ast.expr) -> str | None:
+        """What to write where an async function of yours is called through something that leaves it as it is."""
+        if not isinstance(func, ast.Attribute):
+            return None
+        root = func.value
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        holder = self._static(func.value)
+        if holder is _UNKNOWN or not isinstance(root, ast.Name) or root.id == "self":
+            return None
+        if isinstance(holder, ModuleType):
+            found = getattr(holder, func.attr, None)
+            if is_async(found) and users_own(found):
+                return f"write `from {holder.__name__} import {func.attr}`, and call it by that name, so that it is compiled in"
+            return None
+        cls = cast(type, holder if isinstance(holder, type) else type(holder))
+        raw = inspect.getattr_static(cls, func.attr, None)
+        if cls in self.cls.__mro__ or not isinstance(raw, FunctionType | staticmethod | classmethod):
+            return None
+        if not is_async(plain(cast(object, raw))):
+            return None
+        return "call it inside an @action, and await that; or make it a function of the module, which is compiled in"
 
     def _is_class_method(self, value: Any) -> bool:
         """Whether it is an async class method of the workflow, as its object or its class gives it."""
@@ -130,6 +169,7 @@ class _Checker:
 
     def _await(self, value: ast.expr) -> None:
         if not isinstance(value, ast.Call):
+            self._await_uncalled(value)
             return
         func = self._static(value.func)
         if func is _UNKNOWN or action_of(func) is not None or hasattr(func, "__holdfast_awaitable__"):
@@ -138,7 +178,7 @@ class _Checker:
             module = getattr(func, "__module__", None) or ""
             if module.startswith("asyncio"):
                 return
-            if self._is_class_method(func):
+            if self._is_class_method(func) or self._instead_of_foreign(value.func) is not None:
                 return  # refused as a call
             if is_async(func) and (users_own(func) or librarys_wrapper(func)):
                 return
@@ -154,6 +194,12 @@ class _Checker:
                 f"`{ast.unparse(value.func)}(…)` is not durable",
                 "call it inside an @action, and await that",
             )
+
+    def _await_uncalled(self, value: ast.expr) -> None:
+        found = self._static(value)
+        if found is not _UNKNOWN and (action_of(found) is not None or is_async(plain(found))):
+            text = ast.unparse(value)
+            self._refuse(value, "HF004", f"`{text}` is awaited without being called", f"await {text}(…)")
 
     def _async_for(self, iterable: ast.expr) -> None:
         if isinstance(iterable, ast.Call):

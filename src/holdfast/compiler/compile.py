@@ -120,7 +120,7 @@ class _Compiler:
     def _function(self, source: Source) -> None:
         """Compile one function into the program."""
         space = source.name if source.function.__code__.co_freevars else source.namespace
-        check(source, self.problems)
+        check(source, self.problems, self.cls)
         self._check_shared(source)
         self._name_inherited(source, space)
         name_exceptions(source, functools.partial(self._exception, space))

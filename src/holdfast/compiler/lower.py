@@ -11,7 +11,7 @@ from holdfast.compiler.diagnostics import Problems, Refused, refuse
 from holdfast.compiler.handlers import lower_suppress, lower_try, lower_with
 from holdfast.compiler.lift import Lifter
 from holdfast.compiler.pieces import at, load
-from holdfast.compiler.syntax import escapes, waits
+from holdfast.compiler.syntax import captured, escapes, waits
 from holdfast.compiler.ways import Loop, Ways
 from holdfast.ir.scopes import bound_names, parameters
 
@@ -340,13 +340,15 @@ class Lowerer:
             arms = [found] if irrefutable else [found, other]
             build.emit(at(ast.Match(ast.Name(value, ast.Load()), arms), stmt))
             inside, otherwise = build.block(), build.block()
+            first = inside
             if case.guard is None:
                 build.branch(load(matched, case.pattern), inside, otherwise)
             else:
-                guarded = build.block()
+                first = guarded = build.block()
                 build.branch(load(matched, case.pattern), guarded, otherwise)
                 build.start(guarded)
                 build.branch(self.lifter.lift(case.guard), inside, otherwise)
+            first.binds = captured(case.pattern)
             build.start(inside)
             self.body(case.body)
             build.jump(after)

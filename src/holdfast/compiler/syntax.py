@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 
-from holdfast.ir.scopes import own_nodes
+from holdfast.ir.scopes import bound_names, comprehension_targets, own_nodes
 
 WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith)
 
@@ -53,16 +54,77 @@ def rebinds(nodes: list[ast.expr], name: str) -> bool:
 
 
 def read_names(node: ast.AST) -> set[str]:
-    """All names whose value `node` may read, nested functions included."""
-    names: set[str] = set()
-    for inner in ast.walk(node):
+    """The names of the function's own scope whose value `node` may read from before, nested functions included."""
+    match node:
+        case ast.Name(name, ctx):
+            return set() if isinstance(ctx, ast.Store) else {name}
+        case ast.AugAssign(target=ast.Name(name)):
+            return {name} | read_names(node.value)
+        case ast.Nonlocal(names=listed):
+            return set(listed)
+        case ast.FunctionDef() | ast.Lambda():
+            outer = [*node.args.defaults, *(default for default in node.args.kw_defaults if default)]
+            outer += getattr(node, "decorator_list", [])
+            inside: list[ast.AST] = list(node.body) if isinstance(node, ast.FunctionDef) else [node.body]
+            return _read_in_turn(outer) | (_read(inside) - bound_names(inside, node.args))
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            first, *others = node.generators
+            inner: list[ast.AST] = [*first.ifs, *others]
+            inner += [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+            return read_names(first.iter) | ((_read(inner) | read_names(first.target)) - comprehension_targets(node))
+        case ast.IfExp(test, body, orelse):
+            return read_names(test) | (_read([body, orelse]) - surely_bound(test))
+        case ast.BoolOp() | ast.BinOp() | ast.Compare() | ast.Call() | ast.Tuple() | ast.List():
+            return _read_in_turn(
+                [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr | ast.keyword)]
+            )
+        case _:
+            return _read(list(ast.iter_child_nodes(node)))
+
+
+def surely_bound(node: ast.AST) -> set[str]:
+    """The names to which a walrus has given a value whenever evaluating an expression has come to its end."""
+    match node:
+        case ast.NamedExpr(ast.Name(name), value):
+            return {name} | surely_bound(value)
+        case ast.Lambda():
+            return set()
+        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            return surely_bound(node.generators[0].iter)
+        case ast.BoolOp(values=[first, *_]) | ast.IfExp(test=first):
+            return surely_bound(first)
+        case ast.Compare(left, _, [second, *_]):
+            return surely_bound(left) | surely_bound(second)
+        case _:
+            return set[str]().union(*map(surely_bound, ast.iter_child_nodes(node)))
+
+
+def captured(pattern: ast.pattern) -> set[str]:
+    """The names that a pattern has bound once it has matched."""
+    found: set[str] = set()
+    for inner in ast.walk(pattern):
         match inner:
-            case ast.Name(name, ast.Load() | ast.Del()):
-                names.add(name)
-            case ast.AugAssign(target=ast.Name(name)):
-                names.add(name)
-            case ast.Nonlocal(names=listed):
-                names.update(listed)
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                found.add(name)
             case _:
                 pass
+    return found
+
+
+def is_irrefutable(case: ast.match_case) -> bool:
+    """Whether a case is taken whatever the subject is."""
+    return case.guard is None and isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None
+
+
+def _read(nodes: list[ast.AST]) -> set[str]:
+    return set[str]().union(*map(read_names, nodes))
+
+
+def _read_in_turn(nodes: Sequence[ast.expr | ast.keyword]) -> set[str]:
+    """What expressions read that are evaluated one after the other, where an earlier one may have bound it."""
+    names: set[str] = set()
+    bound: set[str] = set()
+    for node in nodes:
+        names |= read_names(node) - bound
+        bound |= surely_bound(node)
     return names

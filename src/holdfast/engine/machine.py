@@ -378,7 +378,11 @@ class Machine(Calling, Timing, Waiting):
                     begin = _WAITS[cls] = candidate
                     break
             else:
-                raise TypeError(f"object {type(item).__name__} can't be used in 'await' expression of a workflow")
+                named = getattr(item, "__qualname__", "it")
+                raise TypeError(
+                    f"object {type(item).__name__} can't be used in 'await' expression of a workflow: {named} is neither an "
+                    "action nor another durable call; call it inside an @action, and await that (HF004)"
+                )
         return begin(self, branch, item)
 
     def _wait_sub(self, branch: Branch, item: Sub) -> bool:
