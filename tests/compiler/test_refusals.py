@@ -100,6 +100,8 @@ REFUSED: dict[str, list[tuple[str, str, int, str]]] = {
         ("time.sleep(1)", "time.sleep(1)", 1, "await asyncio.sleep"),
         ("socket.create_connection(x)", "socket.create_connection(x)", 1, "@action"),
         ("subprocess.run([])", "subprocess.run([])", 1, "@action"),
+        ("return x.read_text()", "x.read_text()", 1, "make it an @action"),
+        ("(x / 'a').write_bytes(b'')", "(x / 'a').write_bytes(b'')", 1, "make it an @action"),
         ("c = sqlite3.connect(x)", "sqlite3.connect(x)", 1, "@action"),
     ],
     "HF006": [("with x:\n    await act(1)", "x", 1, "try/finally")],

@@ -18,6 +18,9 @@ from holdfast.ir.scopes import bound_names, own_nodes
 
 _UNKNOWN = object()
 
+_OF_FILES = frozenset({"read_bytes", "read_text", "write_bytes", "write_text"})
+"""Methods of paths that open a file; `Path(…)` itself is fine."""
+
 
 def check(source: Source, problems: Problems, cls: type) -> None:
     """Collect what is wrong with `source`, a function of the workflow `cls`."""
@@ -110,6 +113,15 @@ class _Checker:
         if hint is not None:
             self._refuse(node, "HF004", f"`{ast.unparse(func)}(…)` is async, and is not compiled in", hint)
             return
+        if (
+            value is _UNKNOWN
+            and isinstance(func, ast.Attribute)
+            and func.attr in _OF_FILES
+            and not self._is_self(func.value)
+        ):
+            self._refuse(
+                node, "HF005", f"`{ast.unparse(func)}(…)` reads or writes a file", "make it an @action, and await that"
+            )
         if value is _UNKNOWN or (isinstance(func, ast.Name) and func.id in CLOSED_BUILTINS):
             return  # closed builtins are refused by name
         dotted = is_closed(value)
@@ -124,6 +136,9 @@ class _Checker:
             self._refuse(node, "HF004", *hidden_async(f"{ast.unparse(func)}"))
         if dotted is not None and closed_exception(value) is None:
             self._refuse(node, "HF005", f"`{ast.unparse(func)}(…)` is a blocking or outside call", _instead(dotted))
+
+    def _is_self(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and node.id == "self"
 
     def _instead_of_foreign(self, func: ast.expr) -> str | None:
         """What to write where an async function of yours is called through something that leaves it as it is."""
