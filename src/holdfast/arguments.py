@@ -192,7 +192,13 @@ def fitted_message(name: str, value: Any) -> Any:
     Imports nothing: of a type that this process has not imported, the value is sent as it is.
     """
     cls = _imported(name)
-    if cls is None or isinstance(value, cls):
+    if cls is None:
+        return value
+    try:
+        if isinstance(value, cls):
+            return value
+    except TypeError:
+        # A TypedDict, or a Protocol, which have no objects of their own.
         return value
     adapter = _adapter_of(cls, name)
     if adapter is None:

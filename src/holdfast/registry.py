@@ -16,7 +16,7 @@ from typing import Any, cast
 from holdfast.codec.names import bases_of, look_up
 from holdfast.compiler import LOCAL_OBJECTS
 from holdfast.engine import KIT, DurableAsyncio, LinkedProgram, durable_asyncio, link
-from holdfast.errors import DecodeError, ProgramError
+from holdfast.errors import CompileError, DecodeError, ProgramError
 from holdfast.ids import ProgramHash
 from holdfast.ir.plain import is_accelerator
 from holdfast.ir.program import Program, Ref
@@ -51,7 +51,11 @@ class Registry:
     def is_current(self, name: str, hash: ProgramHash) -> bool:
         """Whether this program is that of the workflow class of this name in the running code."""
         cls = WORKFLOWS.get(name)
-        return cls is not None and definition_of(cls).hash == hash
+        try:
+            return cls is not None and definition_of(cls).hash == hash
+        except CompileError:
+            # The running code is no program; what was stored before it goes on.
+            return False
 
     def link(self, stored: StoredProgram) -> LinkedProgram:
         """Make a stored program runnable. Raises ProgramError if it is not what was compiled, or cannot run here."""

@@ -47,13 +47,15 @@ class ActionCall(Outside[R], Call):
     """Of one that was made outside of a workflow; without a value inside of one."""
 
     def begin(self) -> Coroutine[Any, Any, R]:
-        """Run it, here and once."""
+        """Run it, here and once. Raises RuntimeError in a workflow, where awaiting it is the only way."""
+        by_awaiting_only(self.name)
         self.used()
         return ACTIONS[self.name].run(*self.args, **self.kwargs)
 
     def outside(self) -> ActionCall[R]:
         """The call, from now on warned of if it is neither awaited nor passed on."""
         self._guard = _Unawaited(self.name)
+        self.spent = None
         return self
 
     def used(self) -> None:
@@ -127,7 +129,8 @@ class Action(Generic[P, R]):
             machine = CURRENT.get(None)
             if machine is None or not machine.pinned:
                 raise
-            raise CannotGoOn(unfit(self.name, misfit)) from None
+            machine.stopped = CannotGoOn(unfit(self.name, misfit))
+            raise machine.stopped from None
         call: ActionCall[R] = ActionCall(self.name, args, kwargs, self.defaults)
         return call.outside() if CURRENT.get(None) is None else call
 
@@ -139,6 +142,12 @@ class Action(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<action {self.name}>"
+
+
+def by_awaiting_only(name: str) -> None:
+    """Raise RuntimeError in a workflow: whoever drives a call by hand goes round what makes it durable."""
+    if CURRENT.get(None) is not None:
+        raise RuntimeError(f"in a workflow, {name} can only be awaited")
 
 
 def unfit(name: str, misfit: TypeError) -> str:
@@ -283,13 +292,14 @@ def _encode_call(call: ActionCall[Any]) -> list[Any]:
     call.used()
     options = call.options
     parts = [call.name, list(call.args), call.kwargs, [options.retry, options.timeout, options.queue]]
-    return [*parts, True] if call.spent else parts
+    return parts if call.spent is False else [*parts, call.spent]
 
 
 def _decode_call(parts: list[Any]) -> ActionCall[Any]:
     name, args, kwargs, options, *spent = parts
     call: ActionCall[Any] = ActionCall(name, tuple(args), kwargs, CallOptions(*options))
-    call.spent = spent == [True]
+    if spent:
+        call.spent = True if spent == [True] else None
     return call
 
 

@@ -23,7 +23,7 @@ from holdfast.ir.text import program_hash, render
 from holdfast.model.call import Call, Child, Receive, message_key, warn_unawaited
 from holdfast.model.outside import Outside
 from holdfast.retry import BackoffPolicy, RetryPolicy
-from holdfast.task import ActionCall, call_options, check_queue
+from holdfast.task import ActionCall, by_awaiting_only, call_options, check_queue
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,6 +95,7 @@ class Run(Outside[R], Child):
 
     def begin(self) -> Coroutine[Any, Any, R]:
         """Start the instance, and wait for its result if that was asked for."""
+        by_awaiting_only(self._title)
         self.unused = False
         return launcher().launch(self)
 

@@ -226,7 +226,8 @@ SHARED = (
     "import os\n\nclass Thing:\n    z = 1\n    seen = []\n\n"
     "OBJ, TABLE, NAMES = Thing(), {}, []\n\n"
     "class Base(Workflow):\n    items = []\n    table = {}\n    own = []\n    thing = Thing()\n    limit = 3\n\n"
-    "    def __init__(self):\n        self.own = []\n        self.mine = {}\n\n"
+    "    def __init__(self):\n        self.own = []\n        self.mine = {}\n        self.__priv = []\n\n"
+    "    __priv = []\n\n    async def private(self, x):\n        self.__priv.append(x)\n\n"
     "    @property\n    def sized(self):\n        return self.mine\n\n"
     "class W(Base):\n    async def run(self, x=1):\n"
 )
@@ -280,12 +281,23 @@ def test_a_change_of_what_instances_share_is_refused(line: str, name: str, hint:
         "x = [NAMES.pop() for NAMES in [[1]]]",
         "self = Thing()\n        self.items.append(x)",
         "Thing().seen.append(x)",
+        "await self.private(x)",
+        "match {'a': 1}:\n            case {**TABLE}:\n                TABLE[x] = 1",
     ],
 )
 def test_what_is_read_or_the_instances_own_may_be_used(line: str) -> None:
     assert compile_workflow(
         a_module(f"{SHARED}        {line}\n        return x\n").W, name="w", base=Workflow
     ).functions
+
+
+def test_whoever_gets_the_object_may_have_assigned_its_attributes() -> None:
+    text = (
+        "def reset(flow):\n    flow.items = []\n\n"
+        "class W(Workflow):\n    items = []\n\n    def __init__(self):\n        reset(self)\n\n"
+        "    async def run(self, x=1):\n        self.items.append(x)\n"
+    )
+    assert compile_workflow(a_module(text).W, name="w", base=Workflow).functions
 
 
 @pytest.mark.parametrize(

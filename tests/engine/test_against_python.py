@@ -329,6 +329,9 @@ FOUND = {
         note(await asyncio.gather(once, act(2), return_exceptions=True))
         shared = act(3)
         note(await asyncio.gather(shared, shared))
+        shared = give(4)
+        for each in asyncio.as_completed([shared, shared]):
+            note(await each)
     """,
     "what a lambda binds is its own": """
         f = lambda: (b := 5) + b

@@ -101,3 +101,35 @@ def test_a_run_that_is_tested_says_that_its_await_is_missing():
         assert run
     run.unused = False
     assert run
+
+
+MADE_AT_IMPORT = double(7)
+
+
+@workflow
+class UsesWhatAllShare(Workflow):
+    made_by_the_class = double(8)
+
+    async def run(self) -> list[int]:
+        return [await MADE_AT_IMPORT, await self.made_by_the_class]
+
+
+@workflow
+class DrivesByHand(Workflow):
+    async def run(self) -> int:
+        calls = [double(3)]
+        try:
+            calls[0].send(None)
+        except RuntimeError as error:
+            return await calls[0] if "can only be awaited" in str(error) else 0
+        return 0
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_a_call_that_no_instance_has_made_serves_all_of_them(crash: bool) -> None:
+    async with workflow_app(crash=crash):
+        for _ in range(3):
+            assert await UsesWhatAllShare().run() == [14, 16]
+        assert await DrivesByHand().run() == 6
+    MADE_AT_IMPORT.used()
+    UsesWhatAllShare.made_by_the_class.used()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -150,3 +151,61 @@ async def test_a_call_that_an_action_does_not_take_any_more_waits_for_one_that_d
             assert await mended.client.store.resume([handle.id], now=mended.clock.now())
             async with asyncio.timeout(20):
                 assert await handle.result() == 7
+
+
+@pytest.mark.parametrize("taken_by", ["payments", "*"])
+async def test_a_call_that_a_worker_declines_is_asked_for_once(
+    url: str, monkeypatch: pytest.MonkeyPatch, taken_by: str
+):
+    """Also where its instance had left memory when the answer came, and is taken up by whoever asked."""
+    monkeypatch.setitem(ACTIONS, charge.name, charge)
+    async with App("owner", url=url, queues="default", embedded_worker=False) as app:
+        await app.start_worker().ready.wait()
+        handles = await app.start_many([Pays().start(n, True) for n in range(3)])
+        async with asyncio.timeout(20):
+            while not all([len(await handle.history()) > 1 for handle in handles]):
+                await asyncio.sleep(0.01)
+        del ACTIONS[charge.name]
+        async with App("lacks", url=url, queues=taken_by, embedded_worker=False) as lacks:
+            await lacks.start_worker().ready.wait()
+            for handle in handles:
+                with pytest.raises(WorkflowParked, match="no action 'deploys:charge' is defined"):
+                    async with asyncio.timeout(20):
+                        await handle.result()
+        assert [len(await handle.history()) <= 5 for handle in handles] == [True] * 3
+        monkeypatch.setitem(ACTIONS, charge.name, charge)
+        async with App("has", url=url, embedded_worker=False) as has:
+            await has.start_worker().ready.wait()
+            for handle in handles:
+                # Where it parked for want of the action itself, it has yet to read that its call was declined.
+                for _ in range(2 if taken_by == "*" else 1):
+                    await has.client.store.resume([handle.id], now=has.clock.now())
+                    with suppress(WorkflowParked):
+                        async with asyncio.timeout(20):
+                            await handle.wait()
+            assert [await handle.result() for handle in handles] == [0, 1, 2]
+
+
+@workflow(name="deploys:Kept")
+class Kept(Workflow):
+    async def run(self, n: int) -> int:
+        return await here(n)
+
+
+class Broken(Workflow):
+    """What has become of it: nothing that can be compiled."""
+
+    __holdfast_workflow__ = "deploys:Kept"
+
+    async def run(self, n: int) -> int:
+        return await here(n) + await open(str(n))  # type: ignore[misc]
+
+
+async def test_instances_of_a_good_program_go_on_where_todays_class_is_none(url: str, monkeypatch: pytest.MonkeyPatch):
+    async with App("before", url=url, embedded_worker=False) as before:
+        [handle] = await before.start_many([Kept().start(3)])
+    monkeypatch.setitem(WORKFLOWS, "deploys:Kept", Broken)
+    async with App("after", url=url, embedded_worker=False) as after:
+        await after.start_worker().ready.wait()
+        async with asyncio.timeout(20):
+            assert await after.handle(handle.id).result() == 3

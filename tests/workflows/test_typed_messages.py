@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import pytest
 
 from holdfast import ValidationError, Workflow, workflow
 from holdfast.testing import workflow_app
+
+
+class Shape(Protocol):
+    """No value is an object of it."""
+
+    by: int
 
 
 @dataclass
@@ -71,7 +78,8 @@ async def test_a_subclass_is_received_as_its_own_type_or_under_the_name_of_its_b
 
 
 @pytest.mark.parametrize(
-    "name", ["elsewhere:Approval", f"{__name__}:Nobody", f"{__name__}:NAME", "approval", ":", "os:path"]
+    "name",
+    ["elsewhere:Approval", f"{__name__}:Nobody", f"{__name__}:NAME", "approval", ":", "os:path", f"{__name__}:Shape"],
 )
 async def test_a_name_that_is_that_of_no_type_here_carries_what_was_sent(name: str):
     @workflow

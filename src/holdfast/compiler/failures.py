@@ -35,6 +35,7 @@ class _Naming(ast.NodeTransformer):
         self.own = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
         self.own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
         self.own |= {name for node in nodes if isinstance(name := getattr(node, "name", None), str)}
+        self.own |= {node.rest for node in nodes if isinstance(node, ast.MatchMapping) and node.rest}
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         ref = self._ref(node)

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any, TypeGuard
 
-from holdfast.compiler.source import Source, itself
-from holdfast.compiler.wrapping import plain, wrapped_in
+from holdfast.compiler.source import Source, itself, mangle
+from holdfast.compiler.wrapping import class_around, plain, wrapped_in
 
 _CHANGING = frozenset(
     """add append appendleft clear difference_update discard extend extendleft insert intersection_update pop popitem
     popleft remove reverse rotate setdefault sort subtract symmetric_difference_update update""".split()  # noqa: SIM905
 )
 """Methods by which Python's own collections are changed."""
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 _UNKNOWN = object()
 
@@ -51,6 +53,9 @@ def assigned_attributes(cls: type, base: type) -> frozenset[str] | None:
                 tree = ast.parse(textwrap.dedent(inspect.getsource(itself(function))))
             except (OSError, TypeError, SyntaxError):
                 return None
+            around = class_around(function)
+            if around is not None:
+                mangle(tree, around)
             for name in _stored(tree):
                 if name is None:
                     return None
@@ -74,11 +79,15 @@ def _is_written(value: object) -> TypeGuard[FunctionType]:
 
 def _stored(tree: ast.AST) -> Iterator[str | None]:
     added = {id(node.target) for node in ast.walk(tree) if isinstance(node, ast.AugAssign)}
+    receivers = {node.args.args[0].arg for node in ast.walk(tree) if isinstance(node, _FUNCTIONS) and node.args.args}
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(attr=attr, ctx=ast.Store()) if id(node) not in added:
                 yield attr
             case ast.Name("setattr" | "vars") | ast.Attribute(attr="__dict__" | "__setattr__"):
+                yield None
+            case ast.Call(args=args) if any(isinstance(each, ast.Name) and each.id in receivers for each in args):
+                # Whatever is called may assign to it.
                 yield None
             case _:
                 pass
@@ -92,6 +101,7 @@ class _Changes:
         nodes = list(ast.walk(source.node))
         self.local = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
         self.local |= {name for node in nodes if isinstance(name := getattr(node, "name", None), str)}
+        self.local |= {node.rest for node in nodes if isinstance(node, ast.MatchMapping) and node.rest}
         params = [*source.node.args.posonlyargs, *source.node.args.args]
         is_method = source.owner is not None and params and params[0].arg not in self.local
         self.receiver = params[0].arg if is_method else None

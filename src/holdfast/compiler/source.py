@@ -89,7 +89,7 @@ def read_source(function: FunctionType, *, name: str, owner: type | None = None)
             node.end_col_offset += indent  # type: ignore[attr-defined]
     cls = class_around(function)
     if cls is not None:
-        _mangle(tree, cls)
+        mangle(tree, cls)
     return Source(name, title_of(function), tree, file, function, owner)
 
 
@@ -100,7 +100,7 @@ def itself(function: FunctionType) -> FunctionType:
     return FunctionType(function.__code__, cast(Any, function).__globals__, closure=function.__closure__)
 
 
-def _mangle(tree: ast.AST, cls: str) -> None:
+def mangle(tree: ast.AST, cls: str) -> None:
     """Private names (`__x`) inside a class mean `_Class__x`; compiled outside of it they must say so."""
     prefix = "_" + cls.lstrip("_")
 

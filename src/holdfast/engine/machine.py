@@ -68,6 +68,8 @@ class Machine(Calling, Timing, Waiting):
         self.cancel_asked = False
         self.pinned = False
         """Whether its program is an earlier one than that of the running code."""
+        self.stopped: BaseException | None = None
+        """Why it cannot go on here, also where a block has caught that."""
 
         self.ready: deque[tuple[Any, ...]] = deque()
         self.timers: list[tuple[float, int, str, Any, Any]] = []
@@ -111,6 +113,8 @@ class Machine(Calling, Timing, Waiting):
                     break
         finally:
             CURRENT.reset(token)
+        if self.stopped is not None:
+            raise self.stopped
 
     def fresh(self) -> int:
         """An id that was never used in this instance."""

@@ -141,7 +141,7 @@ class Waiting(Cancelling, Scopes):
 
     def _wait_set(self, branch: Branch, item: WaitSet) -> bool:
         item.spend()
-        futures = list({id(i): self.future_of(i) for i in item.items}.values())
+        futures = [self.future_of(each) for each in _distinct(item.items)]
         if not futures:
             raise ValueError("Set of Tasks/Futures is empty.")
         at = None if item.timeout is None else self.moment(item.timeout)
@@ -201,7 +201,7 @@ class Waiting(Cancelling, Scopes):
 
     def as_completed(self, items: list[Any]) -> Completed:
         """`asyncio.as_completed(items)`: they start at once."""
-        futures = list({id(item): self.future_of(item) for item in items}.values())
+        futures = [self.future_of(item) for item in _distinct(items)]
         source = Completed(self.fresh(), futures)
         self.track(source)
         for future in futures:
@@ -283,3 +283,8 @@ def _outcome(future: Future, boxed: bool) -> tuple[Any, BaseException | None]:
     if future.state == "cancelled":
         return None, asyncio.CancelledError()
     return future.result_value, future.error
+
+
+def _distinct(items: list[Any]) -> list[Any]:
+    """Each of these objects once."""
+    return list({id(item): item for item in items}.values())

@@ -27,14 +27,15 @@ class Once(Durable):
     __slots__ = ("spent",)
 
     def __init__(self) -> None:
-        self.spent = False
-        """Whether it was awaited."""
+        self.spent: bool | None = False
+        """Whether it was awaited; None where that does not matter, for one that no single instance has made."""
 
     def spend(self) -> None:
         """It is awaited now. Raises RuntimeError, as a coroutine would, if it was so before."""
         if self.spent:
             raise RuntimeError("cannot reuse already awaited coroutine")
-        self.spent = True
+        if self.spent is False:
+            self.spent = True
 
 
 class CallOptions:
@@ -124,7 +125,7 @@ class Send(Durable):
 
 
 class CannotGoOn(BaseException):
-    """An instance of an earlier program meets what running code does not offer it any more. Its own code does not see this."""
+    """An instance of an earlier program meets what running code does not offer it any more. Nothing of that turn counts."""
 
 
 def warn_unawaited(what: str, source: object) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from holdfast.clock import Clock
 from holdfast.codec import decode, loads
-from holdfast.engine import StartCall
 from holdfast.errors import CodecError
 from holdfast.ids import InstanceId, WorkerId
 from holdfast.model.instance import Claimed, Delivery, DeliveryKind, InstanceView
@@ -99,7 +98,7 @@ def fold(resident: Resident, row: Delivery, *, now: float, chance: float) -> str
             machine.message(row.key, loads(row.payload))
         case DeliveryKind.RESULT:
             try:
-                return _fold_result(resident, int(row.key), loads(row.payload), row.at, chance)
+                _fold_result(resident, int(row.key), loads(row.payload), chance)
             except (CodecError, KeyError, ValueError, TypeError) as error:
                 return f"a result for it cannot be read here: {error}"
     return None
@@ -113,20 +112,18 @@ def concerns(cancel: Delivery, receiver: Claimed | InstanceView) -> bool:
     return cancel.key in ("", f"{receiver.parent}:{receiver.parent_call}")
 
 
-def _fold_result(resident: Resident, call: int, result: Any, at: float, chance: float) -> str | None:
+def _fold_result(resident: Resident, call: int, result: Any, chance: float) -> None:
     if "declined" in result:
         pending = resident.machine.calls.get(call)
-        if at >= resident.since or pending is None:
-            return f"{result['declined']}, then retry the instance"
-        # It was told so before, and somebody has it tried again.
-        pending.spilled = False
-        resident.machine.touched_calls.add(call)
-        resident.machine.commands.append(StartCall(pending))
-        return None
+        if pending is not None:
+            # It is as if it had not been made yet: whoever has the instance next makes it anew.
+            pending.spilled = False
+            resident.machine.touched_calls.add(call)
+            resident.parking = f"{result['declined']}, then retry the instance"
+        return
     if "value" in result:
         asked = result.get("asked") is True
         resident.machine.call_done(call, result["value"], decode(result["value"]), asked=asked)
     else:
         error = decode(result["error"])
         resident.machine.call_failed(call, error, result["error"], chance=chance)
-    return None

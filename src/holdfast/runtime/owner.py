@@ -176,7 +176,10 @@ class Owner:
         if one.recoveries >= RECOVERY_LIMIT:
             if program.prompt and not resident.begun:
                 # Its first call is in no row; it follows from the arguments alone, so a turn tells which it is.
-                machine.turn(now)
+                try:
+                    machine.turn(now)
+                except CannotGoOn as error:
+                    return f"{error}, then retry the instance"
             names = ", ".join(sorted({call.name for call in machine.calls.values()})) or "its own code"
             lost = f"{one.recoveries} workers in a row were lost while they ran it ({names})"
             return f"{lost}; mend the cause, then retry it"
@@ -332,8 +335,13 @@ class Owner:
         match commit.close:
             case None:
                 pass
-            case Park():
+            case Park(reason=reason):
+                self.forget(resident)
+                log.warning("instance parked", instance=resident.id, reason=reason)
                 self._count(resident.claimed, Status.PARKED)
+                self._parked(resident.id)
+                self.claiming.made_room()
+                return
             case Ending() as ending:
                 self.forget(resident)
                 self._count(resident.claimed, ending.status)

@@ -21,15 +21,13 @@ FULL_AFTER = 8192
 class Resident:
     """An instance that this worker owns and holds."""
 
-    def __init__(self, claimed: Claimed, machine: Machine, saver: Saver, *, seq: int, since: float) -> None:
+    def __init__(self, claimed: Claimed, machine: Machine, saver: Saver, *, seq: int) -> None:
         self.id = claimed.id
         self.claimed = claimed
         self.machine = machine
         self.saver = saver
         self.seq = seq
         """Of the last row that was produced."""
-        self.since = since
-        """Since when this worker has it."""
         self.begun = seq > 0
         """It has taken its first turn."""
         self.since_full = 0
@@ -46,6 +44,8 @@ class Resident:
         """The store gave it to this worker again before its release was known here."""
         self.news: list[Note] = [("taken", {})] if claimed.recoveries else []
         """What the next row tells besides what happens in it."""
+        self.parking: str | None = None
+        """Why it is to be parked with what its next turn writes."""
         self.gone = False
         """It ended, was released or is lost; events for it are dropped."""
 
@@ -151,7 +151,7 @@ def awaken(claimed: Claimed, program: LinkedProgram, *, now: float) -> Resident:
         saver = Saver(machine)
     else:
         saver = load(machine, entries)
-    resident = Resident(claimed, machine, saver, seq=claimed.steps[-1].seq, since=now)
+    resident = Resident(claimed, machine, saver, seq=claimed.steps[-1].seq)
     for step in claimed.steps[1:]:
         resident.since_full += len(step.payload)
     return resident

@@ -16,6 +16,7 @@ from holdfast.model.instance import (
     Delivery,
     DeliveryKind,
     Ending,
+    Park,
     Release,
     SpilledCall,
     Start,
@@ -78,7 +79,7 @@ def take_turn(resident: Resident, now: float, terms: Terms) -> tuple[Commit | No
         # A beginning that follows from row 0 alone needs no row of its own: after a crash it is the same again.
         machine.notes = asked.notes
         return None, asked.commands
-    close: Ending | Release | None = None
+    close: Ending | Park | Release | None = None
     steps: list[Step] = []
     trim: int | None = None
     if machine.ended is None and (change := _change(resident, asked, now, terms)) is not None:
@@ -91,6 +92,8 @@ def take_turn(resident: Resident, now: float, terms: Terms) -> tuple[Commit | No
     if machine.ended is not None:
         close = _end(resident, machine.ended, asked, now)
         steps.append(resident.step(_NOTHING, asked.notes, now))
+    if resident.parking is not None and not isinstance(close, Ending):
+        close = Park(reason=resident.parking)
     consumed, resident.consumed = resident.consumed, []
     if not (steps or close or consumed):
         return None, ()
