@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
+import logging
+import random
 import socket
 import sys
 import threading
@@ -72,6 +74,9 @@ def test_the_path_leads_to_the_part():
         (lambda: threading.Event(), "lock"),
         (lambda: asyncio.Lock(), "asyncio.locks.Lock"),
         (lambda: sys, "module"),
+        (lambda: logging.getLogger("shop"), "logger.*ask for it again"),
+        (lambda: random.Random(1), "random generator.*keep its seed"),
+        (lambda: functools.lru_cache(len), "decorated function.*name the function in the code that calls it"),
         (lambda: functools.partial(int), "partial"),
         (lambda: refused, "a function"),
         (lambda: [].append, "method"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
+import random
 import socket
 import sys
 import threading
@@ -54,6 +56,12 @@ _HINTS: tuple[tuple[type | tuple[type, ...], str, str], ...] = (
     (types.CodeType, "a code object", _FUNCTION),
     ((map, filter), "a map or filter", "make it a list"),
     (types.MappingProxyType, "a mappingproxy", "make it a dict"),
+    (
+        (logging.Logger, logging.LoggerAdapter),
+        "a logger",
+        "ask for it again after the await, or at the top of the module",
+    ),
+    (random.Random, "a random generator", "keep its seed or the numbers that it gave"),
 )
 
 
@@ -66,6 +74,8 @@ def refusal_of(value: object) -> Refusal:
     for types_, noun, hint in _HINTS:
         if isinstance(value, types_):
             return Refusal(f"{noun} ({kind}) cannot be saved; {hint}", kind=kind)
+    if callable(value) and hasattr(value, "__wrapped__"):
+        return Refusal(f"a decorated function ({kind}) cannot be saved; {_FUNCTION}", kind=kind)
     if isinstance(value, Iterator):
         return Refusal(f"an iterator of type {kind} cannot be saved; make it a list", kind=kind)
     for base in _EXTENDED:
