@@ -144,7 +144,8 @@ async def test_a_worker_begins_jobs_by_the_weights_of_their_queues(url: str):
         await gather(jobs)
     # In the first claim nobody knows yet that jobs are left behind.
     shared = Counter(began[4:300])
-    assert 0.6 < shared["urgent"] / 296 < 0.85, shared
+    # Within one claim the jobs of one queue come before those of the other, so that the share at a moment varies.
+    assert 0.6 < shared["urgent"] / 296 < 0.92, shared
     assert Counter(began) == {"bulk": 300, "urgent": 300}
 
 
