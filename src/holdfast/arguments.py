@@ -179,11 +179,7 @@ def fitted(cls: type[Any], text: str, *, name: str) -> Any:
     adapter = _adapter_of(cls, name)
     if adapter is None:
         raise ValidationError(f"{name} cannot be made from JSON; make it in Python")
-    try:
-        return adapter.validate_json(text)
-    except pydantic.ValidationError as error:
-        problems = _problems(error)
-        raise ValidationError(f"{name} cannot be made from this JSON:\n  " + "\n  ".join(problems)) from error
+    return _validated(adapter.validate_json, text, f"{name} cannot be made from this JSON")
 
 
 def fitted_message(name: str, value: Any) -> Any:
@@ -203,11 +199,15 @@ def fitted_message(name: str, value: Any) -> Any:
     adapter = _adapter_of(cls, name)
     if adapter is None:
         raise ValidationError(f"the message {name!r} is an object of that type, not {_short(value)}")
+    return _validated(adapter.validate_python, value, f"the message {name!r} does not fit its type")
+
+
+def _validated(validate: Callable[[Any], Any], value: object, otherwise: str) -> Any:
+    """The value as `validate` gives it; else a ValidationError that says `otherwise`, and lists what is wrong."""
     try:
-        return adapter.validate_python(value)
+        return validate(value)
     except pydantic.ValidationError as error:
-        problems = _problems(error)
-        raise ValidationError(f"the message {name!r} does not fit its type:\n  " + "\n  ".join(problems)) from error
+        raise ValidationError(f"{otherwise}:\n  " + "\n  ".join(_problems(error))) from error
 
 
 def _adapter_of(cls: type[Any], name: str) -> TypeAdapter[Any] | None:

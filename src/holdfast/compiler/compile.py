@@ -295,29 +295,28 @@ class _Compiler:
 
     def _refuse_wrapper(self, function: FunctionType) -> None:
         inner = next(each for each in wrapped_in(function) if isinstance(each, FunctionType) and users_own(each))
+        self._refuse_definition(
+            inner,
+            code="HF004",
+            message=f"`{inner.__qualname__}` has a decorator of an installed library, whose code is not compiled",
+            hint="decorate an @action with it, or what an @action calls; a retry is an action's `retry=`",
+        )
+
+    def _refuse_definition(self, function: FunctionType, *, code: str, message: str, hint: str) -> None:
+        """Where a function is defined, something is wrong with it as a whole."""
+        where = function.__code__
         self.problems.add(
-            Problem(
-                code="HF004",
-                message=f"`{inner.__qualname__}` has a decorator of an installed library, whose code is not compiled",
-                file=inner.__code__.co_filename,
-                line=inner.__code__.co_firstlineno,
-                column=1,
-                hint="decorate an @action with it, or what an @action calls; a retry is an action's `retry=`",
-            )
+            Problem(code=code, message=message, file=where.co_filename, line=where.co_firstlineno, column=1, hint=hint)
         )
 
     def _check_receiver(self, function: FunctionType) -> None:
         first = next(iter(inspect.signature(function).parameters.values()), None)
         if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
-            self.problems.add(
-                Problem(
-                    code="HF020",
-                    message=f"`{self.entry}` of {self.cls.__qualname__} has no parameter for the workflow object",
-                    file=function.__code__.co_filename,
-                    line=function.__code__.co_firstlineno,
-                    column=1,
-                    hint=f"write `async def {self.entry}(self, …)`, and `@functools.wraps` over the wrapper of its decorator",
-                )
+            self._refuse_definition(
+                function,
+                code="HF020",
+                message=f"`{self.entry}` of {self.cls.__qualname__} has no parameter for the workflow object",
+                hint=f"write `async def {self.entry}(self, …)`, and `@functools.wraps` over the wrapper of its decorator",
             )
 
     def _refuse_shape(self) -> None:
@@ -325,8 +324,7 @@ class _Compiler:
         if hides_async(found):
             inner = next(filter(is_async, wrapped_in(plain(found))))
             message, hint = hidden_async(self.entry)
-            file, line = inner.__code__.co_filename, inner.__code__.co_firstlineno
-            self.problems.add(Problem(code="HF020", message=message, file=file, line=line, column=1, hint=hint))
+            self._refuse_definition(inner, code="HF020", message=message, hint=hint)
             self.problems.raise_if_any(f"workflow {self.name}")
         file, line = "?", 1
         # A class made by exec(), or whose module is gone, has no source.

@@ -10,6 +10,7 @@ from typing import TypeGuard
 
 from holdfast.codec.names import can_be_found, name_of
 from holdfast.compiler.source import Source
+from holdfast.compiler.syntax import bound_anywhere
 from holdfast.ir.program import Ref
 from holdfast.ir.rules import closed, is_closed
 
@@ -31,11 +32,9 @@ class _Naming(ast.NodeTransformer):
     def __init__(self, source: Source, named: Callable[[Ref, str, ast.expr], ast.expr]) -> None:
         self.source = source
         self.named = named
-        nodes = list(ast.walk(source.node))
-        self.own = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-        self.own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-        self.own |= {name for node in nodes if isinstance(name := getattr(node, "name", None), str)}
-        self.own |= {node.rest for node in nodes if isinstance(node, ast.MatchMapping) and node.rest}
+        self.own = bound_anywhere(source.node) | {
+            node.arg for node in ast.walk(source.node) if isinstance(node, ast.arg)
+        }
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         ref = self._ref(node)

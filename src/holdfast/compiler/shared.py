@@ -15,6 +15,7 @@ from types import FunctionType, ModuleType
 from typing import Any, TypeGuard
 
 from holdfast.compiler.source import Source, itself, mangle
+from holdfast.compiler.syntax import bound_anywhere
 from holdfast.compiler.wrapping import class_around, plain, wrapped_in
 
 _CHANGING = frozenset(
@@ -98,14 +99,11 @@ class _Changes:
         self.source = source
         self.cls = cls
         self.assigned = own
-        nodes = list(ast.walk(source.node))
-        self.local = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-        self.local |= {name for node in nodes if isinstance(name := getattr(node, "name", None), str)}
-        self.local |= {node.rest for node in nodes if isinstance(node, ast.MatchMapping) and node.rest}
+        self.local = bound_anywhere(source.node)
         params = [*source.node.args.posonlyargs, *source.node.args.args]
         is_method = source.owner is not None and params and params[0].arg not in self.local
         self.receiver = params[0].arg if is_method else None
-        args = [node.arg for node in nodes if isinstance(node, ast.arg)]
+        args = [node.arg for node in ast.walk(source.node) if isinstance(node, ast.arg)]
         if self.receiver is not None and args.count(self.receiver) > 1:
             self.receiver = None
         self.local |= set(args)

@@ -111,6 +111,14 @@ def captured(pattern: ast.pattern) -> set[str]:
     return found
 
 
+def bound_anywhere(function: ast.AST) -> set[str]:
+    """The names that a function or one inside of it binds, parameters apart, whichever scope they are of."""
+    nodes = list(ast.walk(function))
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    names |= {name for node in nodes if isinstance(name := getattr(node, "name", None), str)}
+    return names | {node.rest for node in nodes if isinstance(node, ast.MatchMapping) and node.rest}
+
+
 def is_irrefutable(case: ast.match_case) -> bool:
     """Whether a case is taken whatever the subject is."""
     return case.guard is None and isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None

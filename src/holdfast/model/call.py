@@ -26,9 +26,8 @@ class Once(Durable):
 
     __slots__ = ("spent",)
 
-    def __init__(self) -> None:
-        self.spent: bool | None = False
-        """Whether it was awaited; None where that does not matter, for one that no single instance has made."""
+    spent: bool | None
+    """Whether it was awaited; None where that does not matter, for one that no single instance has made."""
 
     def spend(self) -> None:
         """It is awaited now. Raises RuntimeError, as a coroutine would, if it was so before."""

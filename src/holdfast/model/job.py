@@ -177,6 +177,12 @@ class SettledJobs:
     waiters: Sequence[tuple[str, JobId]] = ()
     """(channel, job) to notify of endings."""
 
+    @classmethod
+    def of(cls, answers: Sequence[SettledJobs]) -> SettledJobs:
+        """One answer to what was settled in parts."""
+        lost = frozenset[JobId]().union(*[answer.lost for answer in answers])
+        return cls(lost=lost, waiters=[pair for answer in answers for pair in answer.waiters])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelledJobs:

@@ -337,8 +337,7 @@ class Owner:
                 pass
             case Park(reason=reason):
                 self.forget(resident)
-                log.warning("instance parked", instance=resident.id, reason=reason)
-                self._count(resident.claimed, Status.PARKED)
+                self._say_parked(resident.claimed, reason)
                 self._parked(resident.id)
                 self.claiming.made_room()
                 return
@@ -444,9 +443,12 @@ class Owner:
         self.look()
 
     def _park(self, claimed: Claimed, reason: str) -> None:
+        self._say_parked(claimed, reason)
+        self.writer.give_up(Commit(instance=claimed.id, close=Park(reason=reason), claim=claimed.claim))
+
+    def _say_parked(self, claimed: Claimed, reason: str) -> None:
         log.warning("instance parked", instance=claimed.id, reason=reason)
         self._count(claimed, Status.PARKED)
-        self.writer.give_up(Commit(instance=claimed.id, close=Park(reason=reason), claim=claimed.claim))
 
     def _count(self, claimed: Claimed, status: Status) -> None:
         if self._counts is not None:

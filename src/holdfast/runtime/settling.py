@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from holdfast.clock import Clock
 from holdfast.errors import LeaseLost, StoreError
-from holdfast.ids import JobId, WorkerId
+from holdfast.ids import WorkerId
 from holdfast.logs import get_logger
 from holdfast.model.job import Again, Done, Failed, Outcome, Reason, SettledJobs, Settlement
 from holdfast.ports import JOB_CHANNEL, Broker
@@ -126,10 +126,7 @@ class Settler:
             if len(group) > 1:
                 log.error("outcomes refused", error=str(error), hint="they are written one by one")
                 answers = [await self._write([each]) for each in group]
-                return SettledJobs(
-                    lost=frozenset[JobId]().union(*[answer.lost for answer in answers]),
-                    waiters=[pair for answer in answers for pair in answer.waiters],
-                )
+                return SettledJobs.of(answers)
             [settlement] = group
             words = f"the store refuses what became of it: {error}"[:1000]
             words = words.encode("ascii", "replace").decode().replace("\0", "?")

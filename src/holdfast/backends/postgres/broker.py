@@ -192,10 +192,7 @@ class PostgresBroker:
         rows = [(each, kept(each.outcome)) for each in {each.id: each for each in settlements}.values()]
         parts = ([pair for pair in rows if pair[1] is None], [pair for pair in rows if pair[1] is not None])
         answers = [await self._settle_part(worker, part) for part in parts if part]
-        return SettledJobs(
-            lost=frozenset[JobId]().union(*[answer.lost for answer in answers]),
-            waiters=[pair for answer in answers for pair in answer.waiters],
-        )
+        return SettledJobs.of(answers)
 
     async def _settle_part(self, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]) -> SettledJobs:
         """Settle, and let those be claimed that come next at the gates of these jobs."""
