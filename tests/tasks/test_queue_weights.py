@@ -123,7 +123,8 @@ def test_weights_that_are_none_are_refused(queues: str, said: str):
 
 
 async def test_a_worker_begins_jobs_by_the_weights_of_their_queues(url: str):
-    app = App("test", url=url, queues="bulk:1,urgent:3", concurrent_per_worker=4, embedded_worker=False)
+    # Within one claim the jobs of one queue come before those of the other: small claims show the shares at any moment.
+    app = App("test", url=url, queues="bulk:1,urgent:3", concurrent_per_worker=4, prefetch=4, embedded_worker=False)
     began: list[str] = []
 
     @app.task(priority=5)
@@ -144,8 +145,7 @@ async def test_a_worker_begins_jobs_by_the_weights_of_their_queues(url: str):
         await gather(jobs)
     # In the first claim nobody knows yet that jobs are left behind.
     shared = Counter(began[4:300])
-    # Within one claim the jobs of one queue come before those of the other, so that the share at a moment varies.
-    assert 0.6 < shared["urgent"] / 296 < 0.92, shared
+    assert 0.6 < shared["urgent"] / 296 < 0.85, shared
     assert Counter(began) == {"bulk": 300, "urgent": 300}
 
 
