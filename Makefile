@@ -11,7 +11,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
 		test -x $(BIN)/python || uv venv --quiet --python '>=3.11' $(VENV); \
-		uv pip install --quiet --python $(BIN)/python -e '.[dev]'; \
+		uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[dev]'; \
 	else \
 		test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
@@ -21,7 +21,9 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	@$(BIN)/holdfast demo
 
+# The tests start hundreds of processes, each of which would compile what has not been compiled yet.
 test: $(STAMP)
+	@$(BIN)/python -m compileall -q src
 	@$(BIN)/pytest -n 5 --dist worksteal
 
 lint: $(STAMP)

@@ -12,6 +12,9 @@ from tests.redis_servers import Cluster, cluster, fresh, shared_server
 from tests.servers import Postgres, postgres_server
 from tests.servicebus import ServiceBus, servicebus_emulator
 
+# Tests change modules within a second, keeping their size: processes must not take what was compiled before.
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
