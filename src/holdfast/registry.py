@@ -5,20 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
-import importlib
-import io
-import logging
 import sys
 from collections.abc import Callable
-from types import FrameType, MethodType, ModuleType
-from typing import Any, cast
+from types import ModuleType
+from typing import Any
 
 from holdfast.codec.names import bases_of, look_up
-from holdfast.compiler import LOCAL_OBJECTS
+from holdfast.compiler.objects import is_private, object_of, open_module
 from holdfast.engine import KIT, DurableAsyncio, LinkedProgram, durable_asyncio, link
 from holdfast.errors import CompileError, DecodeError, ProgramError
 from holdfast.ids import ProgramHash
-from holdfast.ir.plain import is_accelerator
 from holdfast.ir.program import Program, Ref
 from holdfast.ir.rules import closed, is_closed
 from holdfast.ir.text import parse, program_hash
@@ -64,10 +60,10 @@ class Registry:
             program = self.read(stored)
             reach: Reach | None = None
             if self.signing_key is None and not is_compiled_here(program, hash=stored.hash):
-                reach = Reach(_object)
+                reach = Reach(object_of)
                 check_reach(program, reach)
             for module in program.modules:
-                _import(module)
+                open_module(module)
 
             def durable(methods: dict[str, Callable[..., Any]]) -> type:
                 return durable_class(_workflow_class(program.cls), methods)
@@ -111,7 +107,7 @@ class ModuleView:
         module: ModuleType = self.__dict__["_hf_module"]
         value = getattr(module, name)
         dotted = f"{module.__name__}.{name}"
-        if name.startswith("__") or _private(module.__name__, name) or closed(dotted) or is_closed(value):
+        if name.startswith("__") or is_private(module.__name__, name) or closed(dotted) or is_closed(value):
             raise AttributeError(f"{dotted} is closed to workflow code; use it in an @action")
         reach: Reach | None = self.__dict__["_hf_reach"]
         if reach is not None and not reach.vouches_attribute(module.__name__, name):
@@ -143,7 +139,7 @@ def resolve(ref: Ref, *, reach: Reach | None = None) -> object:
                 )
             return found
         case "module":
-            return DurableAsyncio if ref.target == "asyncio" else ModuleView(_import(ref.target), reach)
+            return DurableAsyncio if ref.target == "asyncio" else ModuleView(open_module(ref.target), reach)
         case "async":
             return durable_asyncio(ref.target)
         case "exception":
@@ -151,30 +147,7 @@ def resolve(ref: Ref, *, reach: Reach | None = None) -> object:
         case "workflow":
             return _workflow_class(ref.target)
         case _:
-            return _object(ref.target)
-
-
-def _object(target: str) -> object:
-    if target in LOCAL_OBJECTS:
-        return LOCAL_OBJECTS[target]
-    module, _, name = target.partition(":")
-    found: object = _import(module)
-    internal = module.partition(".")[0] in ("holdfast", "pydantic", "asyncio", "logging")
-    for part in name.split("."):
-        if part.startswith("__") or _private(module, part) or not hasattr(found, part):
-            raise ProgramError(f"{target} does not exist here any more; bring it back, or cancel what needs it")
-        found = getattr(found, part)
-        if isinstance(found, ModuleType) or is_closed(found):
-            # An object is reached through classes of its own module, never through what that module has imported.
-            raise ProgramError(f"{target} leads to something that is closed to workflow code")
-    data = _is_class(found) and not issubclass(cast(type, found), io.IOBase | logging.Handler)
-    if module.partition(".")[0] == "asyncio":
-        # Loops, runners and transports are classes too.
-        data = _is_class(found) and issubclass(cast(type, found), BaseException)
-    public = getattr(sys.modules.get("holdfast"), name, None) is found
-    if (internal and not data and not public) or isinstance(found, functools.partial | MethodType | FrameType):
-        raise ProgramError(f"{target} leads to something that is closed to workflow code")
-    return found
+            return object_of(ref.target)
 
 
 def _exception(target: str) -> object:
@@ -189,38 +162,11 @@ def _exception(target: str) -> object:
     return found
 
 
-def _private(module: str, name: str) -> bool:
-    """Whether a name is one that the standard library keeps to itself: among them are ways to run code."""
-    return name.startswith("_") and module.partition(".")[0] in sys.stdlib_module_names - {"__main__"}
-
-
-def _is_class(found: object) -> bool:
-    return isinstance(found, type)
-
-
 def _workflow_class(target: str) -> type[Workflow]:
     for cls in WORKFLOWS.values():
         if f"{cls.__module__}:{cls.__qualname__}" == target:
             return cls
-    found = _object(target)
+    found = object_of(target)
     if not (isinstance(found, type) and issubclass(found, Workflow)):
         raise ProgramError(f"{target} is not a workflow class any more; bring it back, or cancel what needs it")
     return found
-
-
-def _import(module: str) -> ModuleType:
-    """Import a module that a program names; only from packages that this process uses anyway."""
-    top = module.partition(".")[0]
-    hidden = top in sys.stdlib_module_names and any(part.startswith("_") for part in module.split("."))
-    hidden = hidden and not is_accelerator(module)
-    found = None if closed(module) or (hidden and module != "__main__") else sys.modules.get(module)
-    if found is not None:
-        return found
-    if top not in sys.modules or closed(module) or hidden:
-        raise ProgramError(
-            f"the module {module!r} is not loaded here; import it in the worker (HOLDFAST_USER_MODULE or its app module)"
-        )
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ProgramError(f"the module {module!r} cannot be imported here: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import linecache
 import socket
@@ -312,8 +313,9 @@ def test_a_variable_of_the_function_around_is_not_assigned(line: str) -> None:
 
 
 FOREIGNERS = (
-    "class Api:\n    async def get(self, x):\n        return x\n\n    @staticmethod\n    async def put(x):\n"
-    "        return x\n\nAPI = Api()\n\nasync def helper(x):\n    return x\n\n"
+    "class Api:\n    async def get(self, x):\n        return x\n\n    @classmethod\n    async def put(cls, x):\n"
+    "        return x\n\nAPI = Api()\nbound = API.get\n\nasync def helper(x):\n    return x\n\n"
+    "with_one = functools.partial(functools.partial(helper), 1)\n\n"
     "async def pages():\n    yield 1\n\n"
 )
 
@@ -323,8 +325,9 @@ FOREIGNERS = (
     [
         ("return await API.get(1)", "HF004", "API.get(1)", "inside an @action"),
         ("return await Api.put(1)", "HF004", "Api.put(1)", "inside an @action"),
-        ("return await other.helper(1)", "HF004", "other.helper(1)", "from other_helpers import helper"),
-        ("return await asyncio.gather(other.helper(1))", "HF004", "other.helper(1)", "from other_helpers"),
+        ("return await bound(1)", "HF004", "bound(1)", "inside an @action"),
+        ("return await with_one()", "HF004", "with_one", "an `async def` that calls it so"),
+        ("return await asyncio.gather(with_one())", "HF004", "with_one", "an `async def` that calls it so"),
         ("return await act", "HF004", "act", "await act(…)"),
         ("return await helper", "HF004", "helper", "await helper(…)"),
         ("return await self.run", "HF004", "self.run", "await self.run(…)"),
@@ -332,9 +335,7 @@ FOREIGNERS = (
     ],
 )
 def test_what_is_known_to_be_no_durable_call_is_refused(body: str, code: str, under: str, hint: str) -> None:
-    other = types.ModuleType("other_helpers")
-    exec("async def helper(x):\n    return x\n", other.__dict__)
-    (problem,) = problems_of(run_of(body, FOREIGNERS), other=other)
+    (problem,) = problems_of(run_of(body, FOREIGNERS), functools=functools)
     assert problem.code == code
     assert hint in problem.hint
     shown, caret = str(problem).split("\n")[1:3]

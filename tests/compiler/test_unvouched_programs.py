@@ -23,13 +23,14 @@ from pydantic import BaseModel, TypeAdapter  # noqa: F401
 from tests.engine.harness import driven
 
 from holdfast.codec import decode
+from holdfast.compiler.objects import object_of
 from holdfast.errors import ProgramError
 from holdfast.ir.plain import ACCELERATORS, PLAIN_NAMES, is_plain
 from holdfast.ir.program import Ref
 from holdfast.ir.text import program_hash
 from holdfast.model.instance import StoredProgram
 from holdfast.reach import Reach
-from holdfast.registry import ModuleView, Registry, _object
+from holdfast.registry import ModuleView, Registry
 from holdfast.task import action
 from holdfast.workflow import Workflow, definition_of
 
@@ -217,7 +218,7 @@ def test_what_modules_hold_is_gathered_once_for_all_names_and_again_when_one_was
             return super().__getattribute__(name)
 
     monkeypatch.setitem(sys.modules, "tests.watched", Watched("tests.watched"))
-    reach = Reach(_object)
+    reach = Reach(object_of)
     for name in ("walk_stack", "extract_stack", "FrameSummary"):
         assert not reach.vouches(Ref("object", f"traceback:{name}"))
     assert looked == ["__dict__"]
@@ -456,7 +457,7 @@ def test_a_module_gives_only_plain_names() -> None:
     text = named("module os").text.replace("act(1)", "act.path.exists('x')")
     with pytest.raises(ProgramError, match=r"posixpath\.exists"):
         Registry().link(replace(named("module os"), text=text, hash=program_hash(text)))
-    reach = Reach(_object)
+    reach = Reach(object_of)
     view = ModuleView(json, reach)
     assert view.dumps is json.dumps
     for name in ("tool", "load", "detect_encoding"):

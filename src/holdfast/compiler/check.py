@@ -8,6 +8,7 @@ from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from holdfast.compiler.diagnostics import INSTEAD_OF_LOCK, Problems, instead_of_closed, problem_at
+from holdfast.compiler.dotted import compiled_in
 from holdfast.compiler.failures import closed_exception
 from holdfast.compiler.forgotten import forgotten
 from holdfast.compiler.names import hidden_async
@@ -150,10 +151,7 @@ class _Checker:
         holder = self._static(func.value)
         if holder is _UNKNOWN or not isinstance(root, ast.Name) or root.id == "self":
             return None
-        if isinstance(holder, ModuleType):
-            found = getattr(holder, func.attr, None)
-            if is_async(found) and users_own(found):
-                return f"write `from {holder.__name__} import {func.attr}`, and call it by that name, so that it is compiled in"
+        if isinstance(holder, ModuleType) or compiled_in(holder, func.attr) is not None:
             return None
         cls = cast(type, holder if isinstance(holder, type) else type(holder))
         raw = inspect.getattr_static(cls, func.attr, None)

@@ -16,7 +16,8 @@ from holdfast.compiler.begin import CALLED, calling
 from holdfast.compiler.blocks import finish
 from holdfast.compiler.check import check
 from holdfast.compiler.diagnostics import Problem, Problems, problem_at
-from holdfast.compiler.failures import name_exceptions
+from holdfast.compiler.dotted import compiled_in, rename_dotted
+from holdfast.compiler.failures import exception_of
 from holdfast.compiler.labels import Labels
 from holdfast.compiler.liveness import function_variables, live_after_awaits
 from holdfast.compiler.lower import Lowerer
@@ -35,6 +36,8 @@ from holdfast.compiler.wrapping import (
 )
 from holdfast.ir.program import Function, Program, Ref
 from holdfast.ir.scopes import bound_names, own_nodes
+
+_MISSING = object()
 
 
 def compile_workflow(cls: type, *, name: str, entry: str = "run", base: type = object) -> Program:
@@ -123,7 +126,7 @@ class _Compiler:
         check(source, self.problems, self.cls)
         self._check_shared(source)
         self._name_inherited(source, space)
-        name_exceptions(source, functools.partial(self._exception, space))
+        rename_dotted(source, functools.partial(self._dotted, source, space))
         self.names.resolve(source, space)
         suppressing = set(self._suppressing(source))
         lowerer = Lowerer(source.node, file=source.file, problems=self.problems, suppressing=suppressing)
@@ -193,9 +196,21 @@ class _Compiler:
         self.inherited.append(method)
         return self._named(Ref("function", self.labels.of(method[1])), label, space, place)
 
-    def _exception(self, space: str, ref: Ref, dotted: str, place: ast.expr) -> ast.expr:
-        """The name in `space` of an exception class of a closed module."""
-        return self._named(ref, f"_hfm_{dotted.replace('.', '_')}", space, place)
+    def _dotted(self, source: Source, space: str, node: ast.Attribute, holder: object, root: object) -> ast.expr | None:
+        """The name in `space` of what a dotted name leads to, if the program is to hold that by itself."""
+        if not isinstance(holder, ModuleType | type):
+            return None
+        label = f"_hfm_{ast.unparse(node).replace('.', '_')}"
+        value: object = getattr(holder, node.attr, _MISSING)
+        ref = exception_of(value, root=root) if isinstance(root, ModuleType) else None
+        if ref is None and (function := compiled_in(holder, node.attr)) is not None:
+            self.names.functions.append(function)
+            ref = Ref("function", self.labels.of(function))
+        if ref is None and value is _MISSING and _is_half_read(holder):
+            message = f"`{ast.unparse(node)}` is not defined"
+            hint = f"define it in {holder.__name__}, which is still being imported"
+            self.problems.add(problem_at(node, source.file, code="HF002", message=message, hint=hint))
+        return None if ref is None else self._named(ref, label, space, node)
 
     def _named(self, ref: Ref, label: str, space: str, place: ast.expr) -> ast.expr:
         refs = self.names.refs.setdefault(space, {})
@@ -360,6 +375,11 @@ def async_methods(cls: type, base: type) -> dict[str, tuple[type, FunctionType]]
             elif name in found:
                 del found[name]
     return found
+
+
+def _is_half_read(holder: object) -> bool:
+    """Whether it is a module that is still being imported, by which modules that import each other meet."""
+    return isinstance(holder, ModuleType) and bool(getattr(holder.__spec__, "_initializing", False))
 
 
 def _means(node: ast.expr, source: Source, own: set[str]) -> object:

@@ -5,27 +5,31 @@ from __future__ import annotations
 import ast
 import asyncio
 import builtins
-import importlib
 import inspect
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from holdfast.codec import encode
 from holdfast.compiler.diagnostics import Problems, instead_of_closed, problem_at
 from holdfast.compiler.failures import closed_exception
 from holdfast.compiler.labels import Labels
+from holdfast.compiler.objects import local_target, object_of, reachable, target_of
 from holdfast.compiler.source import Source
-from holdfast.compiler.wrapping import action_of, behind_static, hides_async, is_async, librarys_wrapper, users_own
-from holdfast.errors import EncodeError
+from holdfast.compiler.wrapping import (
+    action_of,
+    behind_static,
+    binds_async,
+    hides_async,
+    is_async,
+    librarys_wrapper,
+    users_own,
+)
+from holdfast.errors import EncodeError, ProgramError
 from holdfast.ir.program import Ref
-from holdfast.ir.rules import BUILTINS, CLOSED_BUILTINS, closed, is_closed
+from holdfast.ir.rules import CLOSED_BUILTINS, closed, is_closed, open_builtin
 from holdfast.ir.scopes import bound_names, comprehension_targets, parameters
-
-LOCAL_OBJECTS: dict[str, object] = {}
-"""Objects defined inside functions, by the target of their ref. Only this process can resolve them."""
 
 _MISSING = object()
 
@@ -40,8 +44,6 @@ class Names:
     consts: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     functions: list[FunctionType] = field(default_factory=list[FunctionType])
     """Async functions met on the way, to be compiled in."""
-    undefined: bool = False
-    modules: set[str] = field(default_factory=set[str])
 
     def resolve(self, source: Source, space: str) -> None:
         """Classify every free name of `source`."""
@@ -58,6 +60,10 @@ class Names:
         if hides_async(value):
             self._refuse(at, source, "HF004", *hidden_async(name))
             return
+        if binds_async(value):
+            message = f"`{name}` is an async function with something put into it, and is not compiled in"
+            self._refuse(at, source, "HF004", message, "write an `async def` that calls it so, which is compiled in")
+            return
         exception = closed_exception(value)
         if exception is not None:
             self.refs.setdefault(space, {})[name] = exception
@@ -66,6 +72,10 @@ class Names:
             case Ref("object" | "module") as ref if (ref.kind == "module" and closed(ref.target)) or is_closed(value):
                 # Loading the program would refuse it.
                 self._refuse(at, source, "HF005", f"`{name}` is closed to workflow code", instead_of_closed(value))
+            case Ref("object") as ref if not _leads(ref):
+                self._refuse(
+                    at, source, "HF005", f"`{name}` holds what is closed to workflow code", "use it in an @action"
+                )
             case Ref() as ref:
                 self.refs.setdefault(space, {})[name] = ref
             case FunctionType() as function:
@@ -92,7 +102,6 @@ class Names:
         try:
             value = source.lookup(name)
         except LookupError:
-            self.undefined = True
             self._refuse(
                 node, source, "HF002", f"the name `{name}` is not defined", "define or import it in this module"
             )
@@ -103,7 +112,7 @@ class Names:
             elif name == "super":
                 hint = "call a method at once, `super().method(…)`, or name the class: `Base.method(self, …)`"
                 self._refuse(node, source, "HF021", "`super()` is used for more than the call of a method", hint)
-            elif name not in BUILTINS and not _is_exception(value):
+            elif open_builtin(value) is None:
                 self._refuse(node, source, "HF018", f"`{name}` is closed to workflow code", "use it in an @action")
             return
         self.declare(space, name, value, node, source, code="HF023")
@@ -131,8 +140,10 @@ def meaning_of(value: object, *, name: str, module: str) -> Ref | FunctionType |
     """A ref, a function to compile in, a constant, or in words what it is that is none of these."""
     if (action := action_of(value)) is not None:
         return Ref("action", action)
+    if (builtin := open_builtin(value)) is not None:
+        return Ref("builtin", builtin)
     if isinstance(value, type) and hasattr(value, "__holdfast_workflow__"):
-        return Ref("workflow", _target(value) or _local(value))
+        return Ref("workflow", target_of(value) or local_target(value))
     if isinstance(value, ModuleType):
         return Ref("module", value.__name__)
     if isinstance(value, FunctionType | BuiltinFunctionType) and _is_asyncios(value):
@@ -143,19 +154,28 @@ def meaning_of(value: object, *, name: str, module: str) -> Ref | FunctionType |
     if is_async(function) and (users_own(function) or librarys_wrapper(function)):
         return function
     if inspect.iscoroutinefunction(value):
-        return Ref("object", _target(value) or f"{module}:{name}")
+        return Ref("object", target_of(value) or f"{module}:{name}")
     if isinstance(value, type) or callable(value):
-        if target := _target(value):
+        if target := target_of(value):
             return Ref("object", target)
-        if _reachable(module, name) is value:
+        if reachable(module, name) is value:
             return Ref("object", f"{module}:{name}")
-        return Ref("object", _local(value))
+        return Ref("object", local_target(value))
     try:
         return Constant(encode(value))
     except EncodeError:
-        if _reachable(module, name) is value:
+        if reachable(module, name) is value:
             return Ref("object", f"{module}:{name}")
         return f"an object of type {type(value).__qualname__}, which can be neither saved nor imported by name"
+
+
+def _leads(ref: Ref) -> bool:
+    """Whether a worker will find what the ref of an object names."""
+    try:
+        object_of(ref.target)
+    except ProgramError:
+        return False
+    return True
 
 
 def _is_asyncios(value: FunctionType | BuiltinFunctionType) -> bool:
@@ -200,41 +220,3 @@ def _free_in(node: ast.AST, bound: set[str]) -> Iterator[ast.Name]:
         case _:
             for child in ast.iter_child_nodes(node):
                 yield from _free_in(child, bound)
-
-
-def _target(value: object) -> str | None:
-    """`module:qualname` if importing that gives this very object."""
-    if isinstance(value, MethodType):
-        return None
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str):
-        return None
-    return f"{module}:{name}" if _reachable(module, name) is value else None
-
-
-def _reachable(module: str, name: str) -> object:
-    found: object = sys.modules.get(module)
-    if found is None:
-        try:
-            found = importlib.import_module(module)
-        except ImportError:
-            return _MISSING
-    for part in name.split("."):
-        found = getattr(found, part, _MISSING)
-    return found
-
-
-def _local(value: object) -> str:
-    module, name = getattr(value, "__module__", "?"), getattr(value, "__qualname__", type(value).__qualname__)
-    target = f"{module}:{name}"
-    if _reachable(module, name) is not _MISSING:
-        # Elsewhere the name must not lead to what stands there now, such as the wrapper of this very function.
-        target = f"{target}.<wrapped>"
-    if LOCAL_OBJECTS.get(target, value) is not value:
-        target = f"{target}.{id(value):x}"
-    LOCAL_OBJECTS[target] = value
-    return target
-
-
-def _is_exception(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseException)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sysconfig
 from collections.abc import Iterator
@@ -24,6 +25,15 @@ def hides_async(value: object) -> bool:
         if is_async(inner):
             return True
     return False
+
+
+def binds_async(value: object) -> bool:
+    """Whether it is an async function with arguments or an object put into it: what it calls cannot be compiled in."""
+    while isinstance(value, functools.partial):
+        value = cast("functools.partial[object]", value).func
+        if is_async(value):
+            return True
+    return isinstance(value, MethodType) and action_of(value) is None and is_async(plain(value))
 
 
 def plain(value: object) -> Any:

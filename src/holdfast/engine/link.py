@@ -99,7 +99,14 @@ def link(
         space["__builtins__"] = SAFE_BUILTINS | GUARDED_BUILTINS if guarded else SAFE_BUILTINS
         space.update({const: decode(tree) for const, tree in program.consts.get(name, {}).items()})
         refs = program.refs.get(name, {})
-        space.update({label: _resolved(ref, resolve) for label, ref in refs.items() if ref.kind != "function"})
+        found = {label: ref for label, ref in refs.items() if ref.kind != "function"}
+        table: dict[str, Any] = space["__builtins__"]
+        space.update(
+            {
+                label: table[ref.target] if ref.kind == "builtin" else _resolved(ref, resolve)
+                for label, ref in found.items()
+            }
+        )
         if guarded:
             space.update(GUARD)
     functions = {
@@ -132,9 +139,11 @@ def check_program(program: Program) -> None:
         for name, ref in refs.items():
             if ref.kind == "object" and closed(ref.target):
                 raise ProgramError(f"program {program.name}: the name {name!r} leads to {ref.target}, which is closed")
-            if ref.kind not in ("action", "workflow", "object", "module", "function", "async", "exception"):
+            if ref.kind not in ("action", "workflow", "object", "module", "function", "async", "exception", "builtin"):
                 raise ProgramError(f"program {program.name}: the name {name!r} is of an unknown kind {ref.kind!r}")
             if ref.kind == "module" and closed(ref.target):
+                raise ProgramError(f"program {program.name}: the name {name!r} leads to {ref.target}, which is closed")
+            if ref.kind == "builtin" and (ref.target not in SAFE_BUILTINS or ref.target.startswith("_")):
                 raise ProgramError(f"program {program.name}: the name {name!r} leads to {ref.target}, which is closed")
             if ref.kind == "function" and ref.target not in program.functions:
                 raise ProgramError(f"program {program.name}: the function {ref.target!r} is missing")

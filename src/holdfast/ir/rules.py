@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any, cast
 
 BUILTINS = frozenset(
     """abs all any ascii bin bool bytearray bytes callable chr classmethod complex delattr dict divmod enumerate filter
@@ -60,7 +62,7 @@ FRAME_ATTRIBUTES = frozenset(
 CLOSED_MODULES = frozenset(
     """aiofiles aiohttp aiokafka aiomysql aiopg aioredis aiosqlite anyio asyncpg asyncssh bdb boto3 botocore builtins
     cassandra celery code codeop concurrent copyreg cProfile ctypes curio doctest duckdb elasticsearch ensurepip
-    fcntl ftplib gc glob grpc http httplib2 httpx imaplib importlib inspect kafka linecache marshal mmap motor
+    fcntl ftplib gc glob grpc httplib2 httpx imaplib importlib inspect kafka linecache marshal mmap motor
     multiprocessing MySQLdb nntplib oracledb paramiko pdb peewee pickle pika pip pkgutil poplib _posixsubprocess
     profile psycopg psycopg2 pty py_compile pydoc pymongo pymysql pyodbc redis requests rlcompleter runpy select
     selectors shelve shutil signal smtplib socket socketserver sqlite3 ssl stripe subprocess sys tempfile _thread
@@ -75,8 +77,9 @@ CLOSED_NAMES = frozenset(
     os.spawnlpe os.spawnv os.spawnve os.spawnvp os.spawnvpe os.posix_spawn os.posix_spawnp os.waitpid os.wait
     os.abort os._exit os.chmod os.chown os.link os.symlink os.truncate os.putenv os.unsetenv os.startfile
     urllib.request.urlopen urllib.request.urlretrieve urllib.request.build_opener io.open io.open_code
-    asyncio.run asyncio.to_thread operator.attrgetter operator.methodcaller types.FunctionType types.LambdaType
-    types.CodeType types.new_class typing.get_type_hints typing.ForwardRef typing_extensions.get_type_hints
+    asyncio.run asyncio.to_thread http.client http.cookiejar http.server operator.attrgetter operator.methodcaller
+    types.FunctionType types.LambdaType types.CodeType types.new_class typing.get_type_hints typing.ForwardRef
+    typing_extensions.get_type_hints
     string.Formatter dataclasses.make_dataclass logging.config platform.popen""".split()  # noqa: SIM905 - a table is read more easily than a list
 )
 """Single names closed in modules that are otherwise open."""
@@ -87,6 +90,21 @@ ASYNC_NAMES = frozenset(
     Future""".split()  # noqa: SIM905 - a table is read more easily than a list
 )
 """What of asyncio has a durable counterpart."""
+
+
+def open_builtin(value: Any) -> str | None:
+    """The name of a builtin that workflow code may use, whatever it is called where it is used; or None."""
+    if not is_builtin(value):
+        return None
+    name = cast(str, value.__name__)
+    exception = isinstance(value, type) and issubclass(value, BaseException)
+    return name if exception or name in BUILTINS else None
+
+
+def is_builtin(value: Any) -> bool:
+    """Whether Python has this very object for a builtin name."""
+    name = getattr(value, "__name__", None)
+    return isinstance(name, str) and value is not None and getattr(builtins, name, None) is value
 
 
 def closed(dotted: str) -> bool:
