@@ -30,7 +30,17 @@ from holdfast.schedules import CatchUp, Overlap, ScheduleHandle, Ticker, Timers,
 from holdfast.settings import Settings, unknown_variables
 from holdfast.tasks import JobHandle, TaskClient
 from holdfast.tasks.registering import Registering
-from holdfast.workflow import LAUNCHERS, Launcher, Run, Workflow, ask_start, enter_launcher, launcher, leave_launcher
+from holdfast.workflow import (
+    LAUNCHERS,
+    Launcher,
+    Run,
+    Workflow,
+    ask_start,
+    check_options,
+    enter_launcher,
+    launcher,
+    leave_launcher,
+)
 
 if TYPE_CHECKING:
     from holdfast.sync import App as BlockingApp
@@ -357,8 +367,9 @@ class App(Registering):
 
         By default from the last step before its end, or before the cancel that led to that.
         `changes` gives variables of the running function other values. Raises HoldfastError where the step or a
-        variable does not exist.
+        variable does not exist, or there is an instance of the new id.
         """
+        check_options(new_id, {})
         client = self.client
         await self.open()
         return await client.fork(InstanceId(id), at=at, changes=changes or {}, new_id=new_id)

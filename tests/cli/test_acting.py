@@ -189,18 +189,28 @@ def test_waiting_and_forking_as_json(some: Cli):
         {"id": "failed", "status": "failed"},
     ]
     assert some.json("workflows", "fork", "done", "--at", "0", "--id", "fork-1") == {"id": "fork-1", "from": "done"}
+    assert "id= is empty" in some("workflows", "fork", "done", "--id", "", status=1)
     assert "--set takes NAME=JSON" in some("workflows", "fork", "done", "--set", "x", status=1)
 
 
 def test_whoever_waited_in_vain_is_told_if_no_worker_is_alive(some: Cli):
     said = some("workflows", "wait", "asleep", "--timeout", "0.01", status=1)
-    assert "asleep has not ended within 0.01 seconds: no worker is alive; start one: holdfast worker MODULE:APP" in said
+    assert (
+        "asleep: has not ended within 0.01 seconds: no worker is alive; start one: holdfast worker MODULE:APP" in said
+    )
 
     async def work(app: App) -> None:
         await enlist(app.store, "w", now=app.clock.now())
 
     some.prepare(work)
     assert "within 0.01 seconds; it goes on" in some("workflows", "wait", "asleep", "--timeout", "0.01", status=1)
+    # What came of the others is told all the same.
+    assert some.json("workflows", "wait", "done", "asleep", "failed", "nobody", "--timeout", "0.01", status=1) == [
+        {"id": "done", "status": "done"},
+        {"id": "asleep", "status": "pending"},
+        {"id": "failed", "status": "failed"},
+        {"id": "nobody", "outcome": "not found"},
+    ]
 
 
 def test_values_of_a_fork_are_checked_where_the_workflow_is_known(cli: Cli):

@@ -151,6 +151,9 @@ def _name(message: str) -> str:
         raise ConfigurationError(str(error)) from error
 
 
+_NOBODY = ": no worker is alive; start one: holdfast worker MODULE:APP"
+
+
 @click.command()
 @click.argument("ids", nargs=-1, required=True)
 @app_option
@@ -162,18 +165,19 @@ def wait(ids: tuple[str, ...], target: str | None, url: str | None, as_json: boo
     async def waited(app: App) -> Said:
         known = {view.id for view in await app.store.view([InstanceId(id) for id in ids])}
         there = [id for id in ids if id in known]
-        try:
-            statuses = await asyncio.gather(*[app.handle(id).wait(timeout=timeout) for id in there])
-        except WaitTimeout as error:
-            if await app.store.workers(now=app.clock.now()):
-                raise
-            told = str(error).removesuffix("; it goes on")
-            raise WaitTimeout(f"{told}: no worker is alive; start one: holdfast worker MODULE:APP") from error
+        waits = [app.handle(id).wait(timeout=timeout) for id in there]
+        came = dict(zip(there, await asyncio.gather(*waits, return_exceptions=True), strict=True))
+        late = [id for id in there if isinstance(came[id], WaitTimeout)]
+        came |= {str(view.id): view.status for view in await app.store.view([InstanceId(id) for id in late])}
+        worked_on = bool(late) and bool(await app.store.workers(now=app.clock.now()))
+        in_vain = f"has not ended within {timeout} seconds{'; it goes on' if worked_on else _NOBODY}"
         said: Said = await _others(app, [id for id in ids if id not in known], "is gone")
-        return said | {
-            id: Came(status is Status.DONE, status.value, {"status": status.value})
-            for id, status in zip(there, statuses, strict=True)
-        }
+        for id, status in came.items():
+            if isinstance(status, BaseException):
+                raise status
+            words = in_vain if id in late else status.value
+            said[id] = Came(status is Status.DONE and id not in late, words, {"status": status.value})
+        return said
 
     _say(run(find_app(target, url), waited), ids, as_json=as_json)
 
