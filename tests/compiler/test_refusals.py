@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import functools
 import itertools
 import linecache
@@ -23,7 +24,7 @@ from holdfast.compiler import compile_workflow
 from holdfast.compiler.diagnostics import REASONS, Problem
 from holdfast.engine import DurableAsyncio
 from holdfast.errors import CompileError
-from holdfast.ir.rules import ASYNC_NAMES
+from holdfast.ir.rules import ASYNC_NAMES, BUILTINS
 from holdfast.registry import resolve
 from holdfast.task import action
 from holdfast.workflow import WORKFLOWS, Workflow, workflow
@@ -341,6 +342,17 @@ def test_what_is_known_to_be_no_durable_call_is_refused(body: str, code: str, un
     shown, caret = str(problem).split("\n")[1:3]
     start, width = len(caret) - len(caret.lstrip()), caret.count("^")
     assert shown[start : start + width] == under
+
+
+def test_all_open_builtins_may_be_named_and_given_other_names() -> None:
+    names = sorted(BUILTINS)
+    text = run_of(f"x = [{', '.join(names)}]\nreturn [{', '.join(f'_{name}' for name in names)}]")
+    again = "".join(f"_{name} = {name}\n" for name in names)
+    program = compile_workflow(a_module(again + text).W, name="w", base=Workflow)
+    (space,) = program.refs
+    assert {ref.target for ref in program.refs[space].values() if ref.kind == "builtin"} == {
+        name for name in names if callable(getattr(builtins, name))
+    }
 
 
 def test_a_run_without_self_is_refused() -> None:

@@ -28,7 +28,7 @@ from holdfast.compiler.wrapping import (
 )
 from holdfast.errors import EncodeError, ProgramError
 from holdfast.ir.program import Ref
-from holdfast.ir.rules import CLOSED_BUILTINS, closed, is_closed, open_builtin
+from holdfast.ir.rules import BUILTINS, CLOSED_BUILTINS, closed, is_closed, open_builtin
 from holdfast.ir.scopes import bound_names, comprehension_targets, parameters
 
 _MISSING = object()
@@ -112,7 +112,7 @@ class Names:
             elif name == "super":
                 hint = "call a method at once, `super().method(…)`, or name the class: `Base.method(self, …)`"
                 self._refuse(node, source, "HF021", "`super()` is used for more than the call of a method", hint)
-            elif open_builtin(value) is None:
+            elif name not in BUILTINS and open_builtin(value) is None:
                 self._refuse(node, source, "HF018", f"`{name}` is closed to workflow code", "use it in an @action")
             return
         self.declare(space, name, value, node, source, code="HF023")
