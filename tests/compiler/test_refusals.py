@@ -456,6 +456,21 @@ def test_what_loading_a_program_would_refuse_is_refused_at_once(
     assert hint in problem.hint
 
 
+@pytest.mark.parametrize(
+    "call", ["Path('a').exists()", "ROOT.open()", "(ROOT / 'b' / x).iterdir()", "pathlib.PosixPath(x).stat()"]
+)
+def test_a_path_that_asks_the_file_system_is_refused(call: str) -> None:
+    imports = "import pathlib\nfrom pathlib import Path\nROOT = Path('a')\n\n"
+    (problem,) = problems_of(run_of(f"return {call}", imports))
+    assert (problem.code, problem.message) == ("HF005", f"`{call[:-1]}…)` reads or writes files")
+
+
+def test_a_path_that_only_reckons_is_open_and_so_are_other_things_methods() -> None:
+    imports = "from pathlib import Path, PurePath\nROOT = Path('a')\nSHOP = {'a': 'b'}\n\n"
+    body = "p = (ROOT / x).with_suffix('.b')\nq = PurePath('a').match('b')\nreturn p, q, SHOP.get(x).replace('a', 'b'), x.exists()"
+    assert compile_workflow(a_module(run_of(body, imports)).W, name="w", base=Workflow).functions
+
+
 def test_what_counts_as_durable_is_what_the_engine_has() -> None:
     assert {name for name in vars(DurableAsyncio) if not name.startswith("_")} == ASYNC_NAMES
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, cast
 
@@ -20,7 +21,13 @@ from holdfast.ir.scopes import bound_names, own_nodes
 _UNKNOWN = object()
 
 _OF_FILES = frozenset({"read_bytes", "read_text", "write_bytes", "write_text"})
-"""Methods of paths that open a file; `Path(…)` itself is fine."""
+"""Methods that files are opened by, whatever has them; `Path(…)` itself is fine."""
+
+_OF_PATHS = frozenset(
+    """chmod exists glob hardlink_to is_dir is_file is_symlink iterdir lstat mkdir open readlink rename replace rglob
+    rmdir stat symlink_to touch unlink walk""".split()  # noqa: SIM905 - a table is read more easily than a list
+)
+"""Methods of paths that ask the file system, and that other things have as well."""
 
 
 def check(source: Source, problems: Problems, cls: type) -> None:
@@ -114,14 +121,9 @@ class _Checker:
         if hint is not None:
             self._refuse(node, "HF004", f"`{ast.unparse(func)}(…)` is async, and is not compiled in", hint)
             return
-        if (
-            value is _UNKNOWN
-            and isinstance(func, ast.Attribute)
-            and func.attr in _OF_FILES
-            and not self._is_self(func.value)
-        ):
+        if value is _UNKNOWN and isinstance(func, ast.Attribute) and self._opens_file(func):
             self._refuse(
-                node, "HF005", f"`{ast.unparse(func)}(…)` reads or writes a file", "make it an @action, and await that"
+                node, "HF005", f"`{ast.unparse(func)}(…)` reads or writes files", "make it an @action, and await that"
             )
         if value is _UNKNOWN or (isinstance(func, ast.Name) and func.id in CLOSED_BUILTINS):
             return  # closed builtins are refused by name
@@ -138,8 +140,21 @@ class _Checker:
         if dotted is not None and closed_exception(value) is None:
             self._refuse(node, "HF005", f"`{ast.unparse(func)}(…)` is a blocking or outside call", _instead(dotted))
 
-    def _is_self(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Name) and node.id == "self"
+    def _opens_file(self, method: ast.Attribute) -> bool:
+        if method.attr in _OF_FILES:
+            return not (isinstance(method.value, ast.Name) and method.value.id == "self")
+        return method.attr in _OF_PATHS and self._is_path(method.value)
+
+    def _is_path(self, node: ast.expr) -> bool:
+        """Whether it surely is a path of `pathlib` that is in the file system."""
+        match node:
+            case ast.Call(func):
+                made = self._static(func)
+                return isinstance(made, type) and issubclass(made, Path)
+            case ast.BinOp(left, ast.Div(), _):
+                return self._is_path(left)
+            case _:
+                return isinstance(self._static(node), Path)
 
     def _instead_of_foreign(self, func: ast.expr) -> str | None:
         """What to write where an async function of yours is called through something that leaves it as it is."""
