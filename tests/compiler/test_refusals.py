@@ -467,7 +467,7 @@ def test_a_path_that_asks_the_file_system_is_refused(call: str) -> None:
 
 def test_a_path_that_only_reckons_is_open_and_so_are_other_things_methods() -> None:
     imports = "from pathlib import Path, PurePath\nROOT = Path('a')\nSHOP = {'a': 'b'}\n\n"
-    body = "p = (ROOT / x).with_suffix('.b')\nq = PurePath('a').match('b')\nreturn p, q, SHOP.get(x).replace('a', 'b'), x.exists()"
+    body = "p = (ROOT / x).with_suffix('.b')\nq = PurePath('a').match('b')\nreturn p, q, SHOP[x].replace('a', 'b'), x.exists()"
     assert compile_workflow(a_module(run_of(body, imports)).W, name="w", base=Workflow).functions
 
 
