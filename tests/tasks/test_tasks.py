@@ -412,8 +412,12 @@ async def test_whoever_waits_too_long_is_told_and_the_job_goes_on(app: App):
     assert await jobs[0].get() == 0
     with pytest.raises(WaitTimeout):
         await jobs[1].get(timeout=0.02)
-    done, pending = await wait(jobs, timeout=0.05)
-    assert (done, pending) == ({jobs[0]}, {jobs[1], jobs[2]})
+    # What has ended is told however short the time is.
+    assert await jobs[0].get(timeout=0) == 0
+    for seconds in (0, 0.05):
+        done, pending = await wait(jobs, timeout=seconds)
+        assert (done, pending) == ({jobs[0]}, {jobs[1], jobs[2]})
+    assert (await wait(jobs, timeout=0, return_when="FIRST_EXCEPTION"))[0] == {jobs[0]}
     assert (await wait(jobs, return_when="FIRST_COMPLETED"))[0] == {jobs[0]}
     gate.set()
     assert {handle.id async for handle in as_completed(jobs)} == {handle.id for handle in jobs}

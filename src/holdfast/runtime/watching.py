@@ -23,6 +23,8 @@ FALLBACK_POLL = 2.0
 """Seconds after which a waiting client looks for itself, in case an announcement was lost."""
 GLANCE = 0.02
 """Seconds between two questions whether another process has written, to a store that knows."""
+FIRST_LOOK = 1.0
+"""Seconds that whoever has waited long enough waits for the first look, if that has not been answered yet."""
 CHECK_LIMIT = 500
 """Things looked at in one statement."""
 
@@ -64,6 +66,8 @@ class Watch(Generic[Id, View]):
         self._waiting: dict[Id, list[asyncio.Future[View]]] = {}
         self._unseen: list[Id] = []
         """Those that have just begun to be waited for, and who do not know of it."""
+        self._looks: asyncio.Future[None] | None = None
+        """Done when they have been looked at."""
         self._expected: WeakValueDictionary[Id, Expectation] = WeakValueDictionary()
         self._told: list[str] = []
         """Those that are said to have ended."""
@@ -85,6 +89,7 @@ class Watch(Generic[Id, View]):
             self._loop, self._woken, self._beginning = loop, asyncio.Event(), asyncio.Lock()
             self._watcher = self._unlisten = None
             self._waiting.clear()
+            self._looks = None
             self._doubt()
         if self._watcher is not None and not self._watcher.done():
             return
@@ -116,22 +121,32 @@ class Watch(Generic[Id, View]):
         return self._expected.setdefault(id, Expectation())
 
     async def outcome(self, id: Id, *, timeout: float | None = None, expected: Expectation | None = None) -> View:
-        """The view of it once it has ended. `expected`: it has had the channel from its start. Raises WaitTimeout."""
+        """The view of it once it has ended. `expected`: it has had the channel from its start. Raises WaitTimeout.
+
+        What has ended already is told however short the time is.
+        """
         await self.listen()
-        future: asyncio.Future[View] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[View] = loop.create_future()
+        looks: asyncio.Future[None] | None = None
         self._waiting.setdefault(id, []).append(future)
         if expected is None:
             # From here on its end is announced; if it has ended already, this says so.
             self._unseen.append(id)
+            looks = self._looks = self._looks or loop.create_future()
             self._woken.set()
         elif expected.told:
             self._told.append(id)
             self._woken.set()
         try:
-            async with asyncio.timeout(timeout):
+            if timeout is None:
                 return await future
-        except TimeoutError as error:
-            raise WaitTimeout(f"{self._kind} {id} has not ended within {timeout:g} seconds; it goes on") from error
+            await asyncio.wait([future], timeout=timeout)
+            if looks is not None and not future.done():
+                await asyncio.wait([future, looks], timeout=FIRST_LOOK, return_when=asyncio.FIRST_COMPLETED)
+            if future.done():
+                return future.result()
+            raise WaitTimeout(f"{self._kind} {id} has not ended within {timeout:g} seconds; it goes on")
         finally:
             waiting = self._waiting.get(id)
             if waiting is not None and future in waiting:
@@ -177,11 +192,13 @@ class Watch(Generic[Id, View]):
         while True:
             unseen: list[Id] = []
             seen: list[Id] = []
+            looks: asyncio.Future[None] | None = None
             try:
                 async with asyncio.timeout(nap):
                     await self._woken.wait()
                 self._woken.clear()
                 unseen, self._unseen = self._unseen, []
+                looks, self._looks = self._looks, None
                 told, self._told = set(self._told), []
                 seen = [id for id in self._waiting if self._any_ended or id in told]
                 self._any_ended = False
@@ -195,6 +212,8 @@ class Watch(Generic[Id, View]):
                 for i in range(0, len(ids), CHECK_LIMIT):
                     await self._patiently_check(ids[i : i + CHECK_LIMIT], waiter)
                     await asyncio.sleep(0)
+                if looks is not None and not looks.done():
+                    looks.set_result(None)
 
     async def _changed(self) -> bool:
         """Whether another process has written since the last time, as far as the store knows."""

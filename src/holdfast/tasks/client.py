@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from holdfast.clock import Clock, as_seconds
 from holdfast.codec import TRACEBACK, Decoder, decode, loads
-from holdfast.errors import ConfigurationError, DecodeError, JobNotFound, TaskCancelled, TaskFailed
+from holdfast.errors import ConfigurationError, DecodeError, JobNotFound, TaskCancelled, TaskFailed, WaitTimeout
 from holdfast.ids import JobId
 from holdfast.model.job import Job, JobFilter, JobStatus, JobView, Reason
 from holdfast.ports import Broker
@@ -245,16 +245,18 @@ async def wait(
     return_when: Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"] = "ALL_COMPLETED",
 ) -> tuple[set[JobHandle[R]], set[JobHandle[R]]]:
     """Those that have ended and those that have not, after `timeout` or when `return_when` says so."""
-    tasks = {asyncio.ensure_future(handle.get()): handle for handle in handles}
+    seconds = None if timeout is None else as_seconds(timeout)
+    tasks = {asyncio.ensure_future(handle.get(seconds)): handle for handle in handles}
     if not tasks:
         return set(), set()
-    seconds = None if timeout is None else as_seconds(timeout)
     try:
-        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=return_when)
-        for task in done:
-            # Looked at, so that nobody warns of a failure that was not.
-            task.exception()
-        return {tasks[task] for task in done}, {tasks[task] for task in tasks if task not in done}
+        done, _ = await asyncio.wait(tasks, return_when=return_when)
+        if any(isinstance(task.exception(), WaitTimeout) for task in done):
+            # The time of the others is up as well.
+            done, _ = await asyncio.wait(tasks)
+        # Looked at, so that nobody warns of a failure that was not.
+        ended = {task for task in done if not isinstance(task.exception(), WaitTimeout)}
+        return {tasks[task] for task in ended}, {tasks[task] for task in tasks if task not in ended}
     finally:
         for task in tasks:
             task.cancel()
