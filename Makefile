@@ -24,7 +24,7 @@ demo: $(STAMP)
 # The tests start hundreds of processes, each of which would compile what has not been compiled yet.
 test: $(STAMP)
 	@$(BIN)/python -m compileall -q src
-	@$(BIN)/pytest -n 5 --dist worksteal
+	@$(BIN)/pytest -n 6 --dist load --maxschedchunk 1
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

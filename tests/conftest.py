@@ -16,6 +16,33 @@ from tests.servicebus import ServiceBus, servicebus_emulator
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
+_LONGEST = (
+    "test_servicebus_keys",
+    "test_crashes",
+    "test_against_python",
+    "test_broker_conformance",
+    "test_servicebus_trouble",
+    "test_servicebus",
+    "test_client",
+    "test_commands",
+    "test_metrics",
+    "test_stopping",
+    "test_keys",
+    "test_servicebus_results",
+    "test_time_limits",
+    "test_scaling",
+    "test_bench",
+    "test_browser",
+)
+"""Modules whose tests take longest, by what they take together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what takes long begin first: what is left at the end is short, and keeps all processes busy."""
+    ranks = {name: rank for rank, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """The server that all processes of one parallel run share."""
