@@ -22,13 +22,10 @@ from typing import Any
 from tests.engine import world
 
 from holdfast.codec import decode, dumps, encode, encode_exception, loads
-from holdfast.compiler import compile_workflow
 from holdfast.engine import DropCall, Ended, LinkedProgram, Machine, Saver, StartCall, fold, load, read
-from holdfast.ids import ProgramHash
-from holdfast.ir.text import parse, program_hash, render
-from holdfast.model.instance import StoredProgram
+from holdfast.ir.text import parse, render
 from holdfast.registry import Registry
-from holdfast.workflow import WORKFLOWS, Workflow, bind_arguments
+from holdfast.workflow import WORKFLOWS, Workflow, bind_arguments, definition_of
 
 MOST_STEPS = 2_000
 _serial = itertools.count()
@@ -335,12 +332,10 @@ class Driven:
 
 def linked(cls: type[Workflow]) -> LinkedProgram:
     """Compile, write as text, read, link."""
-    program = compile_workflow(cls, name=cls.__holdfast_workflow__, base=Workflow)
-    text = render(program)
-    assert render(parse(text)) == text
-    return Registry().link(
-        StoredProgram(hash=ProgramHash(program_hash(text)), name=program.name, text=text, signature="")
-    )
+    registry = Registry()
+    stored = registry.stored(definition_of(cls))
+    assert render(parse(stored.text)) == stored.text
+    return registry.link(stored)
 
 
 def driven(cls: type[Workflow], *args: Any, code: LinkedProgram | None = None, **kwargs: Any) -> Driven:

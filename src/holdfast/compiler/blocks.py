@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from holdfast.ir.program import Await, Block, Branch, Jump, Native, Next, Raise, Return, Terminator, successors
+from holdfast.ir.scopes import every_node
 
 PENDING = Native("None", (0,))
 """Stands in a terminator for the expression in `Draft.expr` until the block is finished."""
@@ -208,7 +209,7 @@ def native(node: ast.stmt | ast.expr) -> Native:
     """A statement or expression as text, with the lines of its statements."""
     lines = tuple(
         inner.lineno
-        for inner in ast.walk(node)
+        for inner in every_node(node)
         if isinstance(inner, ast.stmt | ast.ExceptHandler) and hasattr(inner, "lineno")
     )
     return Native(ast.unparse(node), lines or (getattr(node, "lineno", 0),))

@@ -16,7 +16,7 @@ from holdfast.compiler.names import hidden_async
 from holdfast.compiler.source import Source
 from holdfast.compiler.wrapping import action_of, hides_async, is_async, librarys_wrapper, plain, users_own
 from holdfast.ir.rules import ASYNC_NAMES, CLOSED_BUILTINS, hidden_attributes, is_closed, module_chains
-from holdfast.ir.scopes import bound_names, own_nodes
+from holdfast.ir.scopes import every_node, own_nodes
 
 _UNKNOWN = object()
 
@@ -40,13 +40,13 @@ class _Checker:
         self.source = source
         self.cls = cls
         self.problems = problems
-        self.own = bound_names(source.node.body, source.node.args)
+        self.own = source.own
 
     def run(self) -> None:
         for stmt in self.source.node.body:
             for node in own_nodes(stmt):
                 self._node(node)
-            for node in ast.walk(stmt):
+            for node in every_node(stmt):
                 self._deep(node)
         entry = self.source.owner is not None and self.source.node.name == "run"
         for each in forgotten(self.source.node, waits=self._waits, entry=entry):

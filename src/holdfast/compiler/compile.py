@@ -35,7 +35,7 @@ from holdfast.compiler.wrapping import (
     wrapped_in,
 )
 from holdfast.ir.program import Function, Program, Ref
-from holdfast.ir.scopes import bound_names, own_nodes
+from holdfast.ir.scopes import every_node, own_nodes
 
 _MISSING = object()
 
@@ -129,13 +129,15 @@ class _Compiler:
         rename_dotted(source, functools.partial(self._dotted, source, space))
         self.names.resolve(source, space)
         suppressing = set(self._suppressing(source))
-        lowerer = Lowerer(source.node, file=source.file, problems=self.problems, suppressing=suppressing)
+        lowerer = Lowerer(
+            source.node, own=source.own, file=source.file, problems=self.problems, suppressing=suppressing
+        )
         drafts = lowerer.lower()
         variables = lowerer.variables | {
             node.id
             for draft in drafts
             for stmt in draft.code
-            for node in ast.walk(stmt)
+            for node in every_node(stmt)
             if isinstance(node, ast.Name) and node.id.startswith("_hf") and node.id[3:4].isdigit()
         }
         for draft in drafts:
@@ -169,17 +171,16 @@ class _Compiler:
 
     def _suppressing(self, source: Source) -> Iterator[ast.withitem]:
         """What of its `with` statements is a call of `contextlib.suppress`, however that is named there."""
-        own = bound_names(source.node.body, source.node.args)
-        for node in ast.walk(source.node):
+        for node in every_node(source.node):
             match node:
-                case ast.withitem(ast.Call(func, _, [])) if _means(func, source, own) is contextlib.suppress:
+                case ast.withitem(ast.Call(func, _, [])) if _means(func, source) is contextlib.suppress:
                     yield node
                 case _:
                     pass
 
     def _name_inherited(self, source: Source, space: str) -> None:
         """Let `Base.method` and `super().method` mean that method: an async one is compiled in."""
-        own = bound_names(source.node.body, source.node.args)
+        own = source.own
         for node in [inner for stmt in source.node.body for inner in own_nodes(stmt)]:
             match node:
                 case ast.Call(ast.Attribute(ast.Name(name), attr) as func) if name not in own:
@@ -258,7 +259,7 @@ class _Compiler:
         """The parameter list without annotations; each default becomes the name of a captured constant."""
         args = copy.deepcopy(source.node.args)
         function = source.function
-        for arg in ast.walk(args):
+        for arg in every_node(args):
             if isinstance(arg, ast.arg):
                 arg.annotation = None
         stem = self._stem(source, space)
@@ -382,15 +383,15 @@ def _is_half_read(holder: object) -> bool:
     return isinstance(holder, ModuleType) and bool(getattr(holder.__spec__, "_initializing", False))
 
 
-def _means(node: ast.expr, source: Source, own: set[str]) -> object:
+def _means(node: ast.expr, source: Source) -> object:
     """What a dotted name stands for, as far as that can be told without running anything."""
     match node:
-        case ast.Name(name) if name not in own:
+        case ast.Name(name) if name not in source.own:
             with suppress(LookupError):
                 return source.lookup(name)
             return None
         case ast.Attribute(value, attr):
-            owner = _means(value, source, own)
+            owner = _means(value, source)
             return getattr(owner, attr, None) if isinstance(owner, ModuleType | type) else None
         case _:
             return None

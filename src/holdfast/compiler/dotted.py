@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager, suppress
 from types import FunctionType, ModuleType
 from typing import Any, cast
@@ -39,7 +39,7 @@ class _Renaming(ast.NodeTransformer):
     def __init__(self, source: Source, rename: Renaming) -> None:
         self.source = source
         self.rename = rename
-        self.bound = [bound_names(source.node.body, source.node.args)]
+        self.bound: list[Collection[str]] = [source.own]
         """What each scope around the place binds."""
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:

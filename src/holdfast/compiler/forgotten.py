@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from holdfast.ir.scopes import Comprehension, own_nodes
+from holdfast.ir.scopes import Comprehension, children, every_node, own_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class _Uses:
         self.loads: dict[str, list[ast.Name]] = {}
         self.blocks: dict[ast.AST, Sequence[ast.stmt]] = {}
         """For each statement the statements among which it stands."""
-        for node in ast.walk(function):
-            for child in ast.iter_child_nodes(node):
+        for node in every_node(function):
+            for child in children(node):
                 self.parents[child] = node
             for name in ("body", "orelse", "finalbody"):
                 found = getattr(node, name, None)
@@ -56,11 +56,11 @@ class _Uses:
 
     def is_shadowed(self, call: ast.Call) -> bool:
         """Whether a comprehension around the call gives the name of what is called another meaning."""
-        names = {node.id for node in ast.walk(call.func) if isinstance(node, ast.Name)}
+        names = {node.id for node in every_node(call.func) if isinstance(node, ast.Name)}
         node: ast.AST = call
         while (parent := self.parents.get(node)) is not None:
             if isinstance(parent, Comprehension):
-                bound = {n.id for g in parent.generators for n in ast.walk(g.target) if isinstance(n, ast.Name)}
+                bound = {n.id for g in parent.generators for n in every_node(g.target) if isinstance(n, ast.Name)}
                 if names & bound:
                     return True
             node = parent
@@ -158,7 +158,7 @@ class _Uses:
             stmt = self.parents[stmt]
         block = self.blocks[stmt]
         for following in block[block.index(stmt) + 1 :]:  # type: ignore[arg-type]
-            if not any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(following)):
+            if not any(isinstance(node, ast.Name) and node.id == name for node in every_node(following)):
                 continue
             if any(self._needs_a_result(node) for node in _surely(following) if _is_name(node, name)):
                 return following.lineno
@@ -203,5 +203,5 @@ def _surely(node: ast.AST) -> Iterator[ast.AST]:
         case ast.Try() | ast.TryStar() | ast.With() | ast.AsyncWith() | ast.AsyncFor():
             return
         case _:
-            for child in ast.iter_child_nodes(node):
+            for child in children(node):
                 yield from _surely(child)

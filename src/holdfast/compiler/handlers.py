@@ -11,6 +11,7 @@ from holdfast.compiler.blocks import Builder, Draft
 from holdfast.compiler.lift import Lifter
 from holdfast.compiler.pieces import at, call, load, unbind
 from holdfast.compiler.ways import Finally, Forget, Ways
+from holdfast.ir.scopes import every_node
 
 
 class Lowering(Protocol):
@@ -64,7 +65,7 @@ def lower_suppress(lower: Lowering, stmt: ast.With) -> None:
 
 
 def _placed(handler: ast.ExceptHandler, place: ast.AST) -> ast.ExceptHandler:
-    for node in ast.walk(handler):
+    for node in every_node(handler):
         ast.copy_location(node, place)
     return handler
 

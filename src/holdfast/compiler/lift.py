@@ -11,7 +11,7 @@ from holdfast.compiler.blocks import Builder
 from holdfast.compiler.diagnostics import refuse
 from holdfast.compiler.pieces import at, load
 from holdfast.compiler.syntax import rebinds, waits
-from holdfast.ir.scopes import comprehension_targets
+from holdfast.ir.scopes import comprehension_targets, every_node
 
 
 class Lifter:
@@ -347,7 +347,7 @@ class _Rename(ast.NodeTransformer):
         return node
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        own = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
+        own = {a.arg for a in every_node(node.args) if isinstance(a, ast.arg)}
         inner = _Rename({old: new for old, new in self.names.items() if old not in own})
         node.body = cast("ast.expr", inner.visit(node.body))
         node.args.defaults = [cast("ast.expr", self.visit(d)) for d in node.args.defaults]

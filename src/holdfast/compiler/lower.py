@@ -13,7 +13,7 @@ from holdfast.compiler.lift import Lifter
 from holdfast.compiler.pieces import at, load
 from holdfast.compiler.syntax import captured, escapes, waits
 from holdfast.compiler.ways import Loop, Ways
-from holdfast.ir.scopes import bound_names, parameters
+from holdfast.ir.scopes import every_node, parameters
 
 
 class Lowerer:
@@ -23,6 +23,7 @@ class Lowerer:
         self,
         node: ast.AsyncFunctionDef,
         *,
+        own: Collection[str],
         file: str,
         problems: Problems,
         suppressing: Collection[ast.withitem] = (),
@@ -34,16 +35,16 @@ class Lowerer:
         self.problems = problems
         self.build = Builder()
         params = set(parameters(node.args))
-        self.variables = bound_names(node.body, node.args)
+        self.variables = set(own)
         unbound = {
-            n.id for s in node.body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Del)
+            n.id for s in node.body for n in every_node(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Del)
         }
         self.lifter = Lifter(
             self.build,
             file=file,
             variables=self.variables,
             bound=params - unbound,
-            shared={name for n in ast.walk(node) if isinstance(n, ast.Nonlocal) for name in n.names},
+            shared={name for n in every_node(node) if isinstance(n, ast.Nonlocal) for name in n.names},
             statement=self.statement,
         )
         self.ways = Ways(self.build, node)

@@ -29,7 +29,7 @@ from holdfast.compiler.wrapping import (
 from holdfast.errors import EncodeError, ProgramError
 from holdfast.ir.program import Ref
 from holdfast.ir.rules import BUILTINS, CLOSED_BUILTINS, closed, is_closed, open_builtin
-from holdfast.ir.scopes import bound_names, comprehension_targets, parameters
+from holdfast.ir.scopes import bound_names, children, comprehension_targets, every_node, parameters
 
 _MISSING = object()
 
@@ -49,8 +49,8 @@ class Names:
         """Classify every free name of `source`."""
         done = self.refs.setdefault(space, {}), self.consts.setdefault(space, {})
         # Refused where they are declared.
-        globals = {name for node in ast.walk(source.node) if isinstance(node, ast.Global) for name in node.names}
-        for node in free_names(source.node):
+        globals = {name for node in every_node(source.node) if isinstance(node, ast.Global) for name in node.names}
+        for node in _free(source.node.body, set(source.own)):
             if node.id in done[0] or node.id in done[1] or node.id in globals:
                 continue
             self._classify(node, source, space)
@@ -182,12 +182,8 @@ def _is_asyncios(value: FunctionType | BuiltinFunctionType) -> bool:
     return (getattr(value, "__module__", None) or "").split(".")[0] in ("asyncio", "_asyncio")
 
 
-def free_names(tree: ast.AsyncFunctionDef) -> Iterator[ast.Name]:
-    """The names in a function that are not its own, in order, each occurrence."""
-    yield from _free(tree.body, bound_names(tree.body, tree.args))
-
-
 def _free(nodes: list[ast.stmt] | list[ast.AST], bound: set[str]) -> Iterator[ast.Name]:
+    """The names in these that are not bound, in order, each occurrence."""
     for node in nodes:
         yield from _free_in(node, bound)
 
@@ -218,5 +214,5 @@ def _free_in(node: ast.AST, bound: set[str]) -> Iterator[ast.Name]:
             if value is not None:
                 yield from _free_in(value, bound)
         case _:
-            for child in ast.iter_child_nodes(node):
+            for child in children(node):
                 yield from _free_in(child, bound)

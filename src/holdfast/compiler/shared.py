@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 from holdfast.compiler.source import Source, itself, mangle
 from holdfast.compiler.syntax import bound_anywhere
 from holdfast.compiler.wrapping import class_around, plain, wrapped_in
+from holdfast.ir.scopes import every_node
 
 _CHANGING = frozenset(
     """add append appendleft clear difference_update discard extend extendleft insert intersection_update pop popitem
@@ -79,9 +80,9 @@ def _is_written(value: object) -> TypeGuard[FunctionType]:
 
 
 def _stored(tree: ast.AST) -> Iterator[str | None]:
-    added = {id(node.target) for node in ast.walk(tree) if isinstance(node, ast.AugAssign)}
-    receivers = {node.args.args[0].arg for node in ast.walk(tree) if isinstance(node, _FUNCTIONS) and node.args.args}
-    for node in ast.walk(tree):
+    added = {id(node.target) for node in every_node(tree) if isinstance(node, ast.AugAssign)}
+    receivers = {node.args.args[0].arg for node in every_node(tree) if isinstance(node, _FUNCTIONS) and node.args.args}
+    for node in every_node(tree):
         match node:
             case ast.Attribute(attr=attr, ctx=ast.Store()) if id(node) not in added:
                 yield attr
@@ -103,13 +104,13 @@ class _Changes:
         params = [*source.node.args.posonlyargs, *source.node.args.args]
         is_method = source.owner is not None and params and params[0].arg not in self.local
         self.receiver = params[0].arg if is_method else None
-        args = [node.arg for node in ast.walk(source.node) if isinstance(node, ast.arg)]
+        args = [node.arg for node in every_node(source.node) if isinstance(node, ast.arg)]
         if self.receiver is not None and args.count(self.receiver) > 1:
             self.receiver = None
         self.local |= set(args)
 
     def all(self) -> Iterator[Change]:
-        for node in (inner for stmt in self.source.node.body for inner in ast.walk(stmt)):
+        for node in (inner for stmt in self.source.node.body for inner in every_node(stmt)):
             match node:
                 case ast.AugAssign(target=ast.Attribute() as target):
                     yield from self._assigned(target, added=True)

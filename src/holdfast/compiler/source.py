@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from holdfast.compiler.diagnostics import Problem, compile_error
 from holdfast.compiler.wrapping import class_around, title_of
+from holdfast.ir.scopes import bound_names, every_node
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Source:
     function: FunctionType
     owner: type | None
     """The class it is a method of."""
+    own: frozenset[str]
+    """The names that it binds in its own scope."""
 
     @property
     def namespace(self) -> str:
@@ -81,7 +84,7 @@ def read_source(function: FunctionType, *, name: str, owner: type | None = None)
             hint="write it as `async def`",
         )
         raise compile_error(name, [problem])
-    for node in ast.walk(tree):
+    for node in every_node(tree):
         if hasattr(node, "lineno"):
             node.lineno += first - 1  # type: ignore[attr-defined]
             node.col_offset += indent  # type: ignore[attr-defined]
@@ -90,7 +93,8 @@ def read_source(function: FunctionType, *, name: str, owner: type | None = None)
     cls = class_around(function)
     if cls is not None:
         mangle(tree, cls)
-    return Source(name, title_of(function), tree, file, function, owner)
+    own = frozenset(bound_names(tree.body, tree.args))
+    return Source(name, title_of(function), tree, file, function, owner, own)
 
 
 def itself(function: FunctionType) -> FunctionType:
@@ -107,7 +111,7 @@ def mangle(tree: ast.AST, cls: str) -> None:
     def mangled(name: str) -> str:
         return prefix + name if name.startswith("__") and not name.endswith("__") else name
 
-    for node in ast.walk(tree):
+    for node in every_node(tree):
         match node:
             case ast.Attribute():
                 node.attr = mangled(node.attr)

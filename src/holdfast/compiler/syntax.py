@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from holdfast.ir.scopes import bound_names, comprehension_targets, own_nodes
+from holdfast.ir.scopes import bound_names, children, comprehension_targets, every_node, own_nodes
 
 WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith)
 
@@ -41,7 +41,7 @@ def _escapes(node: ast.AST, *, returns: bool, in_loop: bool) -> bool:
         case _:
             return any(
                 _escapes(child, returns=returns, in_loop=in_loop)
-                for child in ast.iter_child_nodes(node)
+                for child in children(node)
                 if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)
             )
 
@@ -75,11 +75,9 @@ def read_names(node: ast.AST) -> set[str]:
         case ast.IfExp(test, body, orelse):
             return read_names(test) | (_read([body, orelse]) - surely_bound(test))
         case ast.BoolOp() | ast.BinOp() | ast.Compare() | ast.Call() | ast.Tuple() | ast.List():
-            return _read_in_turn(
-                [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr | ast.keyword)]
-            )
+            return _read_in_turn([child for child in children(node) if isinstance(child, ast.expr | ast.keyword)])
         case _:
-            return _read(list(ast.iter_child_nodes(node)))
+            return _read(children(node))
 
 
 def surely_bound(node: ast.AST) -> set[str]:
@@ -96,13 +94,13 @@ def surely_bound(node: ast.AST) -> set[str]:
         case ast.Compare(left, _, [second, *_]):
             return surely_bound(left) | surely_bound(second)
         case _:
-            return set[str]().union(*map(surely_bound, ast.iter_child_nodes(node)))
+            return set[str]().union(*map(surely_bound, children(node)))
 
 
 def captured(pattern: ast.pattern) -> set[str]:
     """The names that a pattern has bound once it has matched."""
     found: set[str] = set()
-    for inner in ast.walk(pattern):
+    for inner in every_node(pattern):
         match inner:
             case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
                 found.add(name)
@@ -113,7 +111,7 @@ def captured(pattern: ast.pattern) -> set[str]:
 
 def bound_anywhere(function: ast.AST) -> set[str]:
     """The names that a function or one inside of it binds, parameters apart, whichever scope they are of."""
-    nodes = list(ast.walk(function))
+    nodes = every_node(function)
     names = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
     names |= {name for node in nodes if isinstance(name := getattr(node, "name", None), str)}
     return names | {node.rest for node in nodes if isinstance(node, ast.MatchMapping) and node.rest}

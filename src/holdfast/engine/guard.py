@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from holdfast.engine.guarded import CHECKED, ITEM, OWNER, READ, SLICE
 from holdfast.engine.rewrite import FRAME, Rewriter
 from holdfast.errors import ProgramError
+from holdfast.ir.scopes import every_node
 
 _RESERVED = frozenset({READ, OWNER, ITEM, SLICE})
 
@@ -19,7 +20,7 @@ class GuardedRewriter(Rewriter):
     """Sends attributes that depend on their owner through `GUARD`, and refuses what cannot be sent."""
 
     def admit(self, tree: ast.AST) -> None:
-        for node in ast.walk(tree):
+        for node in every_node(tree):
             for name in _identifiers(node):
                 if name in _RESERVED or (name == FRAME and name not in self.variables):
                     raise ProgramError(f"the stored program uses the name {name!r}, which is the engine's own")
@@ -62,7 +63,7 @@ def check_params(function: ast.FunctionDef) -> None:
     """Refuse a stored parameter list that computes: a compiled one has names for defaults, and no annotations."""
     args = function.args
     defaults = [*args.defaults, *(default for default in args.kw_defaults if default is not None)]
-    annotated = any(isinstance(arg, ast.arg) and arg.annotation is not None for arg in ast.walk(args))
+    annotated = any(isinstance(arg, ast.arg) and arg.annotation is not None for arg in every_node(args))
     if annotated or function.returns is not None or not all(isinstance(default, ast.Name) for default in defaults):
         raise ProgramError("the stored program computes in a parameter list, which is never compiled into one")
 
@@ -87,7 +88,7 @@ def _identifiers(node: ast.AST) -> Iterator[str]:
 
 def _check_pattern(value: ast.expr, attributes: list[str]) -> None:
     """A pattern cannot call, so that nothing in it can be checked when it runs."""
-    names = [*attributes, *(inner.attr for inner in ast.walk(value) if isinstance(inner, ast.Attribute))]
+    names = [*attributes, *(inner.attr for inner in every_node(value) if isinstance(inner, ast.Attribute))]
     for name in names:
         if _is_checked(name):
             raise ProgramError(f"the stored program reads the attribute {name!r} in a pattern, where it is closed")

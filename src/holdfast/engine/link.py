@@ -19,6 +19,7 @@ from holdfast.errors import ProgramError
 from holdfast.ir.first import first_action
 from holdfast.ir.program import Await, Block, Branch, Function, Jump, Native, Next, Program, Raise, Ref, Return
 from holdfast.ir.rules import ASKED_BY_INTERPRETER, BUILTINS, closed, hidden, hidden_attributes
+from holdfast.ir.scopes import children, every_node
 
 RETURNED = -1
 AWAITS = -2
@@ -212,7 +213,7 @@ def _binder(function: Function, *, guarded: bool) -> ast.stmt:
     """A function with the parameter list of `function` that returns its arguments by name."""
     tree = ast.parse(f"def bind({function.params}): return {{}}").body[0]
     assert isinstance(tree, ast.FunctionDef)
-    names = [arg.arg for arg in ast.walk(tree.args) if isinstance(arg, ast.arg)]
+    names = [arg.arg for arg in every_node(tree.args) if isinstance(arg, ast.arg)]
     tree.body = [ast.Return(ast.Dict([ast.Constant(n) for n in names], [ast.Name(n, ast.Load()) for n in names]))]
     _check_native(tree)
     if guarded:
@@ -250,10 +251,10 @@ def _block(block: Block, rewriter: Rewriter) -> tuple[list[ast.stmt], frozenset[
             _relocate(node, native.lines)
             _check_native(node)
             rewriter.admit(node)
-            names.update(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
+            names.update(inner.id for inner in every_node(node) if isinstance(inner, ast.Name))
             names.update(
                 name
-                for inner in ast.walk(node)
+                for inner in every_node(node)
                 for name in (getattr(inner, "name", None), getattr(inner, "rest", None))
                 if isinstance(name, str)
             )
@@ -294,7 +295,7 @@ def _block(block: Block, rewriter: Rewriter) -> tuple[list[ast.stmt], frozenset[
 def _check_native(tree: ast.AST) -> None:
     for _, attribute in hidden_attributes(tree):
         raise ProgramError(f"the stored program reaches for the attribute {attribute!r}, which is closed")
-    for node in ast.walk(tree):
+    for node in every_node(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             raise ProgramError("the stored program imports, which is never compiled into one")
         for name in _names_in(node):
@@ -332,7 +333,7 @@ def _define(name: str, body: list[ast.stmt], line: int) -> ast.stmt:
 
 
 def _locate(node: Any, line: int) -> Any:
-    nodes: list[Any] = list(ast.walk(node))
+    nodes: list[Any] = every_node(node)
     for inner in nodes:
         if "lineno" in inner._attributes and not hasattr(inner, "lineno"):
             inner.lineno = inner.end_lineno = line
@@ -344,11 +345,11 @@ def _relocate(node: ast.AST, lines: tuple[int, ...]) -> None:
     """Give each statement its line in the user's file, and all within it the same."""
     numbers = iter(lines)
     current = {id(node): lines[0]}
-    for inner in ast.walk(node):
+    for inner in every_node(node):
         line = current[id(inner)]
         if isinstance(inner, ast.stmt | ast.ExceptHandler):
             line = next(numbers, line)
-        for child in ast.iter_child_nodes(inner):
+        for child in children(inner):
             current[id(child)] = line
         if "lineno" in inner._attributes:
             placed = cast(Any, inner)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, cast
 
+from holdfast.ir.scopes import every_node
+
 BUILTINS = frozenset(
     """abs all any ascii bin bool bytearray bytes callable chr classmethod complex delattr dict divmod enumerate filter
     float format frozenset getattr hasattr hash hex id int isinstance issubclass iter len list map max min next object
@@ -130,7 +132,7 @@ def is_closed(value: object) -> str | None:
 
 def hidden_attributes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.pattern, str]]:
     """Places in `tree` that reach behind the declared names, with the attribute they read."""
-    for node in ast.walk(tree):
+    for node in every_node(tree):
         if isinstance(node, ast.Attribute) and hidden(node.attr):
             yield node, node.attr
         elif isinstance(node, ast.MatchClass):
@@ -148,7 +150,7 @@ def hidden(attribute: str) -> bool:
 def module_chains(tree: ast.AST) -> Iterator[tuple[ast.expr, str]]:
     """Dotted names in `tree`, the longest ones only, with their node: `a.b.c` for an Attribute over Names."""
     skip: set[int] = set()
-    for node in ast.walk(tree):
+    for node in every_node(tree):
         if id(node) in skip or not isinstance(node, ast.Attribute | ast.Name):
             continue
         parts: list[str] = []
