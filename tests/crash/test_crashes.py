@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -20,9 +18,8 @@ from holdfast.model.job import JobFilter
 from holdfast.tasks import RESULT, ChordHandle, chord
 from holdfast.workflow import Run
 from tests.crash.crash_app import Audited, collect, deadly, failing, job, mourn
+from tests.crash.worker import WorkerProcess
 from tests.redis_servers import fresh
-
-HERE = Path(__file__).parent
 
 
 class Fleet:
@@ -32,36 +29,26 @@ class Fleet:
         self.url = url
         self.folder = folder
         self.audit = folder / "audit"
-        self.workers: list[asyncio.subprocess.Process] = []
+        self.workers: list[WorkerProcess] = []
         self.killed: dict[int, float] = {}
         self.count = 0
         self.paths: dict[int, Path] = {}
 
-    async def start(self, *, crash_point: str | None = None) -> asyncio.subprocess.Process:
+    async def start(self, *, crash_point: str | None = None) -> WorkerProcess:
         self.count += 1
-        env = {
-            **os.environ,
-            "HOLDFAST_DATABASE_URL": self.url,
-            "AUDIT_FILE": str(self.audit),
-            "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]),
-        }
+        environment = {"HOLDFAST_DATABASE_URL": self.url, "AUDIT_FILE": str(self.audit)}
         if crash_point:
-            env["CRASH_POINT"] = crash_point
-        with (self.folder / f"worker-{self.count}.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "holdfast", "worker", "tests.crash.crash_app:app", "--processes", "1"),
-                env=env,
-                stdout=log,
-                stderr=log,
-                cwd=HERE.parent.parent,
-            )
+            environment["CRASH_POINT"] = crash_point
+        log = self.folder / f"worker-{self.count}.log"
+        log.touch()
+        process = await asyncio.to_thread(WorkerProcess, environment, log)
         self.workers.append(process)
-        self.paths[process.pid] = self.folder / f"worker-{self.count}.log"
+        self.paths[process.pid] = log
         return process
 
-    async def kill(self, process: asyncio.subprocess.Process) -> None:
+    async def kill(self, process: WorkerProcess) -> None:
         if process.returncode is None:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             self.killed[process.pid] = time.time()
             await process.wait()
         self.workers.remove(process)
