@@ -289,7 +289,8 @@ async def test_who_could_not_listen_listens_the_next_time(url: str):
         home.listen = keen
         with pytest.raises(TimeoutError):
             await handle.get(timeout=0)
-        assert heard == [app.tasks.watch.channel]
+        # The App's own worker may be about to listen as well, to channels of its own.
+        assert heard.count(app.tasks.watch.channel) == 1
 
 
 async def test_a_job_that_cannot_be_looked_at_keeps_nobody_waiting(url: str):
