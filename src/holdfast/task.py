@@ -9,8 +9,10 @@ from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, 
 
 from holdfast.clock import as_seconds
 from holdfast.codec import register_type
+from holdfast.codec.refusals import refusal_of
+from holdfast.engine.functions import NAMED
 from holdfast.engine.values import CURRENT
-from holdfast.errors import ConfigurationError
+from holdfast.errors import ConfigurationError, DecodeError
 from holdfast.inject import Plan, plan_for, provided
 from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions, CannotGoOn, warn_unawaited
 from holdfast.model.outside import Outside
@@ -303,4 +305,25 @@ def _decode_call(parts: list[Any]) -> ActionCall[Any]:
     return call
 
 
+def _name_of(action: Action[Any, Any]) -> str:
+    if ACTIONS.get(action.name) is not action:
+        raise refusal_of(action)
+    return action.name
+
+
+def action_named(name: object) -> Any:
+    """The action of a name that was saved. Raises DecodeError where none is defined here."""
+    found = ACTIONS.get(name) if isinstance(name, str) else None
+    if found is None:
+        raise DecodeError(f"no action {name!r} is defined here; bring it back, or import its module in the worker")
+    return found
+
+
+def save_by_name(kind: type[Action[Any, Any]], tag: str) -> None:
+    """Let actions of this very class be values: they are saved by their names."""
+    register_type(kind, encode=_name_of, decode=action_named, name=tag)
+    NAMED.add(kind)
+
+
+save_by_name(Action, "action")
 register_type(ActionCall, encode=_encode_call, decode=_decode_call, name="call")

@@ -316,7 +316,7 @@ def test_a_variable_of_the_function_around_is_not_assigned(line: str) -> None:
 FOREIGNERS = (
     "class Api:\n    async def get(self, x):\n        return x\n\n    @classmethod\n    async def put(cls, x):\n"
     "        return x\n\nAPI = Api()\nbound = API.get\n\nasync def helper(x):\n    return x\n\n"
-    "with_one = functools.partial(functools.partial(helper), 1)\n\n"
+    "with_one = functools.partial(functools.partial(helper), 1)\n\ndef counted(n):\n    yield n\n\n"
     "async def pages():\n    yield 1\n\n"
 )
 
@@ -333,15 +333,52 @@ FOREIGNERS = (
         ("return await helper", "HF004", "helper", "await helper(…)"),
         ("return await self.run", "HF004", "self.run", "await self.run(…)"),
         ("return [x async for x in pages()]", "HF008", "pages()", "return a list"),
+        ("for y in map(str, [1]):\n    await act(y)", "HF012", "map(str, [1])", "for … in list(map(…)):"),
+        ("for y in counted(3):\n    await act(y)", "HF012", "counted(3)", "for … in list(counted(…)):"),
+        ("return [await act(y) for y in itertools.chain([1], [2])]", "HF012", "itertools.chain([1], [2])", "list("),
+        ("return {y: await act(y) for i, y in enumerate(filter(None, [1]))}", "HF012", "filter(None, [1])", "list("),
     ],
 )
 def test_what_is_known_to_be_no_durable_call_is_refused(body: str, code: str, under: str, hint: str) -> None:
-    (problem,) = problems_of(run_of(body, FOREIGNERS), functools=functools)
+    (problem,) = problems_of(run_of(body, FOREIGNERS), functools=functools, itertools=itertools)
     assert problem.code == code
     assert hint in problem.hint
     shown, caret = str(problem).split("\n")[1:3]
     start, width = len(caret) - len(caret.lstrip()), caret.count("^")
     assert shown[start : start + width] == under
+
+
+def test_a_loop_that_does_not_wait_may_go_over_anything() -> None:
+    body = (
+        "found = [y for y in map(str, [await act(1)])]\nfor y in filter(None, found):\n    found = [y]\n"
+        "async_ = [y for y in found if y in set(map(str, found))]\nreturn await act(found)"
+    )
+    assert compile_workflow(a_module(run_of(body)).W, name="w", base=Workflow).functions
+
+
+@pytest.mark.parametrize(
+    ("params", "line"),
+    [
+        ("acc=[]", "acc.append(x)"),
+        ("*, seen={}", "seen[x] = 1"),
+        ("acc=[]", "acc += [x]"),
+    ],
+)
+def test_a_default_is_not_changed(params: str, line: str) -> None:
+    helper = f"async def helper(x, {params}):\n    {line}\n    return await act(x)\n\n"
+    (problem,) = problems_of(run_of("return await helper(x)", helper))
+    assert problem.code == "HF010"
+    assert "is a default, one for all calls" in problem.message
+    assert "let the default be None" in problem.hint
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["return list(acc)", "acc = acc or []\n    acc.append(x)\n    return acc", "other = [*acc]\n    other.append(1)"],
+)
+def test_a_default_that_is_read_or_replaced_is_fine(lines: str) -> None:
+    helper = f"async def helper(x, acc=[]):\n    {lines}\n\n"
+    assert compile_workflow(a_module(run_of("return await helper(x)", helper)).W, name="w", base=Workflow).functions
 
 
 def test_all_open_builtins_may_be_named_and_given_other_names() -> None:
@@ -552,7 +589,7 @@ FORGETFUL = (
 def forgetful(body: str, method: str = "run") -> str:
     lines = "\n".join(f"        {line}" for line in body.split("\n"))
     run = "" if method == "run" else "    async def run(self):\n        return await self.other(1, 2)\n"
-    return f"{FORGETFUL}    async def {method}(self, x=1, calls=[]):\n{lines}\n{run}"
+    return f"{FORGETFUL}    async def {method}(self, x=1, calls=()):\n{lines}\n{run}"
 
 
 @pytest.mark.parametrize(

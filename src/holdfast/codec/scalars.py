@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -76,7 +76,8 @@ def _float(graph: EncodingGraph, value: float) -> Tree:
 def _read_float(graph: DecodingGraph, tree: dict[str, Any]) -> float:
     if text(tree) not in ("nan", "inf", "-inf"):
         raise wrong(tree, "v", "nan, inf or -inf")
-    return float(tree["v"])
+    # One for all: Python finds a NaN in a list by its being the very same object.
+    return nan if tree["v"] == "nan" else float(tree["v"])
 
 
 def _str(graph: EncodingGraph, value: str) -> Tree:

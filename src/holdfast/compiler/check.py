@@ -14,6 +14,7 @@ from holdfast.compiler.failures import closed_exception
 from holdfast.compiler.forgotten import forgotten
 from holdfast.compiler.names import hidden_async
 from holdfast.compiler.source import Source
+from holdfast.compiler.syntax import put_off, waits
 from holdfast.compiler.wrapping import action_of, hides_async, is_async, librarys_wrapper, plain, users_own
 from holdfast.ir.rules import ASYNC_NAMES, CLOSED_BUILTINS, hidden_attributes, is_closed, module_chains
 from holdfast.ir.scopes import every_node, own_nodes
@@ -64,6 +65,11 @@ class _Checker:
                 self._await(value)
             case ast.AsyncFor(iter=iterable) | ast.comprehension(iter=iterable, is_async=1):
                 self._async_for(iterable)
+            case ast.For(iter=iterable, body=body) if any(map(waits, body)):
+                self._kept_over(iterable)
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() if any(map(waits, put_off(node))):
+                for generator in node.generators:
+                    self._kept_over(generator.iter)
             case ast.AsyncWith(items=items):
                 for item in items:
                     self._async_with(item.context_expr)
@@ -240,6 +246,23 @@ class _Checker:
                     "let an @action return a list, and loop over it",
                 )
 
+    def _kept_over(self, iterable: ast.expr) -> None:
+        """What a loop goes over whose body waits: it must be kept, which a lazy iterator cannot be."""
+        if not isinstance(iterable, ast.Call):
+            return
+        made = self._static(iterable.func)
+        if any(made is each for each in (enumerate, iter, zip)):
+            for argument in iterable.args:
+                self._kept_over(argument)
+        elif _is_lazy(made):
+            shown = ast.unparse(iterable.func)
+            self._refuse(
+                iterable,
+                "HF012",
+                f"a loop with an await in its body goes over `{shown}(…)`, which gives its items one by one",
+                f"loop over a list: for … in list({shown}(…)):",
+            )
+
     def _with(self, manager: ast.expr) -> None:
         value = self._static(manager)
         if is_closed(value):
@@ -315,6 +338,14 @@ class _Checker:
 
     def _refuse(self, node: ast.AST, code: str, message: str, hint: str) -> None:
         self.problems.add(problem_at(node, self.source.file, code=code, message=message, hint=hint))
+
+
+def _is_lazy(made: object) -> bool:
+    """Whether calling it gives an iterator that nothing can keep: of `itertools`, a `map`, a generator of the user's."""
+    if made is map or made is filter or (inspect.isgeneratorfunction(plain(made)) and not _is_asyncios(made)):
+        return True
+    made = getattr(made, "__self__", made)  # `chain.from_iterable`
+    return isinstance(made, type) and made.__module__ == "itertools"
 
 
 def _prefixes(node: ast.expr) -> list[ast.expr]:

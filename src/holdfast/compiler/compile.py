@@ -38,6 +38,12 @@ from holdfast.ir.program import Function, Program, Ref
 from holdfast.ir.scopes import every_node, own_nodes
 
 _MISSING = object()
+_SHARED = {
+    "class": ("the class's", "assign it in `__init__`, so that each instance has its own"),
+    "module": ("of the module", "keep it in `self` or a variable, or store it by an @action"),
+    "default": ("a default, one for all calls", "let the default be None, and make a new one where it is"),
+}
+"""Whose something shared is, and what to do instead of changing it."""
 
 
 def compile_workflow(cls: type, *, name: str, entry: str = "run", base: type = object) -> Program:
@@ -161,12 +167,8 @@ class _Compiler:
 
     def _check_shared(self, source: Source) -> None:
         for change in shared_changes(source, self.cls, self.assigned):
-            if change.of_class:
-                message = f"`{change.name}` is the class's: a change of it is seen by other instances, and not saved"
-                hint = "assign it in `__init__`, so that each instance has its own"
-            else:
-                message = f"`{change.name}` is of the module: a change of it is seen by other instances, and not saved"
-                hint = "keep it in `self` or a variable, or store it by an @action"
+            whose, hint = _SHARED[change.whose]
+            message = f"`{change.name}` is {whose}: a change of it is seen by other instances, and not saved"
             self.problems.add(problem_at(change.node, source.file, code="HF010", message=message, hint=hint))
 
     def _suppressing(self, source: Source) -> Iterator[ast.withitem]:

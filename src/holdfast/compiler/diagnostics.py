@@ -21,7 +21,7 @@ REASONS: dict[str, str] = {
     "HF009": "A nested async function or class cannot be saved.",
     "HF010": "Workflow code changes something global, which no other worker would see.",
     "HF011": "A nested function or lambda is still needed after an await, but cannot be saved.",
-    "HF012": "A generator expression holds an await, or is still needed after one.",
+    "HF012": "A generator expression, or what else gives its items one by one, holds an await or is needed after one.",
     "HF013": "Double-underscore attributes reach behind the program's declared names.",
     "HF014": "Names that begin with `_hf` are reserved.",
     "HF015": "An import inside workflow code would run at an unknown time on an unknown worker.",

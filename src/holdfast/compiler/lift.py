@@ -10,7 +10,7 @@ from typing import cast
 from holdfast.compiler.blocks import Builder
 from holdfast.compiler.diagnostics import refuse
 from holdfast.compiler.pieces import at, load
-from holdfast.compiler.syntax import rebinds, waits
+from holdfast.compiler.syntax import put_off, rebinds, waits
 from holdfast.ir.scopes import comprehension_targets, every_node
 
 
@@ -55,7 +55,7 @@ class Lifter:
                 return load(target.id, node)
             case ast.ListComp() | ast.SetComp() | ast.DictComp():
                 return self._comprehension(node)
-            case ast.GeneratorExp(elt, [first, *others]) if not any(map(waits, _put_off(node))):
+            case ast.GeneratorExp(elt, [first, *others]) if not any(map(waits, put_off(node))):
                 # What it goes over first is evaluated where it stands; the rest waits until it is asked.
                 over = ast.comprehension(first.target, self.lift(first.iter), first.ifs, 0)
                 return at(ast.GeneratorExp(elt, [over, *others]), node)
@@ -370,13 +370,6 @@ class _Rename(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> ast.AST:
         return super().visit(node)
-
-
-def _put_off(node: ast.GeneratorExp) -> list[ast.AST]:
-    """What of a generator expression runs only when it is asked for items."""
-    first, *others = node.generators
-    asynchronous = [first] if first.is_async else []
-    return [node.elt, first.target, *first.ifs, *others, *asynchronous]
 
 
 def _statement(node: ast.expr) -> ast.stmt:

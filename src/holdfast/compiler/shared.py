@@ -12,7 +12,7 @@ from collections.abc import Iterator, MutableMapping, MutableSequence, MutableSe
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard, cast
 
 from holdfast.compiler.source import Source, itself, mangle
 from holdfast.compiler.syntax import bound_anywhere
@@ -32,11 +32,11 @@ _UNKNOWN = object()
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Where something shared is changed, how it is named there, and whether it is the class's."""
+    """Where something shared is changed, how it is named there, and whose it is."""
 
     node: ast.expr
     name: str
-    of_class: bool
+    whose: Literal["class", "module", "default"]
 
 
 def shared_changes(source: Source, cls: type, own: frozenset[str] | None) -> Iterator[Change]:
@@ -107,6 +107,11 @@ class _Changes:
         args = [node.arg for node in every_node(source.node) if isinstance(node, ast.arg)]
         if self.receiver is not None and args.count(self.receiver) > 1:
             self.receiver = None
+        rebound = _assigned_names(source)
+        self.defaults = {
+            name: value for name, value in _defaults(source) if args.count(name) == 1 and name not in rebound
+        }
+        """Collections that are the defaults of parameters."""
         self.local |= set(args)
 
     def all(self) -> Iterator[Change]:
@@ -114,6 +119,8 @@ class _Changes:
             match node:
                 case ast.AugAssign(target=ast.Attribute() as target):
                     yield from self._assigned(target, added=True)
+                case ast.AugAssign(target=ast.Name(name) as target) if name in self.defaults:
+                    yield from self._changed(target)
                 case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
                     yield from self._assigned(node, added=False)
                 case ast.Call(ast.Attribute(owner, attr)) if attr in _CHANGING and _is_collection(self._value(owner)):
@@ -137,9 +144,9 @@ class _Changes:
         if isinstance(node, ast.Attribute):
             found = self._value(node)
             if found is not _UNKNOWN and not hasattr(type(found), "__get__"):
-                yield Change(whole, ast.unparse(node), True)
+                yield Change(whole, ast.unparse(node), "class")
         elif isinstance(node, ast.Name) and self._value(node) is not _UNKNOWN:
-            yield Change(whole, ast.unparse(whole), False)
+            yield Change(whole, ast.unparse(whole), "default" if node.id in self.defaults else "module")
 
     def _is_own_attribute(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == self.receiver
@@ -153,12 +160,37 @@ class _Changes:
             case ast.Attribute(value, attr):
                 owner: Any = self._value(value)
                 return getattr(owner, attr, _UNKNOWN) if isinstance(owner, ModuleType | type) else _UNKNOWN
+            case ast.Name(name) if name in self.defaults:
+                return self.defaults[name]
             case ast.Name(name) if name not in self.local:
                 with suppress(LookupError):
                     return self.source.lookup(name)
                 return _UNKNOWN
             case _:
                 return _UNKNOWN
+
+
+def _assigned_names(source: Source) -> set[str]:
+    """The names that get a new object in a function: `x += …` may leave that which it had."""
+    nodes = every_node(source.node)
+    added = {id(node.target) for node in nodes if isinstance(node, ast.AugAssign)}
+    names = {
+        node.id
+        for node in nodes
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and id(node) not in added
+    }
+    return names | {name for node in nodes if isinstance(name := getattr(node, "name", None), str)}
+
+
+def _defaults(source: Source) -> Iterator[tuple[str, object]]:
+    """The collections that parameters have as defaults."""
+    args, function = source.node.args, source.function
+    positional = [arg.arg for arg in [*args.posonlyargs, *args.args]]
+    values = function.__defaults__ or ()
+    named: dict[str, object] = cast(Any, function).__kwdefaults__ or {}
+    for name, value in [*zip(positional[len(positional) - len(values) :], values, strict=True), *named.items()]:
+        if _is_collection(value):
+            yield name, value
 
 
 def _is_collection(value: object) -> bool:

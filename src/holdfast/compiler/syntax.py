@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from holdfast.ir.scopes import bound_names, children, comprehension_targets, every_node, own_nodes
+from holdfast.ir.scopes import Comprehension, bound_names, children, comprehension_targets, every_node, own_nodes
 
 WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith)
 
@@ -95,6 +95,14 @@ def surely_bound(node: ast.AST) -> set[str]:
             return surely_bound(left) | surely_bound(second)
         case _:
             return set[str]().union(*map(surely_bound, children(node)))
+
+
+def put_off(node: Comprehension) -> list[ast.AST]:
+    """What of a comprehension is evaluated for each item, and not where it stands."""
+    first, *others = node.generators
+    asynchronous = [first] if first.is_async else []
+    made = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+    return [*made, first.target, *first.ifs, *others, *asynchronous]
 
 
 def captured(pattern: ast.pattern) -> set[str]:

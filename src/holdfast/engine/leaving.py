@@ -23,7 +23,12 @@ def leaving(encode: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         _LEAVING.reset(token)
 
 
+def is_leaving() -> bool:
+    """Whether what is being encoded leaves its state."""
+    return _LEAVING.get()
+
+
 def stays(what: str, instead: str, kind: str) -> None:
     """Raise Refusal if the value that is being encoded leaves its state."""
-    if _LEAVING.get():
+    if is_leaving():
         raise Refusal(f"{what} has a meaning only inside its own workflow; {instead}", kind=kind)

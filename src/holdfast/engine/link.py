@@ -7,7 +7,7 @@ import builtins
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, cast
 
 from holdfast.codec import decode
@@ -72,6 +72,15 @@ class LinkedProgram:
     """Whether it begins with the call of an action that follows from the arguments alone, so that a repeated beginning
     makes the very same call."""
 
+    named: dict[str, Callable[..., Any]]
+    """The functions that it has a name for, by that name: the only ones that its variables may keep."""
+
+    keys: dict[int, str]
+    """Those names by the ids of the functions."""
+
+    modules: dict[str, Any]
+    """What it sees of the modules that it names."""
+
     receiver: str
     """What the entry function calls its workflow object: the name of its first parameter, `self` by custom."""
 
@@ -123,7 +132,34 @@ def link(
     methods |= {attr: staticmethod(methods[attr]) for attr in program.statics}
     durable = cls(methods)
     receiver = program.functions[program.entry].params.split(",")[0].strip().rstrip("/").strip()
-    return LinkedProgram(program, functions, durable, first_action(program) is not None, receiver)
+    named = _named(program, spaces, callers)
+    return LinkedProgram(
+        program,
+        functions,
+        durable,
+        first_action(program) is not None,
+        named,
+        {id(function): name for name, function in named.items()},
+        {
+            ref.target: spaces[space][label]
+            for space, refs in program.refs.items()
+            for label, ref in refs.items()
+            if ref.kind == "module"
+        },
+        receiver,
+    )
+
+
+def _named(
+    program: Program, spaces: Mapping[str, dict[str, Any]], callers: Mapping[str, Callable[..., Any]]
+) -> dict[str, Callable[..., Any]]:
+    found: dict[str, Any] = {f"function {name}": caller for name, caller in callers.items()}
+    for space, table in spaces.items():
+        for label, ref in program.refs.get(space, {}).items():
+            if ref.kind == "object":
+                found[f"object {ref.target}"] = table[label]
+        found |= {f"builtin {name}": value for name, value in table["__builtins__"].items() if name in BUILTINS}
+    return {name: value for name, value in found.items() if isinstance(value, FunctionType | BuiltinFunctionType)}
 
 
 def _resolved(ref: Ref, resolve: Resolver) -> object:

@@ -15,6 +15,7 @@ from holdfast.codec import Decoder, Encoder, dumps, loads, raw
 from holdfast.engine.branch import Frame, OnTime
 from holdfast.engine.cut import cut, paste
 from holdfast.engine.events import GiveUpChild, StartCall
+from holdfast.engine.functions import NAMED
 from holdfast.engine.machine import Machine
 from holdfast.engine.record import ask_anew, branch_record, call_record, object_record, restore
 from holdfast.engine.values import CURRENT, Future, Tracked
@@ -386,7 +387,9 @@ class Saver:
 
     def _joins(self, met: object) -> bool:
         """Whether two variables that reach `met` must be saved together: not if it cannot change, or has its own entry."""
-        return not isinstance(met, tuple | frozenset | Tracked) and met is not self.machine.self_object
+        if isinstance(met, tuple | frozenset | Tracked) or type(met) in NAMED:
+            return False
+        return met is not self.machine.self_object
 
     def _own(self, group: _Group, encoder: Encoder) -> None:
         self._disown(group)

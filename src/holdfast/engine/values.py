@@ -140,7 +140,7 @@ class Future(Tracked, Durable):
         if self.state == "cancelled":
             raise asyncio.CancelledError
         if self.state == "pending":
-            raise asyncio.InvalidStateError("Result is not ready.")
+            raise asyncio.InvalidStateError("Result is not set.")
         self._shown()
         if self.error is not None:
             raise self.error
@@ -293,6 +293,10 @@ class Timeout(Tracked):
     def expired(self) -> bool:
         """Whether its time was up before the block ended."""
         return self.state in ("expiring", "expired")
+
+    def __repr__(self) -> str:
+        when = "" if self.state != "entered" else f" when={None if self.deadline is None else round(self.deadline, 3)}"
+        return f"<Timeout [{self.state}]{when}>"
 
     def reschedule(self, when: float | None) -> None:
         """Move the moment it ends."""

@@ -27,7 +27,7 @@ from holdfast.engine.values import (
     WaitFor,
     WaitSet,
 )
-from holdfast.model.call import Receive
+from holdfast.model.call import Once, Receive
 
 
 class Waiting(Cancelling, Scopes):
@@ -141,6 +141,8 @@ class Waiting(Cancelling, Scopes):
 
     def _wait_set(self, branch: Branch, item: WaitSet) -> bool:
         item.spend()
+        if any(isinstance(each, Once) for each in item.items):
+            raise TypeError("Passing coroutines is forbidden, use tasks explicitly.")
         futures = [self.future_of(each) for each in _distinct(item.items)]
         if not futures:
             raise ValueError("Set of Tasks/Futures is empty.")

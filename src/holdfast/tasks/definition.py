@@ -14,7 +14,7 @@ from holdfast.ids import JobId, uuid7
 from holdfast.inject import STATE
 from holdfast.model.job import Gate, Job
 from holdfast.runtime.messages import Chain, Link, Message, Placeholder, write
-from holdfast.task import Action
+from holdfast.task import Action, save_by_name
 from holdfast.tasks.client import JobHandle
 from holdfast.tasks.gates import check_key, gate_of, key_of
 from holdfast.tasks.options import CallOptions, JobOptions, check_names, job_options
@@ -247,6 +247,9 @@ class Task(Action[P, R]):
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+
+save_by_name(Task, "task_action")
 
 
 class Asked(Generic[P, R]):

@@ -1,0 +1,87 @@
+"""How functions are written inside a state: by the names that its program has for them. What it does not name is refused."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, cast
+
+from holdfast.codec import register_type
+from holdfast.codec.refusals import refusal_of
+from holdfast.engine.leaving import is_leaving
+from holdfast.engine.values import CURRENT
+from holdfast.errors import DecodeError
+from holdfast.ir.rules import hidden
+
+NAMED: set[type] = {FunctionType, BuiltinFunctionType, MethodType}
+"""Types whose objects are found by name, so that two variables may hold one without being saved together."""
+
+
+def _key(function: Any) -> str:
+    machine = CURRENT.get(None)
+    if machine is not None and not is_leaving():
+        key = machine.code.keys.get(id(function))
+        if key is not None:
+            return key
+        for name, module in machine.code.modules.items():
+            if getattr(module, function.__name__, None) is function:
+                return f"module {name} {function.__name__}"
+    raise refusal_of(function)
+
+
+def _function(key: object) -> Any:
+    machine = CURRENT.get(None)
+    found: object = None
+    if machine is not None and isinstance(key, str):
+        kind, _, name = key.partition(" ")
+        if kind == "module":
+            module, _, name = name.partition(" ")
+            found = getattr(machine.code.modules.get(module), name, None)
+        else:
+            found = machine.code.named.get(key)
+    if not isinstance(found, FunctionType | BuiltinFunctionType):
+        raise DecodeError(f"the program has no name for the function {key!r}")
+    return found
+
+
+def _name_of_method(method: MethodType) -> str:
+    machine = CURRENT.get(None)
+    if machine is not None and not is_leaving() and method.__self__ is machine.self_object:
+        for cls in type(method.__self__).__mro__:
+            for name, raw in vars(cls).items():
+                if raw is method.__func__:
+                    return name
+    raise refusal_of(method)
+
+
+def _method(name: object) -> MethodType:
+    machine = CURRENT.get(None)
+    found = None
+    if machine is not None and isinstance(name, str) and not hidden(name):
+        found = inspect.getattr_static(machine.code.cls, name, None)
+    if machine is None or not isinstance(found, FunctionType):
+        raise DecodeError(f"the workflow has no method {name!r}")
+    return MethodType(found, machine.self_object)
+
+
+def _parts(made: functools.partial[Any]) -> list[Any]:
+    if CURRENT.get(None) is None or is_leaving() or vars(made):
+        raise refusal_of(made)
+    return [made.func, list(made.args), made.keywords]
+
+
+def _partial(parts: Any) -> functools.partial[Any]:
+    if CURRENT.get(None) is None:
+        raise DecodeError("a functools.partial has a meaning only inside the state it belongs to")
+    try:
+        function, args, keywords = parts
+        return functools.partial(function, *args, **keywords)
+    except (TypeError, ValueError) as error:
+        raise DecodeError("a functools.partial is damaged") from error
+
+
+register_type(FunctionType, encode=_key, decode=_function, name="function")
+register_type(BuiltinFunctionType, encode=_key, decode=_function, name="builtin")
+register_type(MethodType, encode=_name_of_method, decode=_method, name="method")
+register_type(cast("type[functools.partial[Any]]", functools.partial), encode=_parts, decode=_partial, name="partial")
