@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, cast
@@ -14,7 +15,6 @@ from holdfast.compiler.failures import closed_exception
 from holdfast.compiler.forgotten import forgotten
 from holdfast.compiler.names import hidden_async
 from holdfast.compiler.source import Source
-from holdfast.compiler.syntax import put_off, waits
 from holdfast.compiler.wrapping import action_of, hides_async, is_async, librarys_wrapper, plain, users_own
 from holdfast.ir.rules import ASYNC_NAMES, CLOSED_BUILTINS, hidden_attributes, is_closed, module_chains
 from holdfast.ir.scopes import every_node, own_nodes
@@ -31,9 +31,14 @@ _OF_PATHS = frozenset(
 """Methods of paths that ask the file system, and that other things have as well."""
 
 
-def check(source: Source, problems: Problems, cls: type) -> None:
-    """Collect what is wrong with `source`, a function of the workflow `cls`."""
-    _Checker(source, problems, cls).run()
+def check(source: Source, problems: Problems, cls: type) -> Callable[[ast.expr], str | None]:
+    """Collect what is wrong with `source`, a function of the workflow `cls`.
+
+    Gives what tells of an expression how it is called if it gives an iterator that nothing can keep.
+    """
+    checker = _Checker(source, problems, cls)
+    checker.run()
+    return checker.lazy
 
 
 class _Checker:
@@ -65,11 +70,6 @@ class _Checker:
                 self._await(value)
             case ast.AsyncFor(iter=iterable) | ast.comprehension(iter=iterable, is_async=1):
                 self._async_for(iterable)
-            case ast.For(iter=iterable, body=body) if any(map(waits, body)):
-                self._kept_over(iterable)
-            case ast.ListComp() | ast.SetComp() | ast.DictComp() if any(map(waits, put_off(node))):
-                for generator in node.generators:
-                    self._kept_over(generator.iter)
             case ast.AsyncWith(items=items):
                 for item in items:
                     self._async_with(item.context_expr)
@@ -246,22 +246,14 @@ class _Checker:
                     "let an @action return a list, and loop over it",
                 )
 
-    def _kept_over(self, iterable: ast.expr) -> None:
-        """What a loop goes over whose body waits: it must be kept, which a lazy iterator cannot be."""
+    def lazy(self, iterable: ast.expr) -> str | None:
+        """How it is called if it surely gives an iterator that nothing can keep, such as a `map`; else None."""
         if not isinstance(iterable, ast.Call):
-            return
+            return None
         made = self._static(iterable.func)
         if any(made is each for each in (enumerate, iter, zip)):
-            for argument in iterable.args:
-                self._kept_over(argument)
-        elif _is_lazy(made):
-            shown = ast.unparse(iterable.func)
-            self._refuse(
-                iterable,
-                "HF012",
-                f"a loop with an await in its body goes over `{shown}(…)`, which gives its items one by one",
-                f"loop over a list: for … in list({shown}(…)):",
-            )
+            return next(filter(None, map(self.lazy, iterable.args)), None)
+        return ast.unparse(iterable.func) if _is_lazy(made) else None
 
     def _with(self, manager: ast.expr) -> None:
         value = self._static(manager)

@@ -129,14 +129,14 @@ class _Compiler:
     def _function(self, source: Source) -> None:
         """Compile one function into the program."""
         space = source.name if source.function.__code__.co_freevars else source.namespace
-        check(source, self.problems, self.cls)
+        lazy = check(source, self.problems, self.cls)
         self._check_shared(source)
         self._name_inherited(source, space)
         rename_dotted(source, functools.partial(self._dotted, source, space))
         self.names.resolve(source, space)
         suppressing = set(self._suppressing(source))
         lowerer = Lowerer(
-            source.node, own=source.own, file=source.file, problems=self.problems, suppressing=suppressing
+            source.node, own=source.own, lazy=lazy, file=source.file, problems=self.problems, suppressing=suppressing
         )
         drafts = lowerer.lower()
         variables = lowerer.variables | {
@@ -154,6 +154,8 @@ class _Compiler:
             for variable in keep:
                 if variable in functions:
                     self._refuse_function(functions[variable], variable, drafts[index].expr, source)
+                if (over := lowerer.over.pop(variable, None)) is not None:
+                    self._refuse_lazy(*over, drafts[index].expr, source)
         self.functions[source.name] = Function(
             name=source.name,
             title=source.title,
@@ -308,6 +310,18 @@ class _Compiler:
                 code="HF011",
                 message=f"`{name}` is a function that is still needed after the await in line {line}",
                 hint="make it a method or a module-level function, or define it anew after the await",
+            )
+        )
+
+    def _refuse_lazy(self, node: ast.expr, name: str, expr: ast.expr | None, source: Source) -> None:
+        line = getattr(expr, "lineno", "?")
+        self.problems.add(
+            problem_at(
+                node,
+                source.file,
+                code="HF012",
+                message=f"a loop goes over `{name}(…)`, whose next items are still needed after the await in line {line}",
+                hint=f"make it a list: list({name}(…))",
             )
         )
 

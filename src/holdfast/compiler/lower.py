@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from holdfast.compiler.blocks import Builder, Draft
 from holdfast.compiler.diagnostics import Problems, Refused, refuse
@@ -24,6 +24,7 @@ class Lowerer:
         node: ast.AsyncFunctionDef,
         *,
         own: Collection[str],
+        lazy: Callable[[ast.expr], str | None],
         file: str,
         problems: Problems,
         suppressing: Collection[ast.withitem] = (),
@@ -31,6 +32,9 @@ class Lowerer:
         self.node = node
         self.suppressing = suppressing
         """What of `with` statements just suppresses exceptions."""
+        self.lazy = lazy
+        self.over: dict[str, tuple[ast.expr, str]] = {}
+        """What loops go over that cannot be kept, by the variables of their iterators, and how it is called."""
         self.file = file
         self.problems = problems
         self.build = Builder()
@@ -283,6 +287,8 @@ class Lowerer:
                 hint="loop over a list comprehension: for … in [… for … in …]:",
             )
         iterator, item = self.build.temp(), self.build.temp()
+        if (name := self.lazy(iterable)) is not None:
+            self.over[iterator] = iterable, name
         lifted = self.lifter.lift(iterable)
         self.build.assign(iterator, at(ast.Call(ast.Name("_hf_iter", ast.Load()), [lifted], []), iterable))
         again, inside, done = self.build.block(), self.build.block(), self.build.block()

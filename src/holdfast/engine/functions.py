@@ -37,12 +37,18 @@ def _function(key: object) -> Any:
         kind, _, name = key.partition(" ")
         if kind == "module":
             module, _, name = name.partition(" ")
-            found = getattr(machine.code.modules.get(module), name, None)
+            found = _held(machine.code.modules.get(module), name)
         else:
             found = machine.code.named.get(key)
     if not isinstance(found, FunctionType | BuiltinFunctionType):
         raise DecodeError(f"the program has no name for the function {key!r}")
     return found
+
+
+def _held(view: object, name: str) -> object:
+    """What a module has under a name already: asking for another might import it."""
+    module = cast("dict[str, object]", getattr(view, "__dict__", {})).get("_hf_module", view)
+    return getattr(view, name, None) if name in getattr(module, "__dict__", {}) else None
 
 
 def _name_of_method(method: MethodType) -> str:
