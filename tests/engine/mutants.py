@@ -6,10 +6,13 @@ import ast
 import copy
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
+from types import MethodType
 from typing import Any
 
 import pytest
 
+from holdfast.codec.registry import BY_TAG
 from holdfast.compiler import handlers, lift, liveness, lower, ways
 from holdfast.compiler.lift import Lifter
 from holdfast.compiler.lower import Lowerer
@@ -21,6 +24,7 @@ from holdfast.engine.machine import Machine
 from holdfast.engine.state import Saver
 from holdfast.engine.values import Sleep
 from holdfast.engine.waiting import Waiting
+from holdfast.task import ACTIONS
 
 # The package has a function of the same name.
 link: Any = importlib.import_module("holdfast.engine.link")
@@ -269,6 +273,27 @@ def timers_of_one_moment_fire_backwards(patch: pytest.MonkeyPatch) -> None:
         return original(self, at, kind, target, mark, serial=serial if serial is not None else -self.fresh())
 
     patch.setattr(Machine, "timer", timer)
+
+
+@mutant
+def a_kept_action_comes_back_as_another(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(BY_TAG, ":action", replace(BY_TAG[":action"], decode=lambda name: ACTIONS["engine-tests:make"]))
+
+
+@mutant
+def a_kept_function_comes_back_as_another(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(BY_TAG, ":function", replace(BY_TAG[":function"], decode=lambda name: lambda *_: None))
+
+
+@mutant
+def a_kept_method_is_bound_to_another_object(patch: pytest.MonkeyPatch) -> None:
+    original = BY_TAG[":method"].decode
+
+    def method(name: Any) -> Any:
+        bound: Any = original(name)
+        return MethodType(bound.__func__, copy.copy(bound.__self__))
+
+    patch.setitem(BY_TAG, ":method", replace(BY_TAG[":method"], decode=method))
 
 
 @mutant

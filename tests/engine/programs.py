@@ -150,6 +150,7 @@ class Writer:
             (2, self.local_function),
             (3, self.task),
             (3, self.use_task),
+            (2, self.held),
             (5, self.leave),
             (2, self.raising),
             (1, self.asserting),
@@ -168,7 +169,7 @@ class Writer:
             (2, self.timeout),
             (3, self.group),
             (2, self.waiting),
-            (1, self.completed),
+            (3, self.completed),
             (1, self.waiting_for),
             (3, self.managed),
             (2, self.suppressing),
@@ -493,6 +494,27 @@ class Writer:
         for number in range(max(self.scope.helpers, 0)):
             ways += [f"self.h{number}({self.number(1)})"] * 2
         return self.one(ways)
+
+    def held(self) -> Lines:
+        """Functions that variables hold over an await."""
+        name = self.fresh("f")
+        ways = ["act"] if self.scope.helpers < 0 else ["act", "outside"]
+        ways += [f"self.h{number}" for number in range(max(self.scope.helpers, 0))]
+        one, other = self.one(ways), self.one(ways)
+        return self.one_of(
+            lambda: [
+                f"{name} = {one}",
+                f"await act({self.number(1)})",
+                f"{self.variable()} = await {name}({self.number(1)})",
+            ],
+            lambda: [f"for {name} in ({one}, {other}):", f"    {self.variable()} = await {name}({self.number(1)})"],
+            lambda: [
+                f"{name} = {{'p': {one}, 'q': note}}",
+                f"await act({self.number(1)})",
+                f"{name}['q']({self.number(1)})",
+                f"{self.variable()} = await {name}['p']({self.number(1)})",
+            ],
+        )
 
     def gather(self, depth: int) -> str:
         parts = [self.awaitable() for _ in range(self.pick(4))]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import sys
 from typing import Any, cast
 
 from holdfast.errors import ProgramError
 from holdfast.ir.scopes import bound_names, comprehension_targets
 
 FRAME = "_f"
+INLINED = sys.version_info >= (3, 12)
+"""Whether a comprehension is a part of the function that it stands in."""
 
 
 class Rewriter(ast.NodeTransformer):
@@ -18,7 +21,7 @@ class Rewriter(ast.NodeTransformer):
         self.variables = variables
         self.hidden: list[set[str]] = []
         self.nested = 0
-        """How many nested functions the visit is inside of."""
+        """How many nested functions the visit is inside of; generator expressions are such, and comprehensions before 3.12."""
         self._fresh = 0
 
     def admit(self, tree: ast.AST) -> None:
@@ -111,6 +114,8 @@ class Rewriter(ast.NodeTransformer):
 
     def _comprehension(self, node: Any) -> ast.expr:
         first = self.visit(node.generators[0].iter)
+        inner = isinstance(node, ast.GeneratorExp) or not INLINED
+        self.nested += inner
         self.hidden.append(comprehension_targets(node))
         for i, generator in enumerate(node.generators):
             generator.target = self.visit(generator.target)
@@ -122,6 +127,7 @@ class Rewriter(ast.NodeTransformer):
         else:
             node.elt = self.visit(node.elt)
         self.hidden.pop()
+        self.nested -= inner
         node.generators[0].iter = first
         return node
 
