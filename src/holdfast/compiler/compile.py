@@ -315,15 +315,9 @@ class _Compiler:
 
     def _refuse_lazy(self, node: ast.expr, name: str, expr: ast.expr | None, source: Source) -> None:
         line = getattr(expr, "lineno", "?")
-        self.problems.add(
-            problem_at(
-                node,
-                source.file,
-                code="HF012",
-                message=f"a loop goes over `{name}(…)`, whose next items are still needed after the await in line {line}",
-                hint=f"make it a list: list({name}(…))",
-            )
-        )
+        message = f"a loop goes over `{name}(…)`, whose next items are still needed after the await in line {line}"
+        hint = f"make it a list: list({name}(…))"
+        self.problems.add(problem_at(node, source.file, code="HF012", message=message, hint=hint))
 
     def _refuse_wrapper(self, function: FunctionType) -> None:
         inner = next(each for each in wrapped_in(function) if isinstance(each, FunctionType) and users_own(each))

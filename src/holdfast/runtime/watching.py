@@ -130,13 +130,10 @@ class Watch(Generic[Id, View]):
         future: asyncio.Future[View] = loop.create_future()
         looks: asyncio.Future[None] | None = None
         self._waiting.setdefault(id, []).append(future)
-        if expected is None:
+        if expected is None or expected.told:
             # From here on its end is announced; if it has ended already, this says so.
-            self._unseen.append(id)
+            (self._unseen if expected is None else self._told).append(id)
             looks = self._looks = self._looks or loop.create_future()
-            self._woken.set()
-        elif expected.told:
-            self._told.append(id)
             self._woken.set()
         try:
             if timeout is None:
@@ -212,8 +209,8 @@ class Watch(Generic[Id, View]):
                 for i in range(0, len(ids), CHECK_LIMIT):
                     await self._patiently_check(ids[i : i + CHECK_LIMIT], waiter)
                     await asyncio.sleep(0)
-                if looks is not None and not looks.done():
-                    looks.set_result(None)
+            if looks is not None and not looks.done():
+                looks.set_result(None)
 
     async def _changed(self) -> bool:
         """Whether another process has written since the last time, as far as the store knows."""
