@@ -414,6 +414,10 @@ async def test_whoever_waits_too_long_is_told_and_the_job_goes_on(app: App):
         await jobs[1].get(timeout=0.02)
     # What has ended is told however short the time is.
     assert await jobs[0].get(timeout=0) == 0
+    lone = await gated.delay(0)
+    while await lone.status() is not JobStatus.DONE:
+        await asyncio.sleep(0)
+    assert await lone.get(timeout=0) == 0
     for seconds in (0, 0.05):
         done, pending = await wait(jobs, timeout=seconds)
         assert (done, pending) == ({jobs[0]}, {jobs[1], jobs[2]})

@@ -126,20 +126,19 @@ class Watch(Generic[Id, View]):
         What has ended already is told however short the time is.
         """
         await self.listen()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[View] = loop.create_future()
-        looks: asyncio.Future[None] | None = None
+        future: asyncio.Future[View] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(id, []).append(future)
+        looks: asyncio.Future[None] | None = None
         if expected is None or expected.told:
             # From here on its end is announced; if it has ended already, this says so.
-            (self._unseen if expected is None else self._told).append(id)
-            looks = self._looks = self._looks or loop.create_future()
-            self._woken.set()
+            looks = self._ask(id, self._unseen if expected is None else self._told)
         try:
             if timeout is None:
                 return await future
             await asyncio.wait([future], timeout=timeout)
-            if looks is not None and not future.done():
+            if not future.done():
+                # The announcement of what was expected may be on its way.
+                looks = looks or self._ask(id, self._told)
                 await asyncio.wait([future, looks], timeout=FIRST_LOOK, return_when=asyncio.FIRST_COMPLETED)
             if future.done():
                 return future.result()
@@ -150,6 +149,13 @@ class Watch(Generic[Id, View]):
                 waiting.remove(future)
                 if not waiting:
                     del self._waiting[id]
+
+    def _ask(self, id: Id, among: list[Id] | list[str]) -> asyncio.Future[None]:
+        """Have it looked at with those; done when that has been."""
+        among.append(id)
+        self._looks = self._looks or asyncio.get_running_loop().create_future()
+        self._woken.set()
+        return self._looks
 
     async def close(self) -> None:
         """Stop watching."""
