@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import copy
 import importlib
+import types
 from collections.abc import Callable
 from dataclasses import replace
-from types import MethodType
 from typing import Any
 
 import pytest
@@ -291,7 +291,7 @@ def a_kept_method_is_bound_to_another_object(patch: pytest.MonkeyPatch) -> None:
 
     def method(name: Any) -> Any:
         bound: Any = original(name)
-        return MethodType(bound.__func__, copy.copy(bound.__self__))
+        return types.MethodType(bound.__func__, copy.copy(bound.__self__))
 
     patch.setitem(BY_TAG, ":method", replace(BY_TAG[":method"], decode=method))
 
