@@ -44,7 +44,8 @@ async def app_at(url: str) -> AsyncIterator[tuple[App, Task[[int], int]]]:
 def sqlalchemy_url(url: str, driver: str) -> str:
     parts = urlsplit(url)
     query = parse_qs(parts.query)
-    return f"postgresql+{driver}://{parts.username}@/{parts.path.lstrip('/')}?host={query['host'][0]}"
+    where = "&".join(f"{name}={query[name][0]}" for name in ("host", "port") if name in query)
+    return f"postgresql+{driver}://{parts.username}@/{parts.path.lstrip('/')}?{where}"
 
 
 @asynccontextmanager
