@@ -15,7 +15,7 @@ import types
 from csv import reader
 from http import HTTPStatus
 from io import StringIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from random import choice, sample
 from secrets import choice as chosen
 from typing import Any
@@ -101,6 +101,7 @@ class Standard(Workflow):
         say("written")
         rows = [*reader(text.getvalue().splitlines()), *csv.reader(io.StringIO("a,b"))]
         status = HTTPStatus(await again(HTTPStatus.OK))
+        assert Path("a") / "b" == PurePath("a/b")
         return [picked, rows, status is http.HTTPStatus.OK, await again(status)]
 
 
@@ -137,7 +138,14 @@ def test_a_stored_program_may_give_names_to_open_builtins_only():
 
 def test_a_name_is_kept_as_it_is_public():
     refs = {ref.target for refs in definition_of(Standard).program.refs.values() for ref in refs.values()}
-    assert {"random:choice", "random:sample", "io:StringIO", "csv:reader", "http:HTTPStatus"} <= refs
+    assert {
+        "random:choice",
+        "random:sample",
+        "io:StringIO",
+        "csv:reader",
+        "http:HTTPStatus",
+        "pathlib:PurePath",
+    } <= refs
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,16 @@ def target_of(value: object) -> str | None:
         name = value.__name__
     if not isinstance(module, str) or not isinstance(name, str):
         return None
-    public = module.removeprefix("_")
-    if public != module and _is_standard(module) and reachable(public, name) is value:
+    if _is_standard(module) and reachable(public := _public(module), name) is value:
         module = public
     return f"{module}:{name}" if reachable(module, name) is value else None
+
+
+def _public(module: str) -> str:
+    """The module that gives out what a private one defines: `io` for `_io`, `pathlib` for `pathlib._local`."""
+    parts = module.removeprefix("_").split(".")
+    kept = next((i for i, part in enumerate(parts) if part.startswith("_")), len(parts))
+    return ".".join(parts[:kept]) if kept else module
 
 
 def local_target(value: object) -> str:
