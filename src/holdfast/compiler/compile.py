@@ -177,7 +177,7 @@ class _Compiler:
         """What of its `with` statements is a call of `contextlib.suppress`, however that is named there."""
         for node in every_node(source.node):
             match node:
-                case ast.withitem(ast.Call(func, _, [])) if _means(func, source) is contextlib.suppress:
+                case ast.withitem(ast.Call(func, _, [])) if source.meaning(func) is contextlib.suppress:
                     yield node
                 case _:
                     pass
@@ -391,20 +391,6 @@ def async_methods(cls: type, base: type) -> dict[str, tuple[type, FunctionType]]
 def _is_half_read(holder: object) -> bool:
     """Whether it is a module that is still being imported, by which modules that import each other meet."""
     return isinstance(holder, ModuleType) and bool(getattr(holder.__spec__, "_initializing", False))
-
-
-def _means(node: ast.expr, source: Source) -> object:
-    """What a dotted name stands for, as far as that can be told without running anything."""
-    match node:
-        case ast.Name(name) if name not in source.own:
-            with suppress(LookupError):
-                return source.lookup(name)
-            return None
-        case ast.Attribute(value, attr):
-            owner = _means(value, source)
-            return getattr(owner, attr, None) if isinstance(owner, ModuleType | type) else None
-        case _:
-            return None
 
 
 def only_undefined(problems: tuple[object, ...]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Collection, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FunctionType, ModuleType
 from typing import Any, cast
 
@@ -45,7 +45,8 @@ class _Renaming(ast.NodeTransformer):
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         renamed = None
         if isinstance(node.ctx, ast.Load):
-            renamed = self.rename(node, self._meaning(node.value), self._meaning(_root(node)))
+            holder, root = (self.source.meaning(each, self.bound) for each in (node.value, _root(node)))
+            renamed = self.rename(node, holder, root)
         return self.generic_visit(node) if renamed is None else renamed
 
     def visit_MatchValue(self, node: ast.MatchValue) -> ast.AST:
@@ -70,10 +71,12 @@ class _Renaming(ast.NodeTransformer):
         return node
 
     def _comprehension(self, node: Any) -> ast.AST:
-        first = self.visit(node.generators[0].iter)
+        first = node.generators[0]
+        # What it goes over first is evaluated outside of it.
+        over, first.iter = self.visit(first.iter), ast.Constant(None)
         with self._inside(comprehension_targets(node)):
             self.generic_visit(node)
-        node.generators[0].iter = first
+        first.iter = over
         return node
 
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension
@@ -87,18 +90,6 @@ class _Renaming(ast.NodeTransformer):
         self.bound.append(names)
         yield
         self.bound.pop()
-
-    def _meaning(self, node: ast.expr) -> object:
-        match node:
-            case ast.Name(name) if not any(name in names for names in self.bound):
-                with suppress(LookupError):
-                    return self.source.lookup(name)
-                return None
-            case ast.Attribute(value, attr):
-                owner = self._meaning(value)
-                return getattr(owner, attr, None) if isinstance(owner, ModuleType | type) else None
-            case _:
-                return None
 
 
 def _root(node: ast.expr) -> ast.expr:

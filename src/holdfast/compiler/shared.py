@@ -107,7 +107,7 @@ class _Changes:
         args = [node.arg for node in every_node(source.node) if isinstance(node, ast.arg)]
         if self.receiver is not None and args.count(self.receiver) > 1:
             self.receiver = None
-        rebound = _assigned_names(source)
+        rebound = bound_anywhere(source.node, augmented=False)
         self.defaults = {
             name: value for name, value in _defaults(source) if args.count(name) == 1 and name not in rebound
         }
@@ -168,18 +168,6 @@ class _Changes:
                 return _UNKNOWN
             case _:
                 return _UNKNOWN
-
-
-def _assigned_names(source: Source) -> set[str]:
-    """The names that get a new object in a function: `x += …` may leave that which it had."""
-    nodes = every_node(source.node)
-    added = {id(node.target) for node in nodes if isinstance(node, ast.AugAssign)}
-    names = {
-        node.id
-        for node in nodes
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and id(node) not in added
-    }
-    return names | {name for node in nodes if isinstance(name := getattr(node, "name", None), str)}
 
 
 def _defaults(source: Source) -> Iterator[tuple[str, object]]:

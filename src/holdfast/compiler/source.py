@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, cast
 
 from holdfast.compiler.diagnostics import Problem, compile_error
@@ -52,6 +54,22 @@ class Source:
         if name in table:
             return table[name]
         raise LookupError(name)
+
+    def meaning(self, node: ast.expr, bound: Sequence[Collection[str]] | None = None) -> object:
+        """What a dotted name stands for, as far as that can be told without running anything; else None.
+
+        `bound` are the names that the scopes around the place bind, by default those of the function.
+        """
+        match node:
+            case ast.Name(name) if not any(name in names for names in bound or (self.own,)):
+                with suppress(LookupError):
+                    return self.lookup(name)
+                return None
+            case ast.Attribute(value, attr):
+                owner = self.meaning(value, bound)
+                return getattr(owner, attr, None) if isinstance(owner, ModuleType | type) else None
+            case _:
+                return None
 
 
 def read_source(function: FunctionType, *, name: str, owner: type | None = None) -> Source:

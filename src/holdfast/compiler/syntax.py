@@ -117,10 +117,15 @@ def captured(pattern: ast.pattern) -> set[str]:
     return found
 
 
-def bound_anywhere(function: ast.AST) -> set[str]:
-    """The names that a function or one inside of it binds, parameters apart, whichever scope they are of."""
+def bound_anywhere(function: ast.AST, *, augmented: bool = True) -> set[str]:
+    """The names that a function or one inside of it binds, parameters apart, whichever scope they are of.
+
+    Without `augmented`, `x += …` does not count: it may leave the object that `x` had.
+    """
     nodes = every_node(function)
-    names = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    added = set[int]() if augmented else {id(node.target) for node in nodes if isinstance(node, ast.AugAssign)}
+    stored = (node for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load))
+    names = {node.id for node in stored if id(node) not in added}
     names |= {name for node in nodes if isinstance(name := getattr(node, "name", None), str)}
     return names | {node.rest for node in nodes if isinstance(node, ast.MatchMapping) and node.rest}
 
