@@ -6,6 +6,7 @@ import asyncio
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from tests.workflows import dotted_helpers
 
 from holdfast import App, Workflow, action, workflow
 from holdfast.codec import encode
-from holdfast.engine import Machine, load
+from holdfast.engine import KIT, Machine, link, load
 from holdfast.errors import DecodeError, EncodeError
+from holdfast.ir.program import Ref
+from holdfast.registry import resolve
+from holdfast.workflow import definition_of
 
 
 @action(name="values:charge")
@@ -139,6 +143,16 @@ def test_a_state_leads_to_no_other_function(tree: Any):
     drive.entries["self"] = {"undo": tree}
     with pytest.raises(DecodeError):
         load(Machine(drive.code, now=0.0), drive.entries)
+
+
+def test_names_of_a_space_without_functions_mean_nothing():
+    program = definition_of(Saga).program
+    program = replace(
+        program, refs={**program.refs, "nowhere": {"m": Ref("module", "json"), "o": Ref("object", "os:x")}}
+    )
+    code = link(program, resolve=resolve, cls=lambda methods: type("W", (), methods), kit=KIT)
+    assert "json" not in code.modules
+    assert "object os:x" not in code.named
 
 
 def unnamed() -> None: ...

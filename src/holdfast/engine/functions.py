@@ -18,9 +18,14 @@ NAMED: set[type] = {FunctionType, BuiltinFunctionType, MethodType}
 """Types whose objects are found by name, so that two variables may hold one without being saved together."""
 
 
+def _machine() -> Any:
+    """The machine whose state is being written or read; None where there is none, or what is written leaves it."""
+    return None if is_leaving() else CURRENT.get(None)
+
+
 def _key(function: Any) -> str:
-    machine = CURRENT.get(None)
-    if machine is not None and not is_leaving():
+    machine = _machine()
+    if machine is not None:
         key = machine.code.keys.get(id(function))
         if key is not None:
             return key
@@ -31,7 +36,7 @@ def _key(function: Any) -> str:
 
 
 def _function(key: object) -> Any:
-    machine = CURRENT.get(None)
+    machine = _machine()
     found: object = None
     if machine is not None and isinstance(key, str):
         kind, _, name = key.partition(" ")
@@ -52,8 +57,8 @@ def _held(view: object, name: str) -> object:
 
 
 def _name_of_method(method: MethodType) -> str:
-    machine = CURRENT.get(None)
-    if machine is not None and not is_leaving() and method.__self__ is machine.self_object:
+    machine = _machine()
+    if machine is not None and method.__self__ is machine.self_object:
         for cls in type(method.__self__).__mro__:
             for name, raw in vars(cls).items():
                 if raw is method.__func__:
@@ -62,7 +67,7 @@ def _name_of_method(method: MethodType) -> str:
 
 
 def _method(name: object) -> MethodType:
-    machine = CURRENT.get(None)
+    machine = _machine()
     found = None
     if machine is not None and isinstance(name, str) and not hidden(name):
         found = inspect.getattr_static(machine.code.cls, name, None)
@@ -72,13 +77,13 @@ def _method(name: object) -> MethodType:
 
 
 def _parts(made: functools.partial[Any]) -> list[Any]:
-    if CURRENT.get(None) is None or is_leaving() or vars(made):
+    if _machine() is None or vars(made):
         raise refusal_of(made)
     return [made.func, list(made.args), made.keywords]
 
 
 def _partial(parts: Any) -> functools.partial[Any]:
-    if CURRENT.get(None) is None:
+    if _machine() is None:
         raise DecodeError("a functools.partial has a meaning only inside the state it belongs to")
     try:
         function, args, keywords = parts

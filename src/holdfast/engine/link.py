@@ -105,16 +105,16 @@ def link(
     """
     check_program(program)
     spaces = {function.space: dict(kit) for function in program.functions.values()}
+    table = SAFE_BUILTINS | GUARDED_BUILTINS if guarded else SAFE_BUILTINS
     for name, space in spaces.items():
-        space["__builtins__"] = SAFE_BUILTINS | GUARDED_BUILTINS if guarded else SAFE_BUILTINS
+        space["__builtins__"] = table
         space.update({const: decode(tree) for const, tree in program.consts.get(name, {}).items()})
         refs = program.refs.get(name, {})
-        found = {label: ref for label, ref in refs.items() if ref.kind != "function"}
-        table: dict[str, Any] = space["__builtins__"]
         space.update(
             {
                 label: table[ref.target] if ref.kind == "builtin" else _resolved(ref, resolve)
-                for label, ref in found.items()
+                for label, ref in refs.items()
+                if ref.kind != "function"
             }
         )
         if guarded:
@@ -132,7 +132,13 @@ def link(
     methods |= {attr: staticmethod(methods[attr]) for attr in program.statics}
     durable = cls(methods)
     receiver = program.functions[program.entry].params.split(",")[0].strip().rstrip("/").strip()
-    named = _named(program, spaces, callers)
+    objects, modules = (_meant(kind, program, spaces) for kind in ("object", "module"))
+    everything = {
+        **{f"function {name}": caller for name, caller in callers.items()},
+        **{f"object {target}": found for target, found in objects.items()},
+        **{f"builtin {name}": table[name] for name in BUILTINS & table.keys()},
+    }
+    named = {key: found for key, found in everything.items() if isinstance(found, FunctionType | BuiltinFunctionType)}
     return LinkedProgram(
         program,
         functions,
@@ -140,26 +146,19 @@ def link(
         first_action(program) is not None,
         named,
         {id(function): name for name, function in named.items()},
-        {
-            ref.target: spaces[space][label]
-            for space, refs in program.refs.items()
-            for label, ref in refs.items()
-            if ref.kind == "module"
-        },
+        modules,
         receiver,
     )
 
 
-def _named(
-    program: Program, spaces: Mapping[str, dict[str, Any]], callers: Mapping[str, Callable[..., Any]]
-) -> dict[str, Callable[..., Any]]:
-    found: dict[str, Any] = {f"function {name}": caller for name, caller in callers.items()}
-    for space, table in spaces.items():
-        for label, ref in program.refs.get(space, {}).items():
-            if ref.kind == "object":
-                found[f"object {ref.target}"] = table[label]
-        found |= {f"builtin {name}": value for name, value in table["__builtins__"].items() if name in BUILTINS}
-    return {name: value for name, value in found.items() if isinstance(value, FunctionType | BuiltinFunctionType)}
+def _meant(kind: str, program: Program, spaces: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """By target, what the refs of this kind mean."""
+    return {
+        ref.target: space[label]
+        for name, space in spaces.items()
+        for label, ref in program.refs.get(name, {}).items()
+        if ref.kind == kind
+    }
 
 
 def _resolved(ref: Ref, resolve: Resolver) -> object:
