@@ -311,7 +311,7 @@ def _name_of(action: Action[Any, Any]) -> str:
     return action.name
 
 
-def action_named(name: object) -> Any:
+def _action_named(name: object) -> Any:
     """The action of a name that was saved. Raises DecodeError where none is defined here."""
     found = ACTIONS.get(name) if isinstance(name, str) else None
     if found is None:
@@ -321,7 +321,7 @@ def action_named(name: object) -> Any:
 
 def save_by_name(kind: type[Action[Any, Any]], tag: str) -> None:
     """Let actions of this very class be values: they are saved by their names."""
-    register_type(kind, encode=_name_of, decode=action_named, name=tag)
+    register_type(kind, encode=_name_of, decode=_action_named, name=tag)
     NAMED.add(kind)
 
 

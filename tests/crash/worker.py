@@ -13,7 +13,7 @@ from holdfast.cli import main
 ROOT = Path(__file__).parent.parent.parent
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([__name__, "holdfast.cli.worker", "asyncpg", "redis.asyncio", "aiosqlite"])
+_forks.set_forkserver_preload([__name__, "holdfast.cli.worker", "asyncpg", "redis.asyncio"])
 
 
 class WorkerProcess:
