@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, cast
 
 from holdfast.errors import ConfigurationError
+
+LONGEST = 100 * 366 * 86400.0
+"""Seconds of the longest duration that can be given."""
 
 
 class Clock(Protocol):
@@ -108,16 +111,25 @@ class ManualClock:
 
 
 def as_datetime(moment: float) -> datetime:
-    """`moment` (Unix seconds) as an aware datetime in UTC."""
-    return datetime.fromtimestamp(moment, UTC)
+    """`moment` (Unix seconds) as an aware datetime in UTC; one beyond the year 9999 as the last that there is."""
+    try:
+        return datetime.fromtimestamp(moment, UTC)
+    except (ValueError, OverflowError):
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def as_seconds(duration: timedelta | float, name: str = "a duration") -> float:
     """A duration given as timedelta or in seconds, in seconds. Raises ConfigurationError that says what `name` takes."""
-    if isinstance(duration, timedelta):
-        return duration.total_seconds()
-    given: object = duration
-    if not isinstance(given, str | bytes):
-        with suppress(TypeError, ValueError):
-            return float(duration)
-    raise ConfigurationError(f"{name} is a timedelta or a number of seconds, not {duration!r}")
+    given: object = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if isinstance(given, str | bytes | bool):
+        seconds = math.nan
+    else:
+        try:
+            seconds = float(cast("float", given))
+        except (TypeError, ValueError, OverflowError):
+            seconds = math.nan
+    if not abs(seconds) <= LONGEST:
+        raise ConfigurationError(
+            f"{name} is a timedelta or a number of seconds, of a hundred years at most, not {duration!r}"
+        )
+    return seconds

@@ -14,6 +14,7 @@ from holdfast.engine.functions import NAMED
 from holdfast.engine.values import CURRENT
 from holdfast.errors import ConfigurationError, DecodeError
 from holdfast.inject import Plan, plan_for, provided
+from holdfast.limits import check_queue
 from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions, CannotGoOn, warn_unawaited
 from holdfast.model.outside import Outside
 from holdfast.retry import BackoffPolicy, RetryPolicy, policy_from_tree, policy_to_tree
@@ -157,14 +158,6 @@ def unfit(name: str, misfit: TypeError) -> str:
     return f"action {name} takes other arguments than it did ({misfit}); let it take the earlier ones, too"
 
 
-def check_queue(queue: object) -> None:
-    """Raise ConfigurationError for what is no name that a worker could be given; None is none."""
-    if queue is None:
-        return
-    if not isinstance(queue, str) or not queue.strip() or "," in queue or not queue.isprintable():
-        raise ConfigurationError(f"queue= is the name of a queue, a text without commas, not {queue!r}")
-
-
 def call_options(
     *,
     retry: RetryPolicy | None = None,
@@ -180,7 +173,8 @@ def call_options(
         raise ConfigurationError(f"retry= is a RetryPolicy, such as RetryPolicy(attempts=3), not {retry!r}")
     if backoff is not None and not isinstance(cast(object, backoff), BackoffPolicy):
         raise ConfigurationError(f"backoff= is a BackoffPolicy, such as BackoffPolicy(base_delay=5), not {backoff!r}")
-    check_queue(queue)
+    if queue is not None:
+        check_queue(queue)
     tree = base.retry
     if retry is not None:
         tree = policy_to_tree(retry.with_backoff(backoff))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,10 +19,11 @@ from holdfast.errors import CompileError, ConfigurationError
 from holdfast.ids import ProgramHash
 from holdfast.ir.program import Program
 from holdfast.ir.text import program_hash, render
+from holdfast.limits import check_priority, check_queue, check_text
 from holdfast.model.call import Call, Child, Receive, message_key, warn_unawaited
 from holdfast.model.outside import Outside
 from holdfast.retry import BackoffPolicy, RetryPolicy
-from holdfast.task import ActionCall, by_awaiting_only, call_options, check_queue
+from holdfast.task import ActionCall, by_awaiting_only, call_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -276,22 +276,14 @@ def check_options(id: object, options: dict[str, Any]) -> None:
     tags = options.get("tags")
     if tags is not None and not isinstance(tags, str):
         raise ConfigurationError(f"tags= is one text of words with spaces between them, such as 'vip eu', not {tags!r}")
-    check_queue(options.get("queue"))
-    for name, value in (("id", id), ("queue", options.get("queue")), ("tags", tags)):
-        if value is None:
-            continue
-        if name == "id" and value == "":
-            raise ConfigurationError("id= is empty; leave it out, and the instance is given one")
-        if not isinstance(value, str) or not value.isprintable():
-            raise ConfigurationError(f"{name}= is a text without control characters, not {value!r}")
-        if len(value) > 1000:
-            raise ConfigurationError(f"{name}= has {len(value)} characters; at most 1000 are kept")
-    priority = options.get("priority", 0)
-    if type(priority) is not int or not -(2**31) <= priority < 2**31:
-        raise ConfigurationError(f"priority= is a whole number of 32 bits, not {priority!r}")
-    delay = options.get("delay", 0.0)
-    if not math.isfinite(delay) or delay > 100 * 366 * 86400:
-        raise ConfigurationError(f"delay= is a number of seconds of at most a hundred years, not {delay!r}")
+    if id is not None:
+        check_text("id", id)
+    if tags:
+        check_text("tags", tags)
+    if "queue" in options:
+        check_queue(options["queue"])
+    if "priority" in options:
+        check_priority(options["priority"])
 
 
 class Definition(Generic[T]):

@@ -97,13 +97,15 @@ def test_commands_look_where_the_jobs_are(urls: dict[str, str], monkeypatch: pyt
     monkeypatch.setenv("HOLDFAST_TASKS_URL", urls["tasks_url"])
     monkeypatch.setenv("COLUMNS", "200")
 
-    def said(*command: str) -> str:
+    def said(*command: str, code: int = 0) -> str:
         result = CliRunner().invoke(main, [*command, "--url", urls["url"]])
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == code, result.output
         return result.output
 
     assert id in said("tasks", "list")
-    assert "tasks.db" in said("doctor")
+    told = said("doctor", code=1)
+    assert "tasks.db" in told
+    assert "none is alive, and there is work: 0 pending, 1 queued" in told
     assert "no rows" in said("workers").lower() or id not in said("workers")
 
 
@@ -161,5 +163,5 @@ def test_commands_serve_jobs_in_redis(redis_url: str, monkeypatch: pytest.Monkey
     assert "1 replayed" in said("dlq", "replay", one)
     assert "1 purged" in said("dlq", "purge", two, "--yes")
     assert "cancelled" in said("tasks", "cancel", waiting)
-    assert "none is alive, and 1 jobs wait" in said("doctor", code=1)
+    assert "none is alive, and there is work: 0 pending, 1 queued" in said("doctor", code=1)
     assert one not in said("workers")

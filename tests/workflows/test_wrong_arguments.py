@@ -36,32 +36,32 @@ def made(**options: Any) -> Any:
     [
         (lambda: RetryPolicy(retry_mode="quadratic"), "retry_mode= is a RetryMode, or one of 'fixed', 'linear'"),
         (lambda: BackoffPolicy(mode="x"), "mode= is a RetryMode"),
-        (lambda: BackoffPolicy("5s"), "base_delay= is a timedelta or a number of seconds, not '5s'"),
+        (lambda: BackoffPolicy("5s"), "base_delay= is a timedelta or a number of seconds, .*, not '5s'"),
         (lambda: BackoffPolicy(jitter="x"), "jitter= is a number, not 'x'"),
         (lambda: RetryPolicy(attempts="x"), "attempts= is a whole number, or None for no end, not 'x'"),
-        (lambda: RetryPolicy(delay="5s"), "delay= is a timedelta or a number of seconds, not '5s'"),
+        (lambda: RetryPolicy(delay="5s"), "delay= is a timedelta or a number of seconds, .*, not '5s'"),
         (lambda: RetryPolicy(backoff=3), "backoff= is a BackoffPolicy, not 3"),
         (lambda: RetryPolicy(retry_on=3), "take exception classes, or module:qualname, not 3"),
         (lambda: RetryPolicy(give_up_on=[ValueError, int]), "not <class 'int'>"),
         (lambda: made(retry=3), r"retry= is a RetryPolicy, such as RetryPolicy\(attempts=3\), not 3"),
         (lambda: made(backoff=3), "backoff= is a BackoffPolicy, such as"),
-        (lambda: made(timeout="5s"), "timeout= is a timedelta or a number of seconds, not '5s'"),
-        (lambda: made(queue=3), "queue= is the name of a queue, a text without commas, not 3"),
-        (lambda: made(queue="a,b"), "queue= is the name of a queue, a text without commas, not 'a,b'"),
-        (lambda: Nothing().start(queue=""), "queue= is the name of a queue, a text without commas, not ''"),
+        (lambda: made(timeout="5s"), "timeout= is a timedelta or a number of seconds, .*, not '5s'"),
+        (lambda: made(queue=3), "queue= is a text without control characters, not 3"),
+        (lambda: made(queue="a,b"), "queue= is a name without commas, colons, .*, not 'a,b'"),
+        (lambda: Nothing().start(queue=""), "queue= is empty; leave it out where there is none"),
         (lambda: App("x", url="sqlite://:memory:").task(retry=3), "retry= is a RetryPolicy"),
         (lambda: App("x", url="sqlite://:memory:").task(retries="3"), "retries= is a whole number, not '3'"),
         (
             lambda: App("x", url="sqlite://:memory:").task(noop).options(id=""),
-            "id= is empty; leave it out, and the job",
+            "id= is empty; leave it out",
         ),
         (lambda: App("x", url="sqlite://:memory:").task(expires="5m"), "expires= is a timedelta or a number"),
         (lambda: Nothing().start(tags=["vip"]), r"tags= is one text of words .*, such as 'vip eu', not \['vip'\]"),
         (lambda: Nothing().start(tags={"vip": 1}), "tags= is one text of words with spaces between them"),
-        (lambda: Nothing().start(id=""), "id= is empty; leave it out, and the instance is given one"),
+        (lambda: Nothing().start(id=""), "id= is empty; leave it out"),
         (lambda: Nothing().start(id="a\nb"), r"id= is a text without control characters, not 'a\\nb'"),
         (lambda: Nothing().start(tags="a\nb"), "tags= is a text without control characters"),
-        (lambda: Nothing().start(delay="5m"), "delay= is a timedelta or a number of seconds, not '5m'"),
+        (lambda: Nothing().start(delay="5m"), "delay= is a timedelta or a number of seconds, .*, not '5m'"),
     ],
 )
 def test_definitions_say_what_a_parameter_takes(give: Any, told: str):
@@ -88,7 +88,7 @@ async def test_an_app_says_what_it_starts_and_schedules():
             ConfigurationError, match=r"schedule\(\) takes a workflow class, or a run such as .*, not 3"
         ):
             await app.schedule(3, id="x", every=5)  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match="every= is a timedelta or a number of seconds, not '5m'"):
+        with pytest.raises(ConfigurationError, match="every= is a timedelta or a number of seconds, .*, not '5m'"):
             await app.schedule(Nothing, id="x", every="5m")  # type: ignore[arg-type]
 
 

@@ -119,25 +119,24 @@ async def _examine(app: App, checks: _Checks) -> None:
     for says in lacking:
         checks.add("keys", False, says)
     alive = await app.workers()
-    pending, what = await _waiting(app)
+    queued, dead = [await app.broker.count(JobFilter(status=each)) for each in (JobStatus.QUEUED, JobStatus.DEAD)]
+    pending = await app.store.count(InstanceFilter(status=Status.PENDING)) if app.has_workflows else 0
     if alive:
         checks.add("workers", True, f"{len(alive)} alive", alive=len(alive))
     else:
-        waits = f", and {pending} {what} wait" if pending else ""
+        waits = f", and there is work: {pending} pending, {queued} queued" if pending or queued else ""
         says = f"none is alive{waits}; start one: holdfast worker MODULE:APP"
-        checks.add("workers", not pending, says, alive=0)
+        checks.add("workers", not waits, says, alive=0)
     if app.has_workflows:
         parked = await app.store.count(InstanceFilter(status=Status.PARKED))
         hint = "; see `holdfast workflows list --status parked`" if parked else ""
         says = f"{pending} pending, {parked} parked{hint}"
         checks.add("instances", not parked, says, pending=pending, parked=parked)
-        if app.settings.signing_key is None:
-            says = "no HOLDFAST_SIGNING_KEY: whoever can write to the database can change stored programs"
-            checks.add("signing", True, says, signed=False)
-    else:
-        dead = await app.broker.count(JobFilter(status=JobStatus.DEAD))
-        hint = "; see `holdfast dlq list`" if dead else ""
-        checks.add("jobs", True, f"{pending} queued, {dead} dead{hint}", queued=pending, dead=dead)
+    hint = "; see `holdfast dlq list`" if dead else ""
+    checks.add("jobs", True, f"{queued} queued, {dead} dead{hint}", queued=queued, dead=dead)
+    if app.has_workflows and app.settings.signing_key is None:
+        says = "no HOLDFAST_SIGNING_KEY: whoever can write to the database can change stored programs"
+        checks.add("signing", True, says, signed=False)
 
 
 def _keyed_queues() -> set[str]:
@@ -146,10 +145,3 @@ def _keyed_queues() -> set[str]:
     return {
         task.defaults.queue or "default" for task in tasks if task.jobs.key is not None or task.jobs.concurrency == 1
     }
-
-
-async def _waiting(app: App) -> tuple[int, str]:
-    """How many wait for a worker, and of what kind."""
-    if app.has_workflows:
-        return await app.store.count(InstanceFilter(status=Status.PENDING)), "instances"
-    return await app.broker.count(JobFilter(status=JobStatus.QUEUED)), "jobs"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from hashlib import sha256
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from holdfast.arguments import Fitter
@@ -12,6 +11,7 @@ from holdfast.codec import encode_call
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId, uuid7
 from holdfast.inject import STATE
+from holdfast.limits import compared
 from holdfast.model.job import Gate, Job
 from holdfast.runtime.messages import Chain, Link, Message, Placeholder, write
 from holdfast.task import Action, save_by_name
@@ -23,9 +23,6 @@ from holdfast.tasks.signature import Signature
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-UNIQUE_BYTES = 500
-"""A unique text longer than so many bytes is sent as its hash: indexes take no long ones."""
 
 
 class Sender(Protocol):
@@ -181,7 +178,7 @@ class Task(Action[P, R]):
             due_at=due,
             queue=options.queue or self.defaults.queue or "default",
             priority=options.priority,
-            unique=_short(unique) if unique else None,
+            unique=compared(unique) if unique else None,
             expires_at=None if options.expires is None else due + options.expires,
             gate=self.gate(args, kwargs, options),
         )
@@ -308,16 +305,9 @@ def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _text(key: object) -> str | None:
-    if key is not None and not isinstance(key, str):
+    if key is not None and not (isinstance(key, str) and key):
         raise ConfigurationError(f"the key= of a call is a text, not {key!r}")
     return key
-
-
-def _short(unique: str) -> str:
-    """A text that fits into any store's index."""
-    if len(unique.encode("utf-8", "surrogatepass")) <= UNIQUE_BYTES:
-        return unique
-    return sha256(unique.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class TaskDecorator:

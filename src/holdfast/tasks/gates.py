@@ -5,18 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from string import Formatter
 from typing import Any
 
 from holdfast.errors import ConfigurationError
+from holdfast.limits import compared
 from holdfast.model.job import Gate
 
 Key = str | Callable[..., object]
 """A text with parameters of the task in braces, or a function of the task's arguments."""
-
-NAME_BYTES = 500
-"""A gate's name longer than so many bytes is kept as its hash: indexes take no long ones."""
 
 _UNITS = {"s": 1.0, "second": 1.0, "m": 60.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "d": 86400.0}
 _UNITS["day"] = _UNITS["d"]
@@ -81,11 +78,4 @@ def gate_of(
     if key is None and concurrency is None and interval is None:
         return None
     limit = 1 if concurrency is None and interval is None else concurrency
-    return Gate(_short(f"task:{task}" if key is None else f"key:{key}"), limit, interval, burst or 1)
-
-
-def _short(name: str) -> str:
-    data = name.encode("utf-8", "surrogatepass")
-    if len(data) <= NAME_BYTES and "\0" not in name:
-        return name
-    return sha256(data).hexdigest()
+    return Gate(compared(f"task:{task}" if key is None else f"key:{key}"), limit, interval, burst or 1)

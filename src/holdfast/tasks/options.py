@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict
 
 from holdfast.clock import as_seconds
 from holdfast.errors import ConfigurationError
+from holdfast.limits import check_priority, check_queue, check_text, moment_of
 from holdfast.retry import BackoffPolicy, Duration, ExceptionClasses, RetryPolicy, policy_changes
 from holdfast.task import Pool
 from holdfast.tasks.gates import Key, check_number, interval_of
@@ -118,11 +119,28 @@ def job_options(base: JobOptions, given: Mapping[str, Any]) -> JobOptions:
                 policy[name] = value
             case "timeout" | "delay" | "expires" | "result_ttl":
                 seconds = as_seconds(value, f"{name}=")
-                if seconds < 0 or (name == "timeout" and seconds == 0):
+                if seconds < 0:
+                    raise ConfigurationError(f"{name}= cannot be negative, and is {value!r}")
+                if seconds == 0 and name in ("timeout", "expires"):
                     raise ConfigurationError(f"{name}= must be more than nothing, and is {value!r}")
                 changes[name] = seconds
-            case "id" if value == "":
-                raise ConfigurationError("id= is empty; leave it out, and the job is given one")
+            case "id" | "key" if isinstance(value, str) and not value:
+                raise ConfigurationError(f"{name}= is empty; leave it out where there is none")
+            case "id":
+                check_text("id", value)
+                changes["id"] = value
+            case "unique":
+                if not isinstance(value, str | bool) or value == "":
+                    raise ConfigurationError(f"unique= is True or a text, and not {value!r}")
+                changes["unique"] = value
+            case "queue":
+                check_queue(value)
+                changes["queue"] = value
+            case "priority":
+                check_priority(value)
+                changes["priority"] = value
+            case "dead_letter" if not isinstance(value, bool):
+                raise ConfigurationError(f"dead_letter= is True or False, not {value!r}")
             case "acks" if value not in ("late", "early"):
                 raise ConfigurationError(f"acks= is 'late' or 'early', not {value!r}")
             case "concurrency" | "burst":
@@ -131,7 +149,7 @@ def job_options(base: JobOptions, given: Mapping[str, Any]) -> JobOptions:
             case "rate":
                 changes["interval"] = interval_of(value)
             case "eta":
-                changes["eta"] = _moment(cast("datetime | float", value))
+                changes["eta"] = moment_of("eta", value)
             case _:
                 changes[name] = value
     if changes.get("delay") is not None and changes.get("eta") is not None:
@@ -159,11 +177,3 @@ def check_names(given: Mapping[str, Any], options: type[TaskOptions | CallOption
                 f"did you mean {near[0]}=?" if near else "it takes " + ", ".join(f"{each}=" for each in sorted(known))
             )
             raise ConfigurationError(f"{where} takes no {name}=; {hint}")
-
-
-def _moment(value: datetime | float) -> float:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ConfigurationError("eta= takes a datetime with a timezone: datetime.now(UTC) + timedelta(…)")
-        return value.timestamp()
-    return float(value)
