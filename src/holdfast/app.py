@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -132,6 +133,8 @@ class App(Registering):
         self._opening = asyncio.Lock()
         self._home: asyncio.AbstractEventLoop | None = None
         """The event loop in which it was opened."""
+        self._process = os.getpid()
+        """The process to which what is open belongs."""
         self._watching: asyncio.Task[None] | None = None
         self.impatient_after = 5.0
         """Seconds for which a run is waited for before somebody looks whether any worker is alive."""
@@ -162,9 +165,11 @@ class App(Registering):
         self._client = (
             None
             if self._store is None
-            else Client(store=self._store, registry=self.registry, clock=self.clock, poll_interval=poll)
+            else Client(
+                store=self._store, registry=self.registry, clock=self.clock, poll_interval=poll, ready=self.open
+            )
         )
-        self.tasks = TaskClient(broker=self.broker, clock=self.clock, poll_interval=poll)
+        self.tasks = TaskClient(broker=self.broker, clock=self.clock, poll_interval=poll, ready=self.open)
 
     @property
     def store(self) -> Store:
@@ -200,13 +205,35 @@ class App(Registering):
 
         Raises ConfigurationError where there can be no database, or with `create=False` where there is none.
         """
-        async with self._opening:
-            if not self._opened:
-                await self._open_all(create=create)
-                self._opened = True
-                self._home = asyncio.get_running_loop()
-                _DEFAULT.opened.add(self)
+        loop = asyncio.get_running_loop()
+        if not (self._opened and self._home is loop and self._process == os.getpid()):
+            self._come_home(loop)
+            async with self._opening:
+                if not self._opened:
+                    await self._open_all(create=create)
+                    self._opened = True
+                    _DEFAULT.opened.add(self)
         return self
+
+    def _come_home(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to this event loop. Raises ConfigurationError where it is open in one that goes on."""
+        if self._process != os.getpid():
+            self.forget_opened()
+        before, self._home = self._home, loop
+        if before is None or before is loop:
+            return
+        if before.is_running():
+            self._home = before
+            raise ConfigurationError(
+                f"the App {self.name!r} is open in the event loop of another thread; give each event loop an App of its own, or "
+                'take App(…, interface="sync"), which any number of threads can use'
+            )
+        # Nothing of a loop that has ended serves in this one.
+        self._opening = asyncio.Lock()
+        self._working = self._watching = self._looking = self.worker = None
+        if self._opened:
+            self._opened = False
+            self.abandon()
 
     async def _open_all(self, *, create: bool) -> None:
         for number, backend in enumerate(self.backends):
@@ -224,8 +251,10 @@ class App(Registering):
 
     def forget_opened(self) -> None:
         """Take new backends: those that were opened belong to a process from which this one was forked."""
+        self._process = os.getpid()
         self._opened = False
-        self._working = self._watching = self.worker = None
+        self._home = None
+        self._working = self._watching = self._looking = self.worker = None
         self._opening = asyncio.Lock()
         self._choose()
 
@@ -245,6 +274,8 @@ class App(Registering):
 
     async def close(self) -> None:
         """Let go of everything. Work in hand goes back to the store."""
+        if self._opened:
+            self._come_home(asyncio.get_running_loop())
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
@@ -431,8 +462,7 @@ class App(Registering):
         if not _is_startable(workflow):
             told = "a workflow class, or a run such as Report().start(3)"
             raise ConfigurationError(f"schedule() takes {told}, not {workflow!r}")
-        store = self.store
-        await self.open()
+        client = self.client
         run: Run[Any] = ask_start(workflow(), (), dict(inputs or {})) if isinstance(workflow, type) else workflow
         return await make_schedule(
             run,
@@ -443,19 +473,20 @@ class App(Registering):
             jitter=jitter,
             overlap=overlap,
             catch_up=catch_up,
-            store=store,
+            reach=client.reach,
             registry=self.registry,
             clock=self.clock,
         )
 
     def schedule_handle(self, id: str) -> ScheduleHandle:
         """The handle of a schedule that exists."""
-        return ScheduleHandle(id, store=self.store, registry=self.registry, clock=self.clock)
+        return ScheduleHandle(id, reach=self.client.reach, registry=self.registry, clock=self.clock)
 
     # --- working
 
     async def workers(self) -> list[WorkerView]:
         """Those that are alive, each once, with all that it holds; raises StoreUnavailable."""
+        await self.open()
         found: dict[str, WorkerView] = {}
         for backend in self.backends:
             for view in await backend.workers(now=self.clock.now()):
@@ -493,7 +524,9 @@ class App(Registering):
                 log.warning("store unavailable", error=str(error))
 
     def start_worker(self) -> Worker:
-        """Work in this process's event loop, until the App is closed."""
+        """Work in this process's event loop, until the App is closed. Raises ConfigurationError where it is not open in it."""
+        if not self.is_open_in(asyncio.get_running_loop()):
+            raise ConfigurationError("start_worker() works where the App is open: `async with app: app.start_worker()`")
         worker = self.make_worker()
         self.worker = worker
         self._working = asyncio.create_task(worker.run(), name="holdfast-worker")

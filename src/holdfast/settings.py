@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     jobs."""
     default_retries: int = Field(10, ge=0)
     """How often a task that was defined without a policy is retried."""
+    unknown_task_seconds: float = Field(300.0, ge=0)
+    """For how long a worker leaves jobs of tasks that are not defined on it to others, before they become dead letters."""
     results_ttl: float = Field(3600, ge=0)
     """For how many seconds results of tasks are kept, unless the task says otherwise; 0: not at all."""
     embedded_worker: bool = True

@@ -15,6 +15,7 @@ import atexit
 import inspect
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
 from types import TracebackType
@@ -81,7 +82,6 @@ class Bridge:
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(CLOSE_WITHIN)
-            atexit.unregister(self.close)
 
     def _home(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -96,8 +96,25 @@ class Bridge:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=_serve, args=(self._loop,), name="holdfast-sync", daemon=True)
                 self._thread.start()
-                atexit.register(self.close)
+                _close_at_exit(self)
             return self._loop
+
+
+_OPEN: weakref.WeakSet[Bridge] = weakref.WeakSet()
+"""Bridges with a loop of their own, which are closed at the end of the process."""
+
+
+def _close_at_exit(bridge: Bridge) -> None:
+    if not _OPEN:
+        # Before the pools of threads end, without which nothing can be closed; those of `atexit` come after that.
+        register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
+        register(_close_all)
+    _OPEN.add(bridge)
+
+
+def _close_all() -> None:
+    for bridge in list(_OPEN):
+        bridge.close()
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

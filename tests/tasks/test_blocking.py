@@ -227,3 +227,26 @@ def test_a_script_ends_by_itself_and_a_forked_server_opens_anew(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=100, check=False)
     assert (done.stdout.split(), done.returncode) == (["4", "6", "8", "0"], 0), done.stderr
+
+
+def test_a_script_ends_in_silence_and_leaves_no_lease(tmp_path: Path):
+    (tmp_path / "script.py").write_text(
+        dedent(
+            f"""
+            from holdfast import App
+
+            app = App("shop", url="sqlite:///{tmp_path}/jobs.db", interface="sync")
+
+            @app.task
+            def double(n: int) -> int:
+                return 2 * n
+
+            if __name__ == "__main__":
+                print(double.delay(7).get(timeout=60))
+            """
+        )
+    )
+    for _ in range(2):
+        # The second would wait for the lease of the first, had that not given it back.
+        ended = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (ended.stdout, ended.stderr, ended.returncode) == ("14\n", "", 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from holdfast.arguments import fitted_message
@@ -43,8 +43,18 @@ R = TypeVar("R")
 class Client:
     """Speaks to the store for whoever starts and watches instances."""
 
-    def __init__(self, *, store: Store, registry: Registry, clock: Clock, poll_interval: float) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        clock: Clock,
+        poll_interval: float,
+        ready: Callable[[], Awaitable[object]],
+    ) -> None:
         self.store = store
+        self._ready = ready
+        """Opens the store where it is not open yet."""
         self.registry = registry
         self.clock = clock
         self.poll_interval = poll_interval
@@ -61,6 +71,11 @@ class Client:
     async def close(self) -> None:
         """Stop watching."""
         await self.watch.close()
+
+    async def reach(self) -> Store:
+        """The store, open in the running event loop."""
+        await self._ready()
+        return self.store
 
     # --- starting
 
@@ -171,6 +186,7 @@ class Client:
         self, id: InstanceId, *, timeout: float | None = None, expected: Expectation | None = None
     ) -> InstanceView:
         """The view of an instance once it has ended or is parked. Raises WaitTimeout, InstanceNotFound."""
+        await self.reach()
         return await self.watch.outcome(id, timeout=timeout, expected=expected)
 
     async def _look(self, ids: Sequence[InstanceId], waiter: str | None) -> Mapping[InstanceId, InstanceView]:
@@ -180,14 +196,14 @@ class Client:
 
     async def cancel(self, ids: Sequence[InstanceId]) -> Mapping[InstanceId, bool]:
         """Ask instances to end. Those that heard of it, and whether they have ended by that: parked ones do at once."""
-        return await dismissing.cancel(self.store, ids, now=self.clock.now())
+        return await dismissing.cancel(await self.reach(), ids, now=self.clock.now())
 
     async def delete(self, ids: Sequence[InstanceId], *, force: bool = False) -> Sequence[Deletion]:
         """Remove ended and parked instances with all that descend from them; of those that exist, what became of each.
 
         A family of which one lives stays as it is. With `force`, the living are cancelled first, and waited for.
         """
-        return await dismissing.delete(self.store, ids, clock=self.clock, force=force)
+        return await dismissing.delete(await self.reach(), ids, clock=self.clock, force=force)
 
     async def deliver(
         self, ids: Iterable[InstanceId], kind: DeliveryKind, key: str, payload: bytes
@@ -195,7 +211,7 @@ class Client:
         """Put something into inboxes; returns the ids that exist and have not ended."""
         now = self.clock.now()
         rows = [Delivery(id=uuid7(), instance=id, kind=kind, key=key, payload=payload, at=now) for id in ids]
-        return list(await self.store.deliver(rows))
+        return list(await (await self.reach()).deliver(rows))
 
 
 class Handle(Generic[R]):
@@ -224,7 +240,7 @@ class Handle(Generic[R]):
 
     async def view(self) -> InstanceView:
         """All that is known of it. Raises InstanceNotFound."""
-        for view in await self._client.store.view([self.id]):
+        for view in await (await self._client.reach()).view([self.id]):
             return view
         raise InstanceNotFound(f"there is no instance {self.id!r}")
 
@@ -269,7 +285,7 @@ class Handle(Generic[R]):
 
     async def history(self, *, after: int = -1, limit: int = 1000) -> Sequence[Step]:
         """Its journal, oldest kept row first."""
-        return await self._client.store.history(self.id, after=after, limit=limit)
+        return await (await self._client.reach()).history(self.id, after=after, limit=limit)
 
     def __repr__(self) -> str:
         return f"<workflow handle {self.id}>"

@@ -49,6 +49,7 @@ from holdfast.runtime.patience import patiently
 from holdfast.runtime.reporting import Reporter
 from holdfast.runtime.settling import Settler
 from holdfast.runtime.sharing import Shares
+from holdfast.runtime.strangers import Strangers
 from holdfast.task import ACTIONS
 
 log = get_logger("holdfast.worker")
@@ -63,6 +64,8 @@ PATIENCE = 2.0
 """Jobs that have waited here for so many seconds go back, if there are other workers: these are longer than those before."""
 ALONE_PAUSE = 1.0
 """Seconds until a job comes again that may have killed its workers, where another such one runs."""
+ASK_PAUSE = 0.05
+"""Seconds after another process has written until it is asked who wants the end of a job that runs here."""
 IDLE_POLL = 2.0
 """Seconds between two looks for jobs by a worker that is told of them."""
 
@@ -105,6 +108,7 @@ class Consumer:
         counts: Counts | None = None,
         weights: Mapping[str, int] | None = None,
         prefetch: int | None = None,
+        unknown_patience: float = 0.0,
     ) -> None:
         self.finished = 0
         """How many attempts have come to an end here."""
@@ -151,10 +155,13 @@ class Consumer:
         )
         self._early = EarlyJobs(self._settler.write_early, clock=clock)
         self._reporter = Reporter(worker, broker=broker, background=self._background)
+        self._strangers = Strangers(unknown_patience)
         self._own = OwnJobs(broker, clock=clock, background=self._background, settle=self._settler.put)
         self._asking = False
         self._ask_again = False
         """Somebody asked while the store was asked; its answer may be older than what he means."""
+        self._will_ask = False
+        """It is about to be asked, once for all that was written meanwhile."""
         self._claimed_at = -AHEAD
         """When jobs were last asked for, by the monotonic clock."""
         self._suspect: JobId | None = None
@@ -185,6 +192,17 @@ class Consumer:
     def look(self, *_: str) -> None:
         """There may be jobs to claim."""
         self._look.set()
+
+    def stirred(self) -> None:
+        """Another process has written: there may be jobs to claim, or somebody may have asked for the end of one."""
+        self.look()
+        if self._held and not self._will_ask:
+            self._will_ask = True
+            asyncio.get_running_loop().call_later(ASK_PAUSE, self._ask_for_all)
+
+    def _ask_for_all(self) -> None:
+        self._will_ask = False
+        self.ask()
 
     def _wrote(self, group: Sequence[Settlement]) -> None:
         """Look for jobs again, unless nothing can have come of these outcomes, and of others this worker is told."""
@@ -345,6 +363,10 @@ class Consumer:
             self._own.take(job, message)
             return
         if job.name not in ACTIONS and not self._executor.stubbed(job.name):
+            pause = self._strangers.pause(job, now=now)
+            if pause is not None:
+                self._conclude(job, message, Returned(now + pause))
+                return
             unknown = (
                 f"no task {job.name!r} is defined on the worker that took it; import its module there, then replay it"
             )

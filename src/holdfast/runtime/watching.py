@@ -83,14 +83,7 @@ class Watch(Generic[Id, View]):
 
     async def listen(self) -> None:
         """Begin to watch, so that whatever is started from now on can be given the channel."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            # An App may be used in one event loop after the other: nothing of the last one serves in this.
-            self._loop, self._woken, self._beginning = loop, asyncio.Event(), asyncio.Lock()
-            self._watcher = self._unlisten = None
-            self._waiting.clear()
-            self._looks = None
-            self._doubt()
+        loop = self._come_home()
         if self._watcher is not None and not self._watcher.done():
             return
         async with self._beginning:
@@ -99,6 +92,17 @@ class Watch(Generic[Id, View]):
             if self._watcher is None or self._watcher.done():
                 self._watcher = loop.create_task(self._watch())
                 self._watcher.add_done_callback(self._died)
+
+    def _come_home(self) -> asyncio.AbstractEventLoop:
+        """An App may be used in one event loop after the other: nothing of the last one serves in this."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._woken, self._beginning = loop, asyncio.Event(), asyncio.Lock()
+            self._watcher = self._unlisten = None
+            self._waiting.clear()
+            self._looks = None
+            self._doubt()
+        return loop
 
     def tell(self, id: Id, view: View) -> bool:
         """This process itself has seen its end: True if somebody here waited for it."""
@@ -159,6 +163,7 @@ class Watch(Generic[Id, View]):
 
     async def close(self) -> None:
         """Stop watching."""
+        self._come_home()
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)

@@ -138,10 +138,11 @@ class Worker:
             counts=self.counts,
             weights=self.settings.queue_weights,
             prefetch=self.settings.prefetch,
+            unknown_patience=self.settings.unknown_task_seconds,
         )
         parts: list[Owner | Consumer] = [consumer] if owner is None else [owner, consumer]
         if owner is not None and self.broker.home is self.store:
-            owner.stirred = consumer.look
+            owner.stirred = consumer.stirred
         if not await self._enlist(id):
             return
         lost = asyncio.Event()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
@@ -22,28 +22,29 @@ from holdfast.workflow import WORKFLOWS, Run, definition_of
 class ScheduleHandle:
     """A stored schedule."""
 
-    def __init__(self, id: str, *, store: Store, registry: Registry, clock: Clock) -> None:
+    def __init__(self, id: str, *, reach: Callable[[], Awaitable[Store]], registry: Registry, clock: Clock) -> None:
         self.id = id
-        self._store = store
+        self._reach = reach
+        """Gives the store, open."""
         self._registry = registry
         self._clock = clock
 
     async def row(self) -> ScheduleRow:
         """It as stored. Raises HoldfastError if it does not exist."""
-        for row in await self._store.schedules():
+        for row in await (await self._reach()).schedules():
             if row.id == self.id:
                 return row
         raise HoldfastError(f"there is no schedule {self.id!r}; `holdfast schedules list` shows all")
 
     async def pause(self) -> None:
         """Let no tick start anything until resumed."""
-        await self._store.save_schedule(replace(await self.row(), paused=True), replace=True)
+        await (await self._reach()).save_schedule(replace(await self.row(), paused=True), replace=True)
 
     async def resume(self) -> None:
         """Tick again, from the next tick after now on."""
         row = await self.row()
         after = Spec.load(row.spec).next_after(self._clock.now())
-        await self._store.save_schedule(replace(row, paused=False, next_at=after), replace=True)
+        await (await self._reach()).save_schedule(replace(row, paused=False, next_at=after), replace=True)
 
     async def trigger(self) -> str:
         """Start an instance now, besides the ticks, and also while paused; returns its id."""
@@ -53,15 +54,15 @@ class ScheduleHandle:
         if cls is None:
             raise HoldfastError(f"no workflow {spec.workflow!r} is defined here; import its module, or give --app")
         definition = definition_of(cls)
-        await self._store.save_programs([self._registry.stored(definition)])
+        await (await self._reach()).save_programs([self._registry.stored(definition)])
         now = self._clock.now()
         start = start_of(self.id, spec, definition.hash, now, due_at=now, now=now)
-        await self._store.start([start])
+        await (await self._reach()).start([start])
         return start.id
 
     async def delete(self) -> None:
         """Forget it; what it started goes on."""
-        if not await self._store.delete_schedule(self.id):
+        if not await (await self._reach()).delete_schedule(self.id):
             raise HoldfastError(f"there is no schedule {self.id!r}")
 
     async def last_instance(self) -> InstanceId | None:
@@ -80,7 +81,7 @@ async def make_schedule(
     jitter: timedelta | float,
     overlap: Overlap | str,
     catch_up: CatchUp | str,
-    store: Store,
+    reach: Callable[[], Awaitable[Store]],
     registry: Registry,
     clock: Clock,
 ) -> ScheduleHandle:
@@ -103,9 +104,9 @@ async def make_schedule(
         anchor=now,
     )
     spec.check()
-    definition = definition_of(run.cls)
+    definition, store = definition_of(run.cls), await reach()
     await store.save_programs([registry.stored(definition)])
-    handle = ScheduleHandle(id, store=store, registry=registry, clock=clock)
+    handle = ScheduleHandle(id, reach=reach, registry=registry, clock=clock)
     existing: Sequence[ScheduleRow] = [row for row in await store.schedules() if row.id == id]
     if existing:
         before = Spec.load(existing[0].spec)

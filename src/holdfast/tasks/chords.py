@@ -170,7 +170,7 @@ class ChordHandle(JobHandle[R]):
     async def cancel(self) -> bool:
         """Ask for the end of all members that have not ended, and of the callback. False if all had ended before."""
         now = self.client.clock.now()
-        answer = await self.client.broker.cancel(self._ids(), now=now, keep_until=now + CANCELLED_KEPT)
+        answer = await (await self.client.reach()).cancel(self._ids(), now=now, keep_until=now + CANCELLED_KEPT)
         return bool(answer.ended or answer.asked)
 
     async def retry(self) -> bool:
@@ -178,7 +178,7 @@ class ChordHandle(JobHandle[R]):
         return bool(await self.client.replay([view.id for view in await self._views() if _has_failed(view)]))
 
     async def _views(self) -> Sequence[JobView]:
-        return await self.client.broker.look(self._ids())
+        return await (await self.client.reach()).look(self._ids())
 
     def _ids(self) -> list[JobId]:
         """All its jobs, whether they are there or not."""

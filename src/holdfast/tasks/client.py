@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -57,8 +57,12 @@ class Interest:
 class TaskClient:
     """Speaks to the broker for whoever sends jobs and waits for them."""
 
-    def __init__(self, *, broker: Broker, clock: Clock, poll_interval: float) -> None:
+    def __init__(
+        self, *, broker: Broker, clock: Clock, poll_interval: float, ready: Callable[[], Awaitable[object]]
+    ) -> None:
         self.broker = broker
+        self._ready = ready
+        """Opens the broker where it is not open yet."""
         self.clock = clock
         self.watch: Watch[JobId, JobView] = Watch(
             broker.home,
@@ -73,6 +77,11 @@ class TaskClient:
     async def close(self) -> None:
         """Stop watching."""
         await self.watch.close()
+
+    async def reach(self) -> Broker:
+        """The broker, open in the running event loop."""
+        await self._ready()
+        return self.broker
 
     async def send(self, jobs: Sequence[Job]) -> list[JobHandle[Any]]:
         """Send jobs, in few statements. One that exists already, or whose unique text another has, gives that one's handle."""
@@ -132,7 +141,7 @@ class TaskClient:
 
     async def dead(self, **filter: Any) -> list[JobView]:
         """Dead letters, newest first. Takes the fields of JobFilter, but for the status."""
-        return list(await self.broker.find(JobFilter(status=JobStatus.DEAD, **filter)))
+        return list(await (await self.reach()).find(JobFilter(status=JobStatus.DEAD, **filter)))
 
     async def all_dead(self, wanted: Callable[[JobView], bool] | None = None, **filter: Any) -> list[JobView]:
         """All dead letters that are wanted, newest first. `filter` takes the fields of JobFilter, but for the status."""
@@ -145,11 +154,13 @@ class TaskClient:
 
     async def replay(self, ids: Iterable[JobId]) -> list[JobId]:
         """Queue ended jobs again, in few statements; returns those that are."""
-        return [id for page in _pages(ids) for id in await self.broker.replay(page, now=self.clock.now())]
+        broker = await self.reach()
+        return [id for page in _pages(ids) for id in await broker.replay(page, now=self.clock.now())]
 
     async def purge(self, ids: Iterable[JobId]) -> list[JobId]:
         """Remove ended jobs, in few statements; returns those that are gone."""
-        return [id for page in _pages(ids) for id in await self.broker.purge(page)]
+        broker = await self.reach()
+        return [id for page in _pages(ids) for id in await broker.purge(page)]
 
 
 def _pages(ids: Iterable[JobId]) -> Iterator[Sequence[JobId]]:
@@ -191,13 +202,14 @@ class JobHandle(Generic[R]):
         if self._task is not None:
             self.client.interest.waited(self._task)
             self._task = None
+        await self.client.reach()
         view = await self.client.watch.outcome(self.id, timeout=seconds, expected=self._expected)
         self._expected = None
         return cast(R, result_of(view))
 
     async def view(self) -> JobView:
         """All that is known of it. Raises JobNotFound."""
-        for view in await self.client.broker.look([self.id]):
+        for view in await (await self.client.reach()).look([self.id]):
             return view
         raise _missing(self.id)
 
@@ -214,8 +226,8 @@ class JobHandle(Generic[R]):
 
         False also where there is none of this id: one whose result is not kept is gone when it has ended.
         """
-        now = self.client.clock.now()
-        answer = await self.client.broker.cancel([self.id], now=now, keep_until=now + CANCELLED_KEPT)
+        broker, now = await self.client.reach(), self.client.clock.now()
+        answer = await broker.cancel([self.id], now=now, keep_until=now + CANCELLED_KEPT)
         return bool(answer.ended or answer.asked)
 
     async def retry(self) -> bool:

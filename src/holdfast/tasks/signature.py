@@ -258,7 +258,7 @@ class ChainHandle(JobHandle[R]):
 
     async def view(self) -> JobView:
         """All that is known of the last of them that was sent. Raises JobNotFound."""
-        views = {view.id: view for view in await self.client.broker.look([link.id for link in self.links])}
+        views = {view.id: view for view in await (await self.client.reach()).look([link.id for link in self.links])}
         for link in reversed(self.links):
             if link.id in views:
                 return views[link.id]

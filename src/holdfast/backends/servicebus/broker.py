@@ -124,6 +124,7 @@ class ServiceBusBroker:
     def abandon(self) -> None:
         self._beside.clear()
         self._posts.clear()
+        self._unlisten = None
         self._begin()
 
     # --- clients

@@ -84,7 +84,10 @@ class SqliteStore:
             await beside.close()
 
     def abandon(self) -> None:
-        """Let go of what was opened in an event loop that has ended without closing it."""
+        """Let go of what was opened in an event loop that has ended without closing it. What is in memory stays there."""
+        self._listeners.clear()
+        if self._memory:
+            return
         for database in (self._database, *self._beside.values()):
             database.abandon()
         self._beside.clear()
