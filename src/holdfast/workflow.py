@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from abc import ABCMeta
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,7 +24,7 @@ from holdfast.limits import check_priority, check_queue, check_text
 from holdfast.model.call import Call, Child, Receive, message_key, warn_unawaited
 from holdfast.model.outside import Outside
 from holdfast.retry import BackoffPolicy, RetryPolicy
-from holdfast.task import ActionCall, by_awaiting_only, call_options
+from holdfast.task import ActionCall, by_awaiting_only, call_options, refuse_namesake
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -162,6 +163,7 @@ class Workflow:
         if own is not None and inspect.iscoroutinefunction(own):
             cls.run = _RunMethod(own)  # type: ignore[attr-defined]
         _savable(cls)
+        refuse_namesake("workflows", cls.__holdfast_workflow__, WORKFLOWS.get(cls.__holdfast_workflow__), cls)
         WORKFLOWS[cls.__holdfast_workflow__] = cls
 
     if TYPE_CHECKING:
@@ -326,6 +328,7 @@ def workflow(cls: Any = None, /, *, name: str | None = None) -> Any:
     if name is not None:
         WORKFLOWS.pop(cls.__holdfast_workflow__, None)
         cls.__holdfast_workflow__ = name
+        refuse_namesake("workflows", name, WORKFLOWS.get(name), cls)
         WORKFLOWS[name] = cls
     if (put_off := _PUT_OFF.get()) is not None:
         put_off.append(cls)
@@ -374,14 +377,21 @@ def binder_of(cls: type[Workflow]) -> Binder:
     return binder
 
 
+class _Unannounced:
+    """What a class is made of whose making nobody hears of: `__init_subclass__` of its other bases was called before."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls) -> None: ...
+
+
 def durable_class(cls: type[Workflow], methods: dict[str, Callable[..., Any]]) -> type[Workflow]:
     """A class like `cls` whose async methods are the program's. Its objects are saved as the state's own `self`."""
-    space: dict[str, Any] = {**methods, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    before = WORKFLOWS.get(cls.__holdfast_workflow__)
-    make: Any = type(cls)
-    made: type[Workflow] = make(cls.__name__, (cls,), space, name=cls.__holdfast_workflow__)
-    if before is not None:
-        WORKFLOWS[cls.__holdfast_workflow__] = before
+    space = {**methods, "__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    # A metaclass of the user's has done its work, and would do it twice; that of abstract classes keeps books for each.
+    meta = type(cls)
+    plain: Any = next(each for each in meta.__mro__ if each in (ABCMeta, type))
+    made: type[Workflow] = plain.__new__(meta, cls.__name__, (_Unannounced, cls), space)
     BY_TYPE[made] = BY_TAG[":self"]
     return made
 

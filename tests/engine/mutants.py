@@ -310,3 +310,8 @@ def a_cancelled_wait_swallows_the_cancellation(patch: pytest.MonkeyPatch) -> Non
         return True if isinstance(branch.wait, OnTime) else original(self, branch)
 
     patch.setattr(Waiting, "_cancel_wait", cancel_wait)
+
+
+@mutant
+def a_stop_iteration_leaves_a_coroutine_as_it_is(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(machine, "as_it_leaves", lambda error: error)

@@ -279,7 +279,7 @@ class Writer:
         return [f"if {self.test()}:", *_indented(way)] if self.chance(75) else way
 
     def error(self) -> str:
-        kind = self.one(["Oops", "Worse", "ValueError", "KeyError"])
+        kind = self.one(["Oops", "Worse", "ValueError", "KeyError", "StopIteration"])
         return f"{kind}({self.number(1)})"
 
     def delete(self) -> Lines:

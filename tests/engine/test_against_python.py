@@ -79,6 +79,17 @@ async def grow(v):
     v.append(9)
     return v
 
+async def pull(it):
+    return next(it)
+
+async def into(d):
+    d["m"] = 2
+    return await act("z")
+
+async def clear(xs):
+    await act(1)
+    xs.clear()
+
 async def deeper(n):
     return 0 if n == 0 else 1 + await deeper(n - 1)
 
@@ -91,6 +102,46 @@ async def stumble(v):
 """
 
 FOUND = {
+    "a StopIteration that leaves a coroutine is a RuntimeError": """
+        for ask in (pull(iter([])), asyncio.gather(pull(iter([]))), asyncio.create_task(pull(iter([])))):
+            try:
+                note(await ask)
+            except RuntimeError as e:
+                note(str(e), repr(e.__cause__), e.__cause__ is e.__context__, seen(e))
+        over = iter([1, 2])
+        try:
+            while True:
+                note(await pull(over))
+        except RuntimeError as e:
+            note(str(e))
+        await pull(over)
+    """,
+    "what is merged into a dict is taken where it stands": """
+        d = {"k": 1}
+        note(list({**d, await into(d): 1, **d}))
+        try:
+            note({**n, "a": await act(1)})
+        except TypeError as e:
+            note(str(e))
+    """,
+    "a single starred argument is gone through by the call, several where they stand": """
+        note(max(*xs, await grow(xs), key=str) if n > 100 else len(xs))
+        note(dict(*[[(1, 2)]], b=await act(1)))
+        given = [[(1, 2)]]
+        note(dict(*given, b=await clear(given)))
+        given = [4, 5]
+        note(str([*given, await clear(given), *given]))
+    """,
+    "a lone error in except* is in a group with a tuple": """
+        try:
+            await fail("Oops", 1)
+        except* Oops as e:
+            kept = e
+        except* ValueError:
+            note("never")
+        await act(1)
+        note(repr(kept), kept.args)
+    """,
     "a comprehension with an await keeps names of its own": """
         note([await act(i) for i in xs for j in range(2) if truth(i)])
         i = 50

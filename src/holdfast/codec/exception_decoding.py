@@ -38,7 +38,7 @@ def decode_raised(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) -> Bas
     was_lenient, graph.lenient = graph.lenient, graph.lenient or graph.lenient_exceptions
     graph.deeper()
     graph.being_filled += 1
-    if not is_group:
+    if not is_group or "args" in tree:
         _ROOT["args"].__set__(error, _read_args(graph, tree))
     if "native" in tree:
         _read_native(graph, error, tree)

@@ -10,7 +10,8 @@ anything, and is only a help for suggestions.
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import Any, cast
 
 from holdfast.codec.graph import EncodingGraph
 from holdfast.codec.kinds import Plan, namespace_in, state_of
@@ -51,7 +52,7 @@ def encode_raised(graph: EncodingGraph, error: BaseException, plan: Plan) -> Tre
     if BaseExceptionGroup in bases_of(type(error)):
         tree.update(_group(graph, error))
     graph.being_filled.add(id(error))
-    if "message" not in tree:
+    if "message" not in tree or not _follow(error):
         tree["args"] = _each(graph, _ROOT["args"].__get__(error))
     for key, state in (("native", _native(error)), ("f", state_of(error, plan))):
         if state:
@@ -95,6 +96,16 @@ def _group(graph: EncodingGraph, error: Any) -> dict[str, Tree]:
     graph.depth -= 1
     graph.closed.discard(id(error))
     return {"message": _part(graph, _GROUP["message"].__get__(error)), "exceptions": members}
+
+
+def _follow(group: BaseException) -> bool:
+    """Whether the arguments of a group are what follows from its message and a list of its exceptions."""
+    args: tuple[Any, ...] = _ROOT["args"].__get__(group)
+    if len(args) != 2 or type(args[1]) is not list:
+        return False
+    given, members = cast("list[object]", args[1]), _GROUP["exceptions"].__get__(group)
+    same = len(given) == len(members) and all(map(operator.is_, given, members))
+    return same and args[0] is _GROUP["message"].__get__(group)
 
 
 def _native(error: BaseException) -> dict[str, Any]:

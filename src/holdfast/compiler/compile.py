@@ -7,7 +7,7 @@ import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any, cast
@@ -78,6 +78,7 @@ class _Compiler:
             self._refuse_shape()
             raise AssertionError
         self._check_receiver(entry[1])
+        self._check_slots(entry[1])
         for owner, function in methods.values():
             self._compile(function, owner)
         while self.names.functions or self.inherited:
@@ -344,6 +345,18 @@ class _Compiler:
                 message=f"`{self.entry}` of {self.cls.__qualname__} has no parameter for the workflow object",
                 hint=f"write `async def {self.entry}(self, …)`, and `@functools.wraps` over the wrapper of its decorator",
             )
+
+    def _check_slots(self, function: FunctionType) -> None:
+        for cls in self.cls.__mro__:
+            own: object = vars(cls).get("__slots__", ())
+            names = [own] if isinstance(own, str) else [*cast("Iterable[str]", own)]
+            if slots := [name for name in names if name not in ("__dict__", "__weakref__")]:
+                self._refuse_definition(
+                    function,
+                    code="HF020",
+                    message=f"`{cls.__qualname__}` keeps `{slots[0]}` in a slot, where no state is saved from",
+                    hint="leave out `__slots__`: a workflow object has a `__dict__` in any case",
+                )
 
     def _refuse_shape(self) -> None:
         found = inspect.getattr_static(self.cls, self.entry, None)

@@ -295,10 +295,14 @@ class Lifter:
     def _lift_arguments(self, arguments: list[ast.expr]) -> list[ast.expr]:
         values = [a.keyword.value if isinstance(a, _Keyword) else a for a in arguments]
         last = max((i for i, value in enumerate(values) if waits(value)), default=-1)
+        # A starred argument that is the only one by place is gone through when the call is made, others where they stand.
+        late = sum(not isinstance(argument, _Keyword) for argument in arguments) == 1
         out: list[ast.expr] = []
         for i, (argument, value) in enumerate(zip(arguments, values, strict=True)):
             lifted = self.lift(value)
-            if i < last:
+            if i < last and late and isinstance(lifted, ast.Starred) and isinstance(lifted.value, _STANDING):
+                lifted = at(ast.Starred(self.spill(lifted.value, values[i + 1 :]), ast.Load()), value)
+            elif i < last:
                 if isinstance(argument, _Keyword) and argument.keyword.arg is None:
                     lifted = at(ast.Dict([None], [lifted]), value)
                 lifted = self.spill(lifted, values[i + 1 :])
@@ -311,11 +315,16 @@ class Lifter:
         flat: list[ast.expr] = []
         for key, value in zip(node.keys, node.values, strict=True):
             flat += [value] if key is None else [key, value]
+        merged = [value for key, value in zip(node.keys, node.values, strict=True) if key is None]
         last = max(i for i, part in enumerate(flat) if waits(part))
         lifted: list[ast.expr] = []
         for i, part in enumerate(flat):
             done = self.lift(part)
-            lifted.append(self.spill(done, flat[i + 1 :]) if i < last else done)
+            if i < last:
+                if any(part is value for value in merged):
+                    done = at(ast.Dict([None], [done]), part)
+                done = self.spill(done, flat[i + 1 :])
+            lifted.append(done)
         parts = iter(lifted)
         keys: list[ast.expr | None] = []
         values: list[ast.expr] = []
@@ -323,6 +332,10 @@ class Lifter:
             keys.append(None if key is None else next(parts))
             values.append(next(parts))
         return at(ast.Dict(keys, values), node)
+
+
+_STANDING = (ast.Name, ast.Attribute, ast.Subscript)
+"""Expressions of what others may hold, and change meanwhile."""
 
 
 class _Keyword(ast.expr):

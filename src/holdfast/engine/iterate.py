@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -80,6 +81,10 @@ _EMPTY: dict[Any, Any] = {}
 _VIEWS: dict[type, str] = {type(_EMPTY.keys()): "keys", type(_EMPTY.values()): "values", type(_EMPTY.items()): "items"}
 
 
+_FIXED = (enum.EnumMeta.__iter__, enum.Flag.__iter__)
+"""Generators over what never changes: the members of an enum, the flags in a flag."""
+
+
 def iterate(source: Any) -> Iterator[Any]:
     """`iter(source)`, as something that can be saved while a loop body waits."""
     kind = cast("type[Any]", type(source))
@@ -92,4 +97,6 @@ def iterate(source: Any) -> Iterator[Any]:
             return DictIterator(mapping, _VIEWS[kind], len(mapping))
     if kind in (set, frozenset):
         return SetIterator(source, list(source), len(source))
+    if getattr(kind, "__iter__", None) in _FIXED:
+        return iter(tuple(source))
     return iter(source)

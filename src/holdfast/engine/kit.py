@@ -141,7 +141,7 @@ def _async_iterator(source: Any) -> Completed:
 def _split(error: BaseException) -> dict[str, Any]:
     """`except*` begins: the group that is still to be handled, and what its clauses raise."""
     naked = not isinstance(error, BaseExceptionGroup)
-    group = cast("BaseException", BaseExceptionGroup("", [error]) if naked else error)
+    group = cast("BaseException", BaseExceptionGroup("", (error,)) if naked else error)
     return {"naked": naked, "original": error, "rest": group, "part": None, "raised": [], "again": []}
 
 
@@ -155,7 +155,10 @@ def _part(split: dict[str, Any], classes: Any) -> BaseException | None:
     rest = split["rest"]
     if rest is None:
         return None
-    part, split["rest"] = rest.split(classes)
+    if split["naked"]:
+        part, split["rest"] = (rest, None) if isinstance(split["original"], classes) else (None, rest)
+    else:
+        part, split["rest"] = rest.split(classes)
     split["part"] = part
     return part
 

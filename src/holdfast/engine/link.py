@@ -268,6 +268,7 @@ def _caller(name: str, function: LinkedFunction, make_sub: Callable[[str, dict[s
 
     call.__name__ = function.title.rpartition(".")[2]
     call.__qualname__ = function.title
+    call.__module__ = name.partition(":")[0]
     return call
 
 

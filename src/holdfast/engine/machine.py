@@ -21,7 +21,7 @@ from holdfast.engine.events import Command, Ended, Note, PendingCall, Send
 from holdfast.engine.leaving import leaving
 from holdfast.engine.link import AWAITS, LinkedProgram
 from holdfast.engine.objects import Objects
-from holdfast.engine.raising import at_line, chain, handled_at, handling, strip
+from holdfast.engine.raising import as_it_leaves, at_line, chain, handled_at, handling, strip
 from holdfast.engine.timing import Timing
 from holdfast.engine.values import (
     CURRENT,
@@ -255,6 +255,8 @@ class Machine(Calling, Timing, Waiting):
                 return True
             below = branch.floor > 0 and branch.floor == len(branch.frames) - 1
             self._pop(branch)
+            if isinstance(error, StopIteration):
+                error = as_it_leaves(error)
             if below:
                 # It was thrown into the function that waited, and is thrown into the one that waits for that.
                 chain(error, handled_at(branch))

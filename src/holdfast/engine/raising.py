@@ -53,6 +53,14 @@ def chain(error: BaseException | None, handled: Any) -> None:
     error.__context__ = handled
 
 
+def as_it_leaves(error: StopIteration) -> RuntimeError:
+    """What a StopIteration becomes that leaves a coroutine: what awaits it would take it for its end (PEP 479)."""
+    made = RuntimeError("coroutine raised StopIteration")
+    made.__cause__ = made.__context__ = error
+    made.__traceback__ = error.__traceback__
+    return made
+
+
 def strip(error: BaseException) -> None:
     """Leave the machine's own frames out of the traceback."""
     trace = error.__traceback__

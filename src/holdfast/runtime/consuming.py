@@ -162,6 +162,8 @@ class Consumer:
         """Somebody asked while the store was asked; its answer may be older than what he means."""
         self._will_ask = False
         """It is about to be asked, once for all that was written meanwhile."""
+        self._asked_early = False
+        """Somebody asked since jobs were claimed last; these may not have been in hand then."""
         self._claimed_at = -AHEAD
         """When jobs were last asked for, by the monotonic clock."""
         self._suspect: JobId | None = None
@@ -227,6 +229,7 @@ class Consumer:
                 await self._nap(pause, None)
                 continue
             self._claimed_at = time.monotonic()
+            self._asked_early = False
             claimed = await self._claim_shared(room) if self._shares else await self._claim(self._queues, room)
             if self._counts is not None:
                 self._counts.claimed("job", len(claimed.jobs))
@@ -237,6 +240,8 @@ class Consumer:
                 if job.gate is None:
                     self._take(job)
             await self._admit([job for job in claimed.jobs if job.gate is not None])
+            if self._asked_early:
+                self.ask()
             self.left_behind = len(claimed.jobs) >= room
             if self.left_behind:
                 self.left_behind_at = time.monotonic()
@@ -468,7 +473,8 @@ class Consumer:
             )
 
     def ask(self, *_: str) -> None:
-        """Somebody may have asked for the end of a job that runs here."""
+        """Somebody may have asked for the end of a job that runs here, or is on its way to here."""
+        self._asked_early = True
         if self._asking:
             self._ask_again = True
         elif self._held:
