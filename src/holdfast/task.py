@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar, cast, overload
@@ -123,9 +124,12 @@ class Action(Generic[P, R]):
         self.__module__ = function.__module__
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
+        refuse_namesake("actions or tasks", self.name, ACTIONS.get(self.name), self)
         ACTIONS[self.name] = self
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ActionCall[R]:
+        if ACTIONS.get(self.name) is not self:
+            self.refuse_twin()
         try:
             self.check(*args, **kwargs)
         except TypeError as misfit:
@@ -136,6 +140,15 @@ class Action(Generic[P, R]):
             raise machine.stopped from None
         call: ActionCall[R] = ActionCall(self.name, args, kwargs, self.defaults)
         return call.outside() if CURRENT.get(None) is None else call
+
+    def refuse_twin(self) -> None:
+        """Raise ConfigurationError where the same `def` has made another one since, by whose function calls would be run."""
+        now = ACTIONS.get(self.name, self)
+        code: object = getattr(self.function, "__code__", None)
+        if now.function is not self.function and code is not None and getattr(now.function, "__code__", None) is code:
+            raise ConfigurationError(
+                f"{self.name!r} was defined once more since, and calls would run that: give each a name= of its own"
+            )
 
     async def run(self, *args: Any, **kwargs: Any) -> R:
         """Run the function here and now, with its dependencies, once."""
@@ -151,6 +164,27 @@ def by_awaiting_only(name: str) -> None:
     """Raise RuntimeError in a workflow: whoever drives a call by hand goes round what makes it durable."""
     if CURRENT.get(None) is not None:
         raise RuntimeError(f"in a workflow, {name} can only be awaited")
+
+
+def refuse_namesake(kind: str, name: str, before: object, made: object) -> None:
+    """Raise ConfigurationError for a name that something in another module has, which goes on to be used under it."""
+    if before is None:
+        return
+    places = [(str(getattr(each, "__module__", "")), str(getattr(each, "__qualname__", ""))) for each in (before, made)]
+    modules = [sys.modules.get(module) for module, _ in places]
+    files = {getattr(module, "__file__", None) for module in modules}
+    if len(files) < 2 or "__main__" in (places[0][0], places[1][0]):
+        # Defined anew, or in a module that is known under two names.
+        return
+    found: object = modules[0]
+    for part in places[0][1].split("."):
+        found = getattr(found, part, None)
+    if found is before:
+        (module, title), (other, other_title) = places
+        raise ConfigurationError(
+            f"two {kind} are called {name!r}, {module}:{title} and {other}:{other_title}, and only one would be run: give one of "
+            "them another name="
+        )
 
 
 def unfit(name: str, misfit: TypeError) -> str:

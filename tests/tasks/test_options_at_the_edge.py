@@ -1,7 +1,11 @@
 """What options of tasks and of calls take. What no store could keep, and no worker read, is refused before it is sent."""
 
+import importlib
 import math
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -93,3 +97,90 @@ async def test_the_outermost_of_what_is_taken_runs():
         }
         assert await (await task.options(**taken).delay(7)).get() == 7
         assert not (await own.tasks.broker.look([waits.id]))[0].status.ended
+
+
+def module(name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of this text, imported."""
+    (tmp_path / f"{name}.py").write_text(dedent(text))
+    monkeypatch.syspath_prepend(tmp_path)
+    made = importlib.import_module(name)
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, name, made)
+    return made
+
+
+ONE = """
+from holdfast import App, Workflow, action, workflow
+
+@action(name="shop.same")
+async def one() -> int:
+    return 1
+
+@workflow(name="shop.Same")
+class One(Workflow):
+    async def run(self) -> int:
+        return 1
+"""
+
+
+TWO = {
+    "action": """
+        from holdfast import action
+
+        @action(name="shop.same")
+        async def two() -> int:
+            return 2
+        """,
+    "task": """
+        from holdfast import App
+
+        @App("two").task(name="shop.same")
+        async def two() -> int:
+            return 2
+        """,
+    "class": """
+        from holdfast import Workflow
+
+        class Two(Workflow, name="shop.Same"):
+            async def run(self) -> int:
+                return 2
+        """,
+    "decorated": """
+        from holdfast import Workflow, workflow
+
+        @workflow(name="shop.Same")
+        class Two(Workflow):
+            async def run(self) -> int:
+                return 2
+        """,
+}
+
+
+@pytest.mark.parametrize("other", TWO.values(), ids=TWO.keys())
+def test_two_modules_cannot_give_one_name(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    module("namesake_one", ONE, tmp_path, monkeypatch)
+    with pytest.raises(
+        ConfigurationError, match="are called 'shop.[sS]ame', namesake_one:.* and namesake_two:.*another name="
+    ):
+        module("namesake_two", other, tmp_path, monkeypatch)
+
+
+def test_a_module_may_be_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = module("namesake_one", ONE, tmp_path, monkeypatch)
+    assert importlib.reload(made) is made
+
+
+async def test_a_task_made_by_a_factory_is_not_taken_for_the_next_one():
+    def make(n: int) -> Any:
+        @app.task
+        async def made() -> int:
+            return n
+
+        return made
+
+    first, second = make(1), make(2)
+    for call in (first.delay, first):
+        with pytest.raises(ConfigurationError, match="was defined once more since.*name="):
+            await call()
+    async with app:
+        assert await (await second.delay()).get() == 2

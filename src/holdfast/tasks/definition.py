@@ -14,7 +14,7 @@ from holdfast.inject import STATE
 from holdfast.limits import compared
 from holdfast.model.job import Gate, Job
 from holdfast.runtime.messages import Chain, Link, Message, Placeholder, write
-from holdfast.task import Action, save_by_name
+from holdfast.task import ACTIONS, Action, save_by_name
 from holdfast.tasks.client import JobHandle
 from holdfast.tasks.gates import check_key, gate_of, key_of
 from holdfast.tasks.options import CallOptions, JobOptions, check_names, job_options
@@ -210,6 +210,8 @@ class Task(Action[P, R]):
 
     def _fitting(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments as the annotations want them. Raises TypeError, ValidationError."""
+        if ACTIONS.get(self.name) is not self:
+            self.refuse_twin()
         self.check(*args, **kwargs)
         if self.batch is not None:
             # The annotation is that of many.
