@@ -503,7 +503,8 @@ class App(Registering):
             return
         working = self._working is not None and not self._working.done()
         watching = self._watching is not None and not self._watching.done()
-        if not working and not watching and not await self._step_in(backend):
+        if not working and not watching:
+            await self._step_in(backend)
             self._watching = asyncio.create_task(self._watch_over(backend), name="holdfast-watch")
 
     async def _step_in(self, backend: Backend) -> bool:
@@ -514,14 +515,34 @@ class App(Registering):
         return True
 
     async def _watch_over(self, backend: Backend) -> None:
-        """A lease may be that of a process which was killed: look again until it has ended, or been renewed."""
+        """Step in once no lease of others stands, as that of a process which was killed; give way to one who comes later."""
         while True:
-            await asyncio.sleep(min(1.0, self.settings.lease_seconds / 3))
             try:
-                if await self._step_in(backend):
-                    return
+                if self._working is not None and not self._working.done():
+                    await asyncio.sleep(min(5.0, self.settings.lease_seconds / 3))
+                    await self._give_way(backend)
+                else:
+                    await asyncio.sleep(min(1.0, self.settings.lease_seconds / 3))
+                    await self._step_in(backend)
             except StoreUnavailable as error:
                 log.warning("store unavailable", error=str(error))
+
+    async def _give_way(self, backend: Backend) -> None:
+        """Work no longer where a worker has begun since: somebody is there for it. What runs here ends first."""
+        views = await backend.workers(now=self.clock.now())
+        mine = [view.started_at for view in views if view.id == self._worker_id]
+        if self._working is None or not mine or all(view.started_at <= mine[0] for view in views):
+            return
+        log.info("embedded worker gives way", worker=self._worker_id)
+        assert self.worker is not None
+        self.worker.stop()
+        await asyncio.wait([self._working])
+        self._working = self.worker = None
+
+    @property
+    def _worker_id(self) -> str | None:
+        heart = None if self.worker is None else self.worker.heart
+        return None if heart is None else heart.worker
 
     def start_worker(self) -> Worker:
         """Work in this process's event loop, until the App is closed. Raises ConfigurationError where it is not open in it."""

@@ -145,6 +145,8 @@ _MUST_BE_AWAITED = "this connection must be awaited, and there is no event loop 
 class App(asynchronous.App):
     """An App whose tasks are sent and waited for without `await`. In `with app:`, it is closed at the end of the block."""
 
+    blocking = True
+
     def __init__(self, name: str = "holdfast", **options: Any) -> None:
         options.pop("interface", None)
         super().__init__(name, **options)
@@ -384,6 +386,6 @@ def paused_queues(app: App) -> dict[str, float]:
 
 
 def _app_of(task: Task[..., Any]) -> App:
-    app: object = task.sender
+    app: object = task.own_sender
     assert isinstance(app, App)
     return app

@@ -7,7 +7,8 @@ import pytest
 from holdfast import App, JobStatus, TaskFailed
 from holdfast.errors import ConfigurationError, JobNotFound
 from holdfast.model.job import JobFilter
-from holdfast.tasks import ERROR, RESULT, chain, gather, group
+from holdfast.tasks import ERROR, RESULT, chain, gather, group, pause_queues
+from holdfast.testing import drain
 
 pytestmark = pytest.mark.asyncio
 
@@ -20,6 +21,7 @@ class Shop:
     """Tasks that note what they were called with."""
 
     def __init__(self, app: App) -> None:
+        self.app = app
         self.heard: list[object] = []
 
         @app.task(name="shop:add", retries=0)
@@ -154,6 +156,30 @@ async def test_other_things_than_calls_are_refused(shop: Shop):
         await (shop.tell.s(1) >> shop.tell.options(id="x").s(RESULT)).delay()
 
 
+async def test_a_group_ends_a_chain_and_stands_nowhere_else_in_it(shop: Shop):
+    both = group(shop.tell.s(RESULT, to="ada"), shop.tell.s(RESULT, to="grace"))
+    await chain(shop.add.s(1), shop.add.s(RESULT), both).delay()
+    await drain(shop.app)
+    assert shop.heard[:2] == [("add", 1, 1), ("add", 2, 1)]
+    assert sorted(shop.heard[2:]) == [("tell", 3, "ada"), ("tell", 3, "grace")]
+    for calls in ([shop.add.s(1), both, shop.tell.si()], [both, shop.tell.si()], [both]):
+        with pytest.raises(ConfigurationError, match="chord"):
+            chain(*calls)
+
+
+async def test_placeholders_stand_where_there_is_something_for_them(shop: Shop):
+    call = shop.add.s(1)
+    with pytest.raises(ConfigurationError, match="nothing for ERROR to stand for in .*tell.*has returned"):
+        _ = call >> shop.tell.s(ERROR)
+    with pytest.raises(ConfigurationError, match="nothing for RESULT to stand for in .*tell.*has failed"):
+        call.on_failure = shop.tell.s(RESULT)
+    for inside in ([RESULT], {"a": (1, RESULT)}, [{"b": ERROR}]):
+        with pytest.raises(ConfigurationError, match="stands for a whole argument"):
+            shop.tell.s(inside)
+        with pytest.raises(ConfigurationError, match="stands for a whole argument"):
+            shop.tell.s(said=inside)
+
+
 async def test_what_follows_has_its_own_options(app: App, shop: Shop):
     later = shop.tell.options(delay=60, queue="slow", priority=3).s(RESULT)
     begin = app.clock.now()
@@ -191,7 +217,9 @@ async def test_what_cannot_be_put_together_fails_the_job_and_says_so(app: App, s
 
 
 async def test_a_cancelled_call_is_followed_by_nothing(app: App, shop: Shop):
-    call = shop.add.options(delay=3600).s(1) >> shop.tell.s(RESULT)
+    # Where time moves by itself, only a pause keeps a job from its turn.
+    await pause_queues(app, "default")
+    call = shop.add.s(1) >> shop.tell.s(RESULT)
     call.on_failure = shop.tell.s(ERROR)
     handle = await call.delay()
     assert await handle.cancel()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +135,28 @@ async def test_an_idle_worker_is_quiet(postgres_url: str):
         await asyncio.sleep(4)
         spent = app.store.statements - before  # type: ignore[attr-defined]
         assert spent / (time.monotonic() - begin) <= 2
+
+
+async def test_an_embedded_worker_gives_way_to_one_that_comes_and_steps_in_again(tmp_path: Path):
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    client, server = App("client", url=url, lease_seconds=0.9), App("server", url=url, embedded_worker=False)
+
+    @client.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    async def until(holds: Callable[[], bool]) -> None:
+        while not holds():
+            await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(60), client:
+        assert await (await double.delay(1)).get() == 2
+        assert client.worker is not None
+        async with server:
+            await server.start_worker().ready.wait()
+            await until(lambda: client.worker is None)
+            assert [view.id for view in await server.workers()] == [server.worker.heart.worker]  # type: ignore[union-attr]
+            assert await (await double.delay(2)).get() == 4
+            assert client.worker is None
+        await until(lambda: client.worker is not None)
+        assert await (await double.delay(3)).get() == 6

@@ -52,6 +52,10 @@ class Sender(Protocol):
         ...
 
 
+STAND_INS: list[Callable[[Sender], Sender]] = []
+"""For tests: the last gives what takes jobs instead of an App."""
+
+
 class Task(Action[P, R]):
     """An action that can be enqueued: `await task.delay(…)` asks for a call, and gives the job's handle.
 
@@ -66,9 +70,15 @@ class Task(Action[P, R]):
             check_key(jobs.key, given, self.name)
         self._fitter: Fitter | None = None
         """Made when it is first needed: by then all names in its annotations are known."""
-        self.sender = sender
+        self.own_sender = sender
+        """The App that it was made with."""
         self.jobs = jobs
         """How its jobs are sent, unless a call says otherwise."""
+
+    @property
+    def sender(self) -> Sender:
+        """The App that it belongs to; in tests, what stands in for that."""
+        return STAND_INS[-1](self.own_sender) if STAND_INS else self.own_sender
 
     async def run(self, *args: Any, **kwargs: Any) -> R:
         """Run the function here and now, with its dependencies, once; outside of a worker with the state of its App."""
@@ -242,7 +252,9 @@ class Task(Action[P, R]):
 
     async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[R]]:
         """Send jobs of this task."""
-        return cast("list[JobHandle[R]]", await self.sender.send(jobs, through=through))
+        # A transaction of the caller's is in the database that its own App has.
+        sender = self.sender if through is None else self.own_sender
+        return cast("list[JobHandle[R]]", await sender.send(jobs, through=through))
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
@@ -270,7 +282,12 @@ class Asked(Generic[P, R]):
         return handle
 
     def s(self, *args: Any, **kwargs: Any) -> Signature[R]:
-        """A call to be sent later, alone or after another one. RESULT and ERROR may stand in it."""
+        """A call to be sent later, alone or after another one. RESULT and ERROR may stand in it, as whole arguments."""
+        for each in (*args, *kwargs.values()):
+            if (found := _inside(each)) is not None:
+                raise ConfigurationError(
+                    f"{found!r} stands for a whole argument, and is part of {each!r}: give it by itself"
+                )
         return Signature(self, args, kwargs)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
@@ -304,6 +321,24 @@ def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
     except (TypeError, ValueError):
         kinds = inspect.Parameter
         return inspect.Signature([kinds("args", kinds.VAR_POSITIONAL), kinds("kwargs", kinds.VAR_KEYWORD)])
+
+
+def _inside(value: object) -> Placeholder | None:
+    """A placeholder that is part of a list, tuple, set or dict, if there is one."""
+    parts: list[object] = []
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = [*cast("Iterable[object]", value)]
+    elif isinstance(value, dict):
+        parts = [*cast("dict[object, object]", value).values()]
+    for part in parts:
+        if isinstance(part, Placeholder):
+            return part
+        if (
+            isinstance(part, list | tuple | set | frozenset | dict)
+            and (found := _inside(cast("object", part))) is not None
+        ):
+            return found
+    return None
 
 
 def _text(key: object) -> str | None:

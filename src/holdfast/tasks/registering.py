@@ -28,6 +28,8 @@ class Registering:
 
     task_class: type[Task[..., Any]] = Task
     """What functions become."""
+    blocking = False
+    """Whether its tasks are sent without `await`."""
 
     def __init__(self) -> None:
         self.hooks = Hooks()

@@ -12,7 +12,7 @@ from holdfast.errors import ConfigurationError, JobNotFound, WaitTimeout
 from holdfast.ids import JobId
 from holdfast.model.job import Job, JobStatus, JobView
 from holdfast.runtime.following import link_id
-from holdfast.runtime.messages import Chain, Link, Message, Placeholder
+from holdfast.runtime.messages import ERROR, RESULT, Chain, Link, Message, Placeholder
 from holdfast.tasks.client import JobHandle, TaskClient
 
 R = TypeVar("R")
@@ -43,6 +43,8 @@ class Signature(Generic[R]):
     @on_success.setter
     def on_success(self, following: Signature[Any] | Group | None) -> None:
         members = [] if following is None else list(_members(following, "on_success"))
+        for each in members:
+            each.refuse_placeholder(ERROR, "it follows a call that has returned; ERROR is for on_failure")
         self._refuse_early(members)
         for each in members:
             self._refuse_circle(each)
@@ -57,6 +59,7 @@ class Signature(Generic[R]):
     def on_failure(self, following: Signature[Any] | None) -> None:
         if following is not None:
             [following] = _members(following, "on_failure")
+            following.refuse_placeholder(RESULT, "it follows a call that has failed; ERROR stands for the exception")
             self._refuse_early([following])
             self._refuse_circle(following)
         self._otherwise = following
@@ -120,6 +123,11 @@ class Signature(Generic[R]):
     def following(self) -> Sequence[Signature[Any]]:
         """What is sent when it has returned."""
         return self._then or ()
+
+    def refuse_placeholder(self, which: Placeholder, why: str) -> None:
+        """Raise ConfigurationError where this placeholder is an argument."""
+        if any(each is which for each in (*self.args, *self.kwargs.values())):
+            raise ConfigurationError(f"there is nothing for {which!r} to stand for in {self!r}: {why}")
 
     @property
     def _filled(self) -> bool:
@@ -194,12 +202,26 @@ def chain(*calls: Signature[Any], on_failure: Signature[Any] | None = None) -> S
     """
     if not calls:
         raise ConfigurationError("chain() takes at least one call, such as task.s(1)")
-    first, *rest = [call.copy() for each in calls for call in _members(each, "chain()")]
+    first, *rest = [_copied(each, last=each is calls[-1]) for each in calls]
+    if isinstance(first, Group):
+        raise ConfigurationError("chain() begins with a call; send a group by itself, or have a chord follow its calls")
     for each in rest:
         first.append(each)
     if on_failure is not None:
         first.fail_to(on_failure)
     return first
+
+
+def _copied(given: object, *, last: bool) -> Signature[Any] | Group:
+    if not isinstance(given, Group):
+        [call] = _members(given, "chain()")
+        return call.copy()
+    if not last:
+        raise ConfigurationError(
+            "a group can only end a chain, since nothing follows all of its calls; what does is the callback of a chord: "
+            "chord([…], callback)"
+        )
+    return Group([call.copy() for call in given.members])
 
 
 async def send_all(calls: Sequence[Signature[Any]]) -> list[JobHandle[Any]]:

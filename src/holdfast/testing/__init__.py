@@ -19,6 +19,7 @@ from holdfast.clock import ManualClock
 from holdfast.errors import ConfigurationError
 from holdfast.model.job import JobFilter, JobStatus
 from holdfast.task import ACTIONS, Action
+from holdfast.tasks.definition import STAND_INS, Sender
 
 __all__ = ["ManualClock", "at_work", "drain", "workflow_app"]
 
@@ -56,8 +57,18 @@ async def workflow_app(
     app.stubs = named
     if eager:
         app.sent = partial(drain, app)
-    async with at_work(app, move_time=move_time):
-        yield app
+
+    def stand_in(own: Sender) -> Sender:
+        # Tasks of an App that is open, such as another one of the test, stay its own; blocking ones run elsewhere.
+        apart = isinstance(own, App) and (own.blocking or own.home_loop is not None)
+        return own if apart else cast("Sender", app)
+
+    STAND_INS.append(stand_in)
+    try:
+        async with at_work(app, move_time=move_time):
+            yield app
+    finally:
+        STAND_INS.remove(stand_in)
 
 
 @asynccontextmanager
