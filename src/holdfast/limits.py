@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from hashlib import sha256
 
@@ -13,6 +14,9 @@ LONGEST_KEY = 500
 """Bytes of a text that is only compared: a longer one is kept as its hash, for indexes take no long ones."""
 LATEST = 253402300800.0
 """The end of the year 9999 (Unix seconds)."""
+
+
+_LIKE_A_WEIGHT = re.compile(r":[-+]?[0-9][0-9.]*$")
 
 
 def check_text(name: str, value: object) -> None:
@@ -29,9 +33,10 @@ def check_queue(queue: object) -> None:
     """Raise ConfigurationError for what is no name that a worker could be given."""
     check_text("queue", queue)
     name = str(queue)
-    if name != name.strip() or not set(name).isdisjoint(",:*"):
+    if name != name.strip() or "," in name or name == "*" or _LIKE_A_WEIGHT.search(name):
         raise ConfigurationError(
-            f"queue= is a name without commas, colons, asterisks and outer spaces, as in `--queues mail:3,reports`, not {queue!r}"
+            "queue= is a name without commas and outer spaces, which is not * and does not end like a weight, since workers read "
+            f"`--queues mail:3,reports`; not {queue!r}"
         )
 
 

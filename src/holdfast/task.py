@@ -15,7 +15,7 @@ from holdfast.engine.functions import NAMED
 from holdfast.engine.values import CURRENT
 from holdfast.errors import ConfigurationError, DecodeError
 from holdfast.inject import Plan, plan_for, provided
-from holdfast.limits import check_queue
+from holdfast.limits import check_queue, check_text
 from holdfast.model.call import DEFAULT_OPTIONS, Call, CallOptions, CannotGoOn, warn_unawaited
 from holdfast.model.outside import Outside
 from holdfast.retry import BackoffPolicy, RetryPolicy, policy_from_tree, policy_to_tree
@@ -97,8 +97,10 @@ class Action(Generic[P, R]):
         queue: str | None = None,
         pool: Pool = "thread",
     ) -> None:
-        if not callable(function):
-            raise ConfigurationError(f"@action decorates a function, not {function!r}")
+        if not callable(function) or isinstance(function, type) or not hasattr(function, "__qualname__"):
+            raise ConfigurationError(f"what is decorated is a function, by `def` or `async def`, not {function!r}")
+        if name is not None:
+            check_text("name", name)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"the action {function.__qualname__} yields; let it return a list")
         if pool not in ("thread", "process"):

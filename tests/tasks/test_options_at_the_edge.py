@@ -1,5 +1,6 @@
 """What options of tasks and of calls take. What no store could keep, and no worker read, is refused before it is sent."""
 
+import functools
 import importlib
 import math
 import sys
@@ -43,7 +44,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"eta": 1.9e12}, "eta= is in Unix seconds, before the year 10000"),
     ({"eta": True}, "eta= is a datetime"),
     ({"queue": ""}, "queue= is empty"),
-    ({"queue": "*"}, "queue= is a name without commas, colons, asterisks and outer spaces"),
+    ({"queue": "*"}, "queue= is a name without commas and outer spaces"),
     ({"queue": "a,b"}, "queue= is a name without commas"),
     ({"queue": "a:3"}, "queue= is a name without commas"),
     ({"queue": " a "}, "queue= is a name without commas"),
@@ -184,3 +185,22 @@ async def test_a_task_made_by_a_factory_is_not_taken_for_the_next_one():
             await call()
     async with app:
         assert await (await second.delay()).get() == 2
+
+
+class Thing:
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize("function", [Thing, Thing(), functools.partial(int, "1"), 7])
+def test_what_is_no_function_is_no_task(function: Any):
+    with pytest.raises(ConfigurationError, match="what is decorated is a function"):
+        app.task()(function)
+
+
+def test_names_and_expressions_are_texts():
+    with pytest.raises(ConfigurationError, match="name= is empty"):
+        app.task(name="")(echo.function)
+    with pytest.raises(
+        ConfigurationError, match=r'crontab\(\) takes the expression, as in @app.crontab\("0 3 \* \* \*"\)'
+    ):
+        app.crontab(echo.function)  # type: ignore[arg-type]

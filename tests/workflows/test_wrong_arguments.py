@@ -47,7 +47,7 @@ def made(**options: Any) -> Any:
         (lambda: made(backoff=3), "backoff= is a BackoffPolicy, such as"),
         (lambda: made(timeout="5s"), "timeout= is a timedelta or a number of seconds, .*, not '5s'"),
         (lambda: made(queue=3), "queue= is a text without control characters, not 3"),
-        (lambda: made(queue="a,b"), "queue= is a name without commas, colons, .*, not 'a,b'"),
+        (lambda: made(queue="a,b"), "queue= is a name without commas .*; not 'a,b'"),
         (lambda: Nothing().start(queue=""), "queue= is empty; leave it out where there is none"),
         (lambda: App("x", url="sqlite://:memory:").task(retry=3), "retry= is a RetryPolicy"),
         (lambda: App("x", url="sqlite://:memory:").task(retries="3"), "retries= is a whole number, not '3'"),

@@ -105,7 +105,10 @@ class Processes:
                 await self._threads.run(process, process.prepare, module)
         except TimeoutError as error:
             if limit.expired():
-                raise ProcessLost(f"was not ready within {START_WITHIN:g} seconds") from error
+                raise ProcessLost(
+                    f"was not ready within {START_WITHIN:g} seconds (it imports the main script: what that does when run "
+                    'belongs under `if __name__ == "__main__":`)'
+                ) from error
             raise
 
     def _end(self, process: _Process) -> None:

@@ -109,6 +109,8 @@ class Registering:
             @app.crontab("0 3 * * *", timezone="Europe/Berlin")
             async def tidy_up() -> None: ...
         """
+        if not isinstance(cast("object", cron), str):
+            raise ConfigurationError(f'crontab() takes the expression, as in @app.crontab("0 3 * * *"), not {cron!r}')
         return lambda function: self._timed(function, overlap, cron=cron, timezone=timezone)
 
     def timer(
