@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -432,6 +432,10 @@ class App(Registering):
         if self.sent is not None:
             await self.sent()
         return handles
+
+    def give(self, sending: Coroutine[Any, Any, Any]) -> Any:
+        """What `delay` of signatures gives: something to await."""
+        return sending
 
     def job(self, id: str) -> JobHandle[Any]:
         """The handle of a job that exists."""

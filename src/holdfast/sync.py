@@ -28,7 +28,7 @@ from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId
 from holdfast.model.job import JobStatus, JobView
 from holdfast.runtime.current import Progress
-from holdfast.tasks import JobHandle, Task
+from holdfast.tasks import Group, JobHandle, Signature, Task
 from holdfast.tasks.definition import Asked
 from holdfast.tasks.options import CallOptions, TaskOptions
 
@@ -153,7 +153,7 @@ class App(asynchronous.App):
         self.bridge = Bridge(self)
 
     def run(self, awaitable: Awaitable[R]) -> R:
-        """What a coroutine of the async interface gives: `app.run(Greeting().run("Ada"))`, `app.run(calls.delay())`."""
+        """What a coroutine of the async interface gives: `app.run(Greeting().run("Ada"))`."""
         return self.bridge.run(self._inside(awaitable))
 
     async def _inside(self, awaitable: Awaitable[R]) -> R:
@@ -181,6 +181,13 @@ class App(asynchronous.App):
         """Make a function, sync or async, a task: `task.delay(…)` has a worker call it. Takes what the async one takes."""
         made: Any = super().task
         return made(function, **options) if function is not None else made(**options)
+
+    def give(self, sending: Coroutine[Any, Any, Any]) -> Any:
+        """What `delay` of signatures gives: a handle that blocks, or several."""
+        sent = self.bridge.run(sending)
+        if isinstance(sent, list):
+            return [BlockingHandle(self, handle) for handle in cast("list[JobHandle[Any]]", sent)]
+        return BlockingHandle(self, sent)
 
     def handle_of(self, id: str) -> BlockingHandle[Any]:
         """The handle of a job that exists."""
@@ -215,6 +222,14 @@ class BlockingTask(Task[P, R]):
     def starmap(self, calls: Iterable[Iterable[Any]]) -> list[BlockingHandle[R]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Ask for a call with the arguments in each of these, in few statements."""
         return self._asked().starmap(calls)
+
+    def s(self, *args: Any, **kwargs: Any) -> BlockingSignature[R]:
+        """A call to be sent later, alone or after another one: see `Signature`. RESULT and ERROR may stand in it."""
+        return self._asked().s(*args, **kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> BlockingSignature[R]:
+        """A call to be sent later that takes nothing from the one before it."""
+        return self._asked().si(*args, **kwargs)
 
     def in_transaction(self, connection: Any) -> BlockingAsked[P, R]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The same task, sent in the transaction of a blocking connection of yours, in this thread."""
@@ -256,6 +271,14 @@ class BlockingAsked(Generic[P, R]):
         """Ask for a call with the arguments in each of these, in few statements."""
         return self._handles(self._asked.starmap(calls))
 
+    def s(self, *args: Any, **kwargs: Any) -> BlockingSignature[R]:
+        """A call to be sent later, alone or after another one. RESULT and ERROR may stand in it."""
+        return cast("BlockingSignature[R]", self._asked.s(*args, **kwargs))
+
+    def si(self, *args: Any, **kwargs: Any) -> BlockingSignature[R]:
+        """A call to be sent later that takes nothing from the one before it."""
+        return cast("BlockingSignature[R]", self._asked.si(*args, **kwargs))
+
     def _handles(self, sending: Coroutine[Any, Any, list[JobHandle[R]]]) -> list[BlockingHandle[R]]:
         return [BlockingHandle(self._app, handle) for handle in self._run(sending)]
 
@@ -266,8 +289,20 @@ class BlockingAsked(Generic[P, R]):
         return BlockingAsked(self._app, self._asked.in_transaction(connection), within=True)
 
 
+class BlockingSignature(Signature[R]):
+    """What `s` and `si` of a blocking task give, for types alone."""
+
+    def delay(self) -> BlockingHandle[R]: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+class BlockingGroup(Group):
+    """What `group` gives for calls of blocking tasks, for types alone."""
+
+    def delay(self) -> list[BlockingHandle[Any]]: ...  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
 class BlockingHandle(Generic[R]):
-    """A job, from outside."""
+    """A job, or the jobs of a chain or chord, from outside."""
 
     def __init__(self, app: App, handle: JobHandle[R]) -> None:
         self.app = app

@@ -17,7 +17,7 @@ import pytest
 from holdfast import App, BlockingApp, JobStatus, TaskFailed, WaitTimeout, Workflow, action, workflow
 from holdfast.errors import ConfigurationError
 from holdfast.sync import as_completed, gather, purge_dead, read_dead, replay_dead, wait
-from holdfast.tasks import RESULT
+from holdfast.tasks import RESULT, chain, chord, group
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_some_are_waited_for_and_others_taken_as_they_end(blocking: BlockingApp)
     assert wait([]) == (set(), set())
 
 
-def test_options_and_chains(blocking: BlockingApp):
+def test_one_call_has_options_of_its_own(blocking: BlockingApp):
     @blocking.task
     async def double(n: int) -> int:
         return 2 * n
@@ -93,7 +93,35 @@ def test_options_and_chains(blocking: BlockingApp):
     later = double.options(delay=3600, queue="slow").delay(1)
     assert later.view().queue == "slow"
     assert later.cancel()
-    assert blocking.run(blocking.run((double.s(1) >> double.s(RESULT)).delay()).get()) == 4
+
+
+def test_chains_groups_and_chords_are_sent_without_await(blocking: BlockingApp):
+    @blocking.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    @blocking.task
+    def add_up(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    chained = (double.s(1) >> double.options(queue="default").s(RESULT)).delay()
+    assert chained.get(timeout=30) == 4
+    assert (chained.status(), chained.progress()) == (JobStatus.DONE, None)
+    assert not chained.cancel()
+    assert not chained.retry()
+    assert chained.view().id == chained.id
+    assert double.si(3).delay().get(timeout=30) == 6
+    assert chain(double.s(1), double.s(RESULT), double.s(RESULT)).delay().get(timeout=30) == 8
+    assert gather(group(double.s(n) for n in range(3)).delay()) == [0, 2, 4]
+    chorded = chord([double.s(1), double.s(2) >> double.s(RESULT)], add_up.s(RESULT)).delay()
+    assert chorded.get(timeout=30) == 10
+    assert chorded.status() is JobStatus.DONE
+    later = double.options(delay=3600).s(1) >> double.s(RESULT)
+    assert later.delay().cancel()
+
+
+def test_a_group_of_no_calls_gives_no_handles():
+    assert gather(group([]).delay()) == []  # type: ignore[arg-type]
 
 
 def test_workflows_are_run_through_it(tmp_path: Path):
@@ -124,6 +152,8 @@ async def test_inside_a_running_event_loop_it_says_what_to_do(tmp_path: Path):
 
     with pytest.raises(ConfigurationError, match=r"interface=\"async\".*asyncio\.to_thread"):
         double.delay(1)
+    with pytest.raises(ConfigurationError, match=r"asyncio\.to_thread"):
+        (double.s(1) >> double.s(RESULT)).delay()
     job = await asyncio.to_thread(double.delay, 4)
     assert await asyncio.to_thread(job.get, 30) == 8
     await asyncio.to_thread(app.bridge.close)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
@@ -30,9 +30,12 @@ class Chord(Generic[R]):
         for each in calls:
             _check_member(each)
 
-    async def delay(self) -> ChordHandle[R]:
+    def delay(self) -> Coroutine[Any, Any, ChordHandle[R]]:
         """Send the calls, in few statements. The handle is that of what follows them."""
         sender = sender_of([*self.calls, self.callback])
+        return sender.give(self._send(sender))
+
+    async def _send(self, sender: Any) -> ChordHandle[R]:
         if not sender.tasks.broker.home.traits.finds_jobs:
             raise UnsupportedError(
                 "a chord looks at the results of its members, and nobody finds these jobs by their ids: keep them in "

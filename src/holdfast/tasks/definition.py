@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from holdfast.arguments import Fitter
@@ -49,6 +49,10 @@ class Sender(Protocol):
 
     async def send(self, jobs: list[Job], *, through: Any = None) -> list[JobHandle[Any]]:
         """Send jobs; in the transaction of the connection `through`, if one is given."""
+        ...
+
+    def give(self, sending: Coroutine[Any, Any, Any]) -> Any:
+        """What `delay` of signatures gives, whose handles `sending` gives: itself, or in a blocking App handles that block."""
         ...
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from holdfast.clock import as_seconds
 from holdfast.errors import ConfigurationError, JobNotFound, WaitTimeout
@@ -15,8 +15,11 @@ from holdfast.runtime.following import link_id
 from holdfast.runtime.messages import ERROR, RESULT, Chain, Link, Message, Placeholder
 from holdfast.tasks.client import JobHandle, TaskClient
 
+if TYPE_CHECKING:
+    from holdfast.sync import BlockingGroup, BlockingSignature
+
 R = TypeVar("R")
-S = TypeVar("S")
+Calls = TypeVar("Calls", bound="Signature[Any]")
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +68,7 @@ class Signature(Generic[R]):
         self._otherwise = following
 
     @overload
-    def __rshift__(self, following: Signature[S]) -> Signature[S]: ...
+    def __rshift__(self, following: Calls) -> Calls: ...
     @overload
     def __rshift__(self, following: Group) -> Self: ...
     def __rshift__(self, following: Any) -> Any:
@@ -89,9 +92,13 @@ class Signature(Generic[R]):
             if each.on_failure is None:
                 each.on_failure = given.copy()
 
-    async def delay(self) -> JobHandle[R]:
+    def delay(self) -> Coroutine[Any, Any, JobHandle[R]]:
         """Send it. The handle is that of the last call of its chain: `get` waits for each in turn."""
-        return cast("JobHandle[R]", (await send_all([self]))[0])
+        return sender_of([self]).give(self._send())
+
+    async def _send(self) -> JobHandle[R]:
+        [handle] = await send_all([self])
+        return cast("JobHandle[R]", handle)
 
     def copy(self) -> Signature[R]:
         """The same call with the same calls after it, all of them new."""
@@ -183,16 +190,34 @@ class Group:
     def __init__(self, members: Sequence[Signature[Any]]) -> None:
         self.members = members
 
-    async def delay(self) -> list[JobHandle[Any]]:
+    def delay(self) -> Coroutine[Any, Any, list[JobHandle[Any]]]:
         """Send all, in few statements."""
-        return await send_all(self.members)
+        if not self.members:
+            return cast("Coroutine[Any, Any, list[JobHandle[Any]]]", _NoHandles())
+        return sender_of(self.members).give(send_all(self.members))
 
 
+class _NoHandles(list[JobHandle[Any]]):
+    """What sending no calls gives. Without a call no interface is known: it is a list, and can be awaited for one."""
+
+    def __await__(self) -> Generator[Any, Any, list[JobHandle[Any]]]:
+        return self
+        yield
+
+
+@overload
+def group(*calls: BlockingSignature[Any] | Iterable[BlockingSignature[Any]]) -> BlockingGroup: ...
+@overload
+def group(*calls: Signature[Any] | Iterable[Signature[Any]]) -> Group: ...
 def group(*calls: Signature[Any] | Iterable[Signature[Any]]) -> Group:
     """Calls that are sent at once, by `delay` or after another one: `a.s() >> group(b.s(RESULT), c.s(RESULT))`."""
     return Group([call for each in calls for call in _members(each, "group()")])
 
 
+@overload
+def chain(*calls: BlockingSignature[Any], on_failure: Signature[Any] | None = None) -> BlockingSignature[Any]: ...
+@overload
+def chain(*calls: Signature[Any], on_failure: Signature[Any] | None = None) -> Signature[Any]: ...
 def chain(*calls: Signature[Any], on_failure: Signature[Any] | None = None) -> Signature[Any]:
     """Calls that are sent one after another, each when the one before it has returned; `on_failure` when one has failed.
 
@@ -225,9 +250,7 @@ def _copied(given: object, *, last: bool) -> Signature[Any] | Group:
 
 
 async def send_all(calls: Sequence[Signature[Any]]) -> list[JobHandle[Any]]:
-    """Send these calls, those of one App in few statements."""
-    if not calls:
-        return []
+    """Send these calls of one App, in few statements."""
     handles: list[JobHandle[Any]] = await sender_of(calls).send([call.job() for call in calls])
     return [handle_of_line(handle, call.links()) for handle, call in zip(handles, calls, strict=True)]
 
