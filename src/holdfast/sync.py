@@ -189,9 +189,9 @@ class App(asynchronous.App):
             return [BlockingHandle(self, handle) for handle in cast("list[JobHandle[Any]]", sent)]
         return BlockingHandle(self, sent)
 
-    def handle_of(self, id: str) -> BlockingHandle[Any]:
+    def job(self, id: str) -> BlockingHandle[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The handle of a job that exists."""
-        return BlockingHandle(self, self.job(id))
+        return BlockingHandle(self, JobHandle(self.tasks, id))
 
 
 class BlockingDecorator:

@@ -61,6 +61,12 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     return Cli(url)
 
 
+def test_commands_take_a_blocking_app(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "blocking_shop.py").write_text("from holdfast import App\napp = App('shop', interface='sync')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cli.json("tasks", "show", "good", "--app", "blocking_shop:app")["result"] == 4
+
+
 def test_jobs_are_listed_shown_and_cancelled(cli: Cli):
     text = cli("tasks", "list")
     assert max(map(len, text.splitlines())) <= 80

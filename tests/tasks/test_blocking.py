@@ -46,6 +46,7 @@ def test_a_task_is_sent_and_waited_for_without_await(blocking: BlockingApp):
     assert job.get(timeout=30) == 5
     assert job.status() is JobStatus.DONE
     assert job.view().id == job.id
+    assert (blocking.job(job.id).get(), blocking.job(job.id).status()) == (5, JobStatus.DONE)
     assert not job.cancel()
     assert gather(add.delay_many(range(5))) == [1, 2, 3, 4, 5]
     assert gather(add.map(range(3)) + add.options(priority=1).starmap([(1, 2)])) == [1, 2, 3, 3]

@@ -44,7 +44,7 @@ APPLICATION = """
         return JsonResponse({{"job": job.id}})
 
     def receipt(request: HttpRequest, job: str) -> JsonResponse:
-        return JsonResponse({{"receipt": app.handle_of(job).get(timeout=30)}})
+        return JsonResponse({{"receipt": app.job(job).get(timeout=30)}})
 
     urlpatterns = [path("place/<int:order>", place), path("receipt/<str:job>", receipt)]
 

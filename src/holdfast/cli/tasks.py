@@ -15,7 +15,7 @@ from holdfast.ids import JobId
 from holdfast.model.job import JobFilter, JobStatus, JobView, Reason
 from holdfast.observe.jobs import job_facts, why
 from holdfast.observe.moments import iso, relative, to_the_second
-from holdfast.tasks import pause_queues, paused_queues, resume_queues
+from holdfast.tasks import JobHandle, pause_queues, paused_queues, resume_queues
 from holdfast.tasks.acting import act_on_dead, cancel_jobs
 
 
@@ -254,7 +254,7 @@ def _list(app: App, views: Sequence[JobView], *, as_json: bool) -> None:
 
 def _show(app: App, id: str, *, as_json: bool) -> None:
     async def found(app: App) -> JobView:
-        return await app.job(id).view()
+        return await JobHandle[Any](app.tasks, id).view()
 
     view = run(app, found)
     row = job_facts(view)

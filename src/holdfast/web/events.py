@@ -15,6 +15,7 @@ from starlette.responses import Response
 from holdfast.ids import InstanceId
 from holdfast.model.instance import InstanceView, Step
 from holdfast.observe.watch import EVERY
+from holdfast.tasks import JobHandle
 from holdfast.web.site import Site
 
 
@@ -39,7 +40,7 @@ async def events(site: Site, request: Request) -> Response:
 
 async def job_version(site: Site, id: str) -> str:
     """A text that is another one when a job has changed. Raises JobNotFound."""
-    return _version(await (await site.app()).job(id).view())
+    return _version(await JobHandle((await site.app()).tasks, id).view())
 
 
 async def instance_version(site: Site, id: str) -> str:

@@ -10,6 +10,7 @@ from holdfast.codec import describe, loads
 from holdfast.ids import JobId
 from holdfast.model.job import JobFilter, JobStatus, JobView
 from holdfast.observe.jobs import call_of, follows, job_facts, why
+from holdfast.tasks import JobHandle
 from holdfast.tasks.acting import cancel_jobs
 from holdfast.web.events import job_version
 from holdfast.web.paging import PAGE, cut, read_place
@@ -42,7 +43,7 @@ async def show(site: Site, request: Request) -> Response:
     """One job with all that is known of it."""
     id = request.query_params.get("id", "")
     app = await site.app()
-    view = await app.job(id).view()
+    view = await JobHandle(app.tasks, id).view()
     return site.page(
         request,
         "task.html",
@@ -71,6 +72,6 @@ async def cancel(site: Site, request: Request, form: dict[str, list[str]]) -> Re
 async def retry(site: Site, request: Request, form: dict[str, list[str]]) -> Response:
     """Queue a job again that has ended."""
     id = first(form, "id")
-    queued = await (await site.app()).job(id).retry()
+    queued = await JobHandle((await site.app()).tasks, id).retry()
     words = "queued again" if queued else "not queued: it has not ended, or a job with its unique text is there"
     return site.done(request, form, {id: words}, well=queued)
