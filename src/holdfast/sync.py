@@ -16,7 +16,9 @@ import inspect
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
@@ -24,8 +26,10 @@ from typing import Any, Generic, Literal, ParamSpec, Self, TypeVar, Unpack, cast
 from holdfast import app as asynchronous
 from holdfast import tasks
 from holdfast.app import INTERFACES
+from holdfast.engine.values import CURRENT
 from holdfast.errors import ConfigurationError
 from holdfast.ids import JobId
+from holdfast.inject import provided
 from holdfast.model.job import JobStatus, JobView
 from holdfast.runtime.current import Progress
 from holdfast.tasks import Group, JobHandle, Signature, Task
@@ -52,6 +56,38 @@ class Bridge:
 
     def run(self, awaitable: Awaitable[R]) -> R:
         """What it gives or raises. Raises ConfigurationError where waiting would stop an event loop."""
+        return _waited(self._begin(awaitable))
+
+    @contextmanager
+    def inside(self, block: AbstractAsyncContextManager[T]) -> Generator[T]:
+        """An async `with` block around code of this thread. It is entered and left by one task of the event loop."""
+        given: Future[T] = Future()
+        left: Future[BaseException | None] = Future()
+
+        async def hold() -> None:
+            async with block as value:
+                given.set_result(value)
+                if (error := await asyncio.wrap_future(left)) is not None:
+                    raise error
+
+        def end(held: Future[None]) -> None:
+            if held.cancelled():
+                given.cancel()
+            elif not given.done():
+                given.set_exception(held.exception())
+
+        held = self._begin(hold())
+        held.add_done_callback(end)
+        value = _waited(given)
+        try:
+            yield value
+        except BaseException as error:  # noqa: BLE001 - it is raised inside of the block
+            left.set_result(error)
+        else:
+            left.set_result(None)
+        _waited(held)
+
+    def _begin(self, awaitable: Awaitable[R]) -> Future[R]:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -63,12 +99,7 @@ class Bridge:
                 'a blocking call would stop the event loop that runs here: make the App with interface="async" for this code, '
                 "or call it in a thread (await asyncio.to_thread(task.delay, …))"
             )
-        future = asyncio.run_coroutine_threadsafe(_coroutine(awaitable), self._home())
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return asyncio.run_coroutine_threadsafe(_coroutine(awaitable), self._home())
 
     def close(self) -> None:
         """Close the App that is open here, and end the loop."""
@@ -123,6 +154,14 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
+
+
+def _waited(future: Future[R]) -> R:
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
 
 
 async def _coroutine(awaitable: Awaitable[R]) -> R:
@@ -206,6 +245,19 @@ class BlockingDecorator:
 
 class BlockingTask(Task[P, R]):
     """A task that is sent without `await`."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """What the function returns, called here and now with its dependencies. In a workflow it is an action, to be awaited."""
+        if CURRENT.get(None) is not None:
+            return super().__call__(*args, **kwargs)
+        self.check(*args, **kwargs)
+        bridge = _app_of(self).bridge
+        if self.is_async:
+            return bridge.run(self.run(*args, **kwargs))
+        if not self.plan.needs:
+            return self.function(*args, **kwargs)
+        with self.with_state(), bridge.inside(provided(self.plan)) as injected:
+            return self.function(*args, **{**injected, **kwargs})
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> BlockingHandle[R]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Ask for a call, to be made by whichever worker has room. Raises TypeError where the arguments don't fit."""

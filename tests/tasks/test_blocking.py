@@ -7,14 +7,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import Annotated
 
 import psycopg
 import pytest
 
-from holdfast import App, BlockingApp, JobStatus, TaskFailed, WaitTimeout, Workflow, action, workflow
+from holdfast import App, BlockingApp, Depend, JobStatus, State, TaskFailed, WaitTimeout, Workflow, action, workflow
 from holdfast.errors import ConfigurationError
 from holdfast.sync import as_completed, gather, purge_dead, read_dead, replay_dead, wait
 from holdfast.tasks import RESULT, chain, chord, group
@@ -123,6 +124,121 @@ def test_chains_groups_and_chords_are_sent_without_await(blocking: BlockingApp):
 
 def test_a_group_of_no_calls_gives_no_handles():
     assert gather(group([]).delay()) == []  # type: ignore[arg-type]
+
+
+class Shop:
+    """What tasks share."""
+
+    name = "the shop"
+
+
+async def opened() -> AsyncIterator[list[str]]:
+    log.append("opened")
+    try:
+        yield log
+    except ValueError as error:
+        log.append(str(error))
+        raise
+    finally:
+        log.append("closed")
+
+
+log: list[str] = []
+
+
+def test_a_direct_call_runs_here_and_gives_the_result():
+    app = App("test", interface="sync", url="sqlite://:memory:", state=Shop())
+
+    @app.task
+    def here(n: int = 1) -> tuple[int, threading.Thread]:
+        return n, threading.current_thread()
+
+    @app.task
+    async def later(n: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * n
+
+    @app.task
+    def fail(n: int, shop: State[Shop], log: Annotated[list[str], Depend(opened)]) -> str:
+        log.append(threading.current_thread().name)
+        if n:
+            raise ValueError(f"no {n}")
+        return shop.name
+
+    @app.batch_task(size=3)
+    def lengths(texts: list[str]) -> list[int]:
+        return [len(text) for text in texts]
+
+    this = threading.current_thread()
+    log.clear()
+    with app:
+        assert here(2) == (2, this)
+        assert later(n=2) == 4
+        assert fail(0) == "the shop"
+        assert log == ["opened", this.name, "closed"]
+        log.clear()
+        with pytest.raises(ValueError, match="no 7"):
+            fail(7)
+        assert log == ["opened", this.name, "no 7", "closed"]
+        assert lengths("four") == 4  # pyright: ignore[reportUnknownVariableType]
+        with pytest.raises(TypeError, match="missing a required argument|missing 1 required"):
+            later()  # type: ignore[call-arg]
+
+
+def test_what_a_dependency_raises_comes_out_of_a_direct_call():
+    app = App("test", interface="sync", url="sqlite://:memory:")
+
+    @app.task
+    def name(shop: State[Shop]) -> str:
+        return shop.name
+
+    with app, pytest.raises(ConfigurationError, match="there is no state here"):
+        name()
+
+
+async def test_a_direct_call_in_an_event_loop_runs_what_needs_none():
+    app = App("test", interface="sync", url="sqlite://:memory:", state=Shop())
+
+    @app.task
+    def double(n: int) -> int:
+        return 2 * n
+
+    @app.task
+    async def treble(n: int) -> int:
+        return 3 * n
+
+    @app.task
+    def name(shop: State[Shop]) -> str:
+        return shop.name
+
+    assert double(2) == 4
+    for call in (lambda: treble(2), name):
+        with pytest.raises(ConfigurationError, match=r"asyncio\.to_thread"):
+            call()
+    assert await treble.run(2) == 6
+
+
+kept = App("kept", interface="sync", url="sqlite://:memory:")
+
+
+@kept.task
+def half(n: int) -> int:
+    return n // 2
+
+
+@workflow
+class Quarter(Workflow):
+    """Two calls of a blocking task."""
+
+    async def run(self, n: int) -> int:
+        once = await half(n)
+        return await half(once)
+
+
+def test_in_a_workflow_a_blocking_task_is_an_action():
+    with kept:
+        assert kept.run(Quarter().run(8)) == 2
+        assert half(8) == 4
 
 
 def test_workflows_are_run_through_it(tmp_path: Path):

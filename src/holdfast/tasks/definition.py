@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from holdfast.arguments import Fitter
@@ -86,11 +87,18 @@ class Task(Action[P, R]):
 
     async def run(self, *args: Any, **kwargs: Any) -> R:
         """Run the function here and now, with its dependencies, once; outside of a worker with the state of its App."""
-        if STATE.get(None) is not None or self.sender.state is None:
+        with self.with_state():
             return await super().run(*args, **kwargs)
+
+    @contextmanager
+    def with_state(self) -> Generator[None]:
+        """Inside, there is the state of its App, or that of a worker on which this runs."""
+        if STATE.get(None) is not None or self.sender.state is None:
+            yield
+            return
         token = STATE.set(self.sender.state)
         try:
-            return await super().run(*args, **kwargs)
+            yield
         finally:
             STATE.reset(token)
 
