@@ -61,6 +61,14 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     return Cli(url)
 
 
+@pytest.mark.parametrize("command", [["replay"], ["purge", "--yes"], ["purge"]])
+def test_nothing_is_done_to_dead_letters_that_nobody_chose(cli: Cli, command: list[str]):
+    assert "or say --all" in cli("dlq", *command, status=2)
+    assert "by themselves" in cli("dlq", *command, "bad-1", "--all", status=2)
+    assert "by themselves" in cli("dlq", *command, "bad-1", "--queue", "slow", status=2)
+    assert len(cli.json("dlq", "list")) == 3
+
+
 def test_commands_take_a_blocking_app(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "blocking_shop.py").write_text("from holdfast import App\napp = App('shop', interface='sync')\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -101,9 +109,9 @@ def test_dead_letters_are_read_replayed_exported_and_purged(cli: Cli):
 
     assert "1 replayed; 1 are not among the dead letters" in cli("dlq", "replay", "bad-1", "good", status=1)
     assert cli.json("tasks", "show", "bad-1")["status"] == "queued"
-    assert "Aborted" in cli("dlq", "purge", input="n\n", status=1)
+    assert "Aborted" in cli("dlq", "purge", "--all", input="n\n", status=1)
     assert cli.json("dlq", "purge", "--reason", "expired", "--yes") == {"purged": 1, "found": 1}
-    assert cli("dlq", "replay") == "1 replayed\n"
+    assert cli("dlq", "replay", "--all") == "1 replayed\n"
     assert cli.json("dlq", "list") == []
     assert "no job" in cli("tasks", "show", "late", status=1)
 
@@ -133,4 +141,4 @@ def test_jobs_that_lie_elsewhere_are_found_by_their_own_url(cli: Cli, tmp_path: 
     found = cli.json("tasks", "list", "--tasks-url", elsewhere)
     assert "good" in [row["id"] for row in found]
     assert len(cli.json("dlq", "read", "--tasks-url", elsewhere)) == 3
-    assert cli.json("dlq", "replay", "--tasks-url", elsewhere)["replayed"] == 3
+    assert cli.json("dlq", "replay", "--all", "--tasks-url", elsewhere)["replayed"] == 3

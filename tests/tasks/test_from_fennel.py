@@ -157,7 +157,7 @@ def test_the_dead_letter_queue(redis_url: str, app: SyncApp):
         return done.output
 
     assert "nothing" in command("dlq", "read")
-    assert command("dlq", "replay") == "1 replayed\n"
+    assert command("dlq", "replay", "--all") == "1 replayed\n"
     while not (dead := app.run(app.tasks.dead())):
         time.sleep(0.001)
 
@@ -167,7 +167,7 @@ def test_the_dead_letter_queue(redis_url: str, app: SyncApp):
     assert job.id == dead[0].id
     with pytest.raises(TaskFailed):
         job.get()
-    assert command("dlq", "purge", "--yes") == "1 purged\n"
+    assert command("dlq", "purge", "--all", "--yes") == "1 purged\n"
 
 
 def test_a_worker_is_given_its_application_as_other_commands_are(redis_url: str):

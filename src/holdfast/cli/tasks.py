@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -146,6 +147,34 @@ def dead_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return jobs_app(json_option(command))
 
 
+def acting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds how dead letters are named or chosen, and has one of these ways be given."""
+
+    @functools.wraps(command)
+    def chosen(
+        *,
+        ids: tuple[str, ...],
+        every: bool,
+        name: str | None,
+        queue: str | None,
+        reason: str | None,
+        **given: Any,
+    ) -> Any:
+        filtered = not (name is None and queue is None and reason is None)
+        if not (ids or every or filtered):
+            raise click.UsageError(
+                "which dead letters? Name them by their ids, choose them by --name, --queue or --reason, or say --all."
+            )
+        if ids and (every or filtered):
+            raise click.UsageError(
+                "ids name dead letters by themselves; --name, --queue, --reason and --all choose others."
+            )
+        return command(ids=_ids(ids), wanted=_wanted(name, queue, reason), **given)
+
+    everything = click.option("--all", "every", is_flag=True, help="All that there are.")
+    return click.argument("ids", nargs=-1)(dead_options(everything(chosen)))
+
+
 def _ids(ids: tuple[str, ...]) -> list[JobId]:
     return [JobId(id) for id in ids]
 
@@ -177,23 +206,21 @@ def show_dead(id: str, app: App, as_json: bool) -> None:
 
 
 @dlq.command("replay")
-@click.argument("ids", nargs=-1)
-@dead_options
-def replay(ids: tuple[str, ...], app: App, as_json: bool, **chosen: str | None) -> None:
-    """Queue dead letters again: those named, or all that the options choose."""
-    done, found = run(app, lambda app: act_on_dead(app.tasks, app.tasks.replay, _ids(ids), **_wanted(**chosen)))
+@acting_options
+def replay(ids: list[JobId], app: App, as_json: bool, wanted: dict[str, Any]) -> None:
+    """Queue dead letters again: those named, or those that the options choose."""
+    done, found = run(app, lambda app: act_on_dead(app.tasks, app.tasks.replay, ids, **wanted))
     _tell(done, found, ids, "replayed", as_json=as_json)
 
 
 @dlq.command("purge")
-@click.argument("ids", nargs=-1)
-@dead_options
+@acting_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def purge(ids: tuple[str, ...], app: App, as_json: bool, yes: bool, **chosen: str | None) -> None:
-    """Remove dead letters for ever: those named, or all that the options choose. `export` keeps a copy."""
+def purge(ids: list[JobId], app: App, as_json: bool, yes: bool, wanted: dict[str, Any]) -> None:
+    """Remove dead letters for ever: those named, or those that the options choose. `export` keeps a copy."""
     if not ids and not yes:
         click.confirm("Remove all dead letters that these options choose?", abort=True)
-    done, found = run(app, lambda app: act_on_dead(app.tasks, app.tasks.purge, _ids(ids), **_wanted(**chosen)))
+    done, found = run(app, lambda app: act_on_dead(app.tasks, app.tasks.purge, ids, **wanted))
     _tell(done, found, ids, "purged", as_json=as_json)
 
 
@@ -209,7 +236,7 @@ def export(app: App, as_json: bool, **chosen: str | None) -> None:
         click.echo(json.dumps(job_facts(view)))
 
 
-def _tell(done: int, found: int, ids: tuple[str, ...], verb: str, *, as_json: bool) -> None:
+def _tell(done: int, found: int, ids: Sequence[JobId], verb: str, *, as_json: bool) -> None:
     if as_json:
         show_json({verb: done, "found": found})
     else:
