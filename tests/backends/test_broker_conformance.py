@@ -524,6 +524,21 @@ async def test_counts_are_those_of_what_was_asked(broker: Any) -> None:
     assert await broker.count(JobFilter(ids=[JobId("a"), JobId("z")])) == 1
 
 
+async def test_jobs_are_found_by_the_whole_names_of_their_tasks_and_by_their_functions(broker: Any) -> None:
+    names = {"a": "app.deep:Outer.inner", "b": "app:inner", "c": "own name", "d": "app:thinner"}
+    await broker.send([job(id, name=name) for id, name in names.items()])
+
+    async def found(name: str) -> list[str]:
+        views = await broker.find(JobFilter(name=name))
+        assert await broker.count(JobFilter(name=name)) == len(views)
+        return sorted([view.id for view in views])
+
+    assert await found("inner") == ["a", "b"]
+    assert await found("Outer.inner") == await found("app.deep:Outer.inner") == ["a"]
+    assert await found("own name") == ["c"]
+    assert await found("Inner") == await found("name") == await found("app") == await found("") == []
+
+
 async def test_a_claim_that_fails_late_has_claimed_nothing(bench: Bench) -> None:
     if bench.kind == "postgres":
         pytest.skip("a claim is one statement there")

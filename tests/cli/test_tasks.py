@@ -82,6 +82,7 @@ def test_jobs_are_listed_shown_and_cancelled(cli: Cli):
         assert words in text
     assert [row["id"] for row in cli.json("tasks", "list", "--status", "queued")] == ["later"]
     assert [row["id"] for row in cli.json("tasks", "list", "--queue", "slow")] == ["late"]
+    assert len(cli.json("tasks", "list", "--name", "double")) == len(cli.json("tasks", "list")) == 5
     assert cli("tasks", "list", "--name", "nobody's") == "nothing found\n"
     shown = cli.json("tasks", "show", "good")
     assert (shown["status"], shown["result"], shown["error"]) == ("done", 4, None)

@@ -137,7 +137,8 @@ def by_urgency(rows: Sequence[Row]) -> list[Row]:
 def job_filter_parts(filter: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
     """The `.sql` fragments (`jobs_…`) this filter needs, with their parameters."""
     if filter.name is not None:
-        yield "jobs_by_name", {"name": filter.name}
+        function, inner = filter.name_endings
+        yield "jobs_by_name", {"name": filter.name, "function": function, "inner": inner}
     if filter.queue is not None:
         yield "jobs_by_queue", {"queue": filter.queue}
     match filter.status:

@@ -36,7 +36,7 @@ def dlq() -> None:
 @tasks.command("list")
 @jobs_app
 @json_option
-@click.option("--name", help="Only those of this task.")
+@click.option("--name", help="Only those of this task; its function alone will do.")
 @click.option("--queue", help="Only those of this queue.")
 @click.option("--status", type=click.Choice([status.value for status in JobStatus]))
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
@@ -141,7 +141,7 @@ def dead_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--reason", type=click.Choice([reason.value for reason in Reason]), help="Only those dead for it."
         ),
         click.option("--queue", help="Only those of this queue."),
-        click.option("--name", help="Only those of this task."),
+        click.option("--name", help="Only those of this task; its function alone will do."),
     ):
         command = option(command)
     return jobs_app(json_option(command))

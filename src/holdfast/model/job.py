@@ -241,6 +241,7 @@ class JobFilter:
     """Which jobs to list; every field given must hold."""
 
     name: str | None = None
+    """The whole name of a task, or that of its function alone."""
     queue: str | None = None
     status: JobStatus | None = None
     reason: Reason | None = None
@@ -248,3 +249,12 @@ class JobFilter:
     before: tuple[float, str] | None = None
     """Continue a listing: (created_at, id) of the last row seen; the newest come first."""
     ids: Sequence[JobId] = field(default_factory=tuple)
+
+    @property
+    def name_endings(self) -> tuple[str, str]:
+        """With what the whole names end of the functions that `name` may be: they are `module:Outer.function`."""
+        return f":{self.name}", f".{self.name}"
+
+    def wants_name(self, name: str) -> bool:
+        """Whether the task of this whole name is wanted."""
+        return self.name is None or name == self.name or name.endswith(self.name_endings)

@@ -43,7 +43,7 @@ async def find(line: Line, key: str, filter: JobFilter) -> list[JobView]:
 
 async def count(line: Line, filter: JobFilter) -> int:
     """How many the filter wants."""
-    simple = not (filter.name or filter.reason or filter.ids or filter.before)
+    simple = filter.name is None and not (filter.reason or filter.ids or filter.before)
     if simple and filter.status is JobStatus.QUEUED:
         return await line.run("count", "queued", filter.queue or "")
     if simple and filter.queue is None and filter.status in (None, JobStatus.RUNNING, JobStatus.DEAD):
@@ -93,7 +93,7 @@ async def _all(line: Line) -> AsyncIterator[JobView]:
 def _wanted(filter: JobFilter) -> Callable[[JobView], bool]:
     def wanted(view: JobView) -> bool:
         return (
-            (filter.name is None or view.name == filter.name)
+            filter.wants_name(view.name)
             and (filter.queue is None or view.queue == filter.queue)
             and (filter.status is None or view.status is filter.status)
             and (filter.reason is None or view.reason == filter.reason)

@@ -145,7 +145,7 @@ def _wanted(filter: JobFilter) -> Callable[[JobView], bool]:
 
     def wanted(view: JobView) -> bool:
         return (
-            (filter.name is None or view.name == filter.name)
+            filter.wants_name(view.name)
             and (filter.reason is None or view.reason == filter.reason)
             and (filter.before is None or _age(view) < filter.before)
             and (not ids or view.id in ids)

@@ -402,7 +402,7 @@ SELECT count(*) AS number FROM holdfast_job WHERE (shard = :shard) IS TRUE
 ORDER BY created_at DESC, id DESC LIMIT :limit::int
 
 -- name: jobs_by_name
-AND name = :name::text
+AND (name = :name::text OR right(name, length(:function::text)) IN (:function::text, :inner::text))
 
 -- name: jobs_by_queue
 AND queue = :queue::text

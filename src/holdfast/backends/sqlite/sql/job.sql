@@ -213,7 +213,7 @@ SELECT count(*) AS number FROM holdfast_job WHERE shard = 0
 ORDER BY created_at DESC, id DESC LIMIT :limit
 
 -- name: jobs_by_name
-AND name = :name
+AND (name = :name OR substr(name, -length(:function)) IN (:function, :inner))
 
 -- name: jobs_by_queue
 AND queue = :queue
