@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from holdfast import App, CurrentJob, RetryPolicy, TaskFailed, current_job
+from holdfast import Again, App, CurrentJob, Done, Failed, RetryPolicy, TaskFailed, current_job
 from holdfast.clock import ManualClock
 from holdfast.errors import ConfigurationError, HoldfastError, NotInJob
 from holdfast.model.job import JobFilter
@@ -89,6 +91,49 @@ async def test_hooks_are_told_of_each_attempt_and_of_what_became_of_it(app: App)
     assert heard.count("bad") == 2
     assert ("after", "Again", 1) in heard
     assert ("after", "Failed", 2) in heard
+
+
+async def test_hooks_see_results_and_exceptions_as_they_were(app: App):
+    heard: dict[str, list[Any]] = {"values": [], "again": [], "dead": []}
+
+    class Local(Exception):
+        """Nobody can import this one."""
+
+    @app.after_job
+    def after(job: CurrentJob, outcome: Done | Again | Failed) -> None:
+        if isinstance(outcome, Done):
+            heard["values"].append(outcome.value)
+
+    app.on_retry(lambda job, outcome: heard["again"].append(outcome.exception))
+    app.on_dead(lambda job, outcome: heard["dead"].append(outcome.exception))
+
+    @app.task
+    async def moment() -> datetime:
+        return BEGIN
+
+    @app.task(retries=1)
+    async def fail(cause: str) -> None:
+        raise Declined("closed", 7) from KeyError(cause)
+
+    @app.task(retries=0)
+    async def fail_locally() -> None:
+        raise Local("unknown")
+
+    await (await moment.delay()).get()
+    for call in (fail.s("order"), fail_locally.s()):
+        with pytest.raises(TaskFailed):
+            await (await call.delay()).get()
+    await app.close()
+    assert heard["values"] == [BEGIN]
+    known, local = heard["dead"]
+    for error in (*heard["again"], known):
+        assert (type(error), error.args) == (Declined, ("closed", 7))
+        assert isinstance(error.__cause__, KeyError)
+        assert "in fail\n" in "".join(traceback.format_exception(error))
+    assert isinstance(local, TaskFailed)
+    assert str(local).endswith("Local: unknown")
+    assert local.original_type.endswith("Local")
+    assert "in fail_locally" in local.traceback_text
 
 
 async def test_what_a_hook_raises_before_an_attempt_fails_it(app: App):

@@ -10,7 +10,7 @@ met again, they are `{"$": "ref", "v": n}`, where n counts objects in the order 
 """
 
 from holdfast.codec.apart import Company
-from holdfast.codec.decoder import Decoder, decode
+from holdfast.codec.decoder import Decoder, decode, decode_exception
 from holdfast.codec.describe import (
     chain_of,
     describe,
@@ -44,6 +44,7 @@ __all__ = [
     "chain_of",
     "decode",
     "decode_call",
+    "decode_exception",
     "describe",
     "describe_error",
     "describe_type",

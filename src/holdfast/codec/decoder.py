@@ -83,6 +83,15 @@ def decode(tree: Tree) -> Any:
     return tree if type(tree) in PRIMITIVES else Decoder().decode(tree)
 
 
+def decode_exception(tree: Tree) -> BaseException | None:
+    """The exception of a tree; of an unknown type, a WorkflowFailed that tells what it was. None where that cannot be read."""
+    try:
+        found = Decoder(lenient_exceptions=True).decode(tree)
+    except DecodeError:
+        return None
+    return found if isinstance(found, BaseException) else None
+
+
 def _instance(graph: DecodingGraph, tag: str, tree: dict[str, Any]) -> Any:
     entry = BY_TAG.get(tag)
     if entry is not None:

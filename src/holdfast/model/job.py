@@ -5,8 +5,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from holdfast.codec import (
+    decode,
+    decode_exception,
+    describe_error,
+    describe_type,
+    loads,
+    show_remote_tracebacks,
+    stored_traceback,
+)
+from holdfast.errors import TaskFailed, WorkflowFailed
 from holdfast.ids import JobId
 
 
@@ -120,8 +130,14 @@ class Done(NamedTuple):
     """The call returned. Without `keep_until` nothing remains of the job."""
 
     result: bytes
+    """Encoded, as it is stored; `value` is the result itself."""
     ended_at: float
     keep_until: float | None = None
+
+    @property
+    def value(self) -> Any:
+        """What the call returned. Raises DecodeError."""
+        return decode(loads(self.result))
 
 
 class Again(NamedTuple):
@@ -129,6 +145,12 @@ class Again(NamedTuple):
 
     due_at: float
     error: bytes
+    """Encoded, as it is stored; `exception` is the error itself."""
+
+    @property
+    def exception(self) -> BaseException:
+        """What the attempt raised, with its cause, and its traceback as a note; a TaskFailed where that cannot be made here."""
+        return _exception_in(self.error)
 
 
 class Failed(NamedTuple):
@@ -136,9 +158,29 @@ class Failed(NamedTuple):
 
     reason: Reason
     error: bytes
+    """Encoded, as it is stored; `exception` is the error itself."""
     ended_at: float
     dead: bool = True
     keep_until: float | None = None
+
+    @property
+    def exception(self) -> BaseException:
+        """What the last attempt raised, with its cause, and its traceback as a note; a TaskFailed where that cannot be made
+        here, and a HoldfastError that says why where it was not run.
+        """
+        return _exception_in(self.error)
+
+
+def _exception_in(error: bytes) -> BaseException:
+    tree = loads(error)
+    found = decode_exception(tree)
+    kind = describe_type(tree)
+    if found is None or (type(found) is WorkflowFailed and found.original_type == kind):
+        made = TaskFailed(describe_error(tree), original_type=kind, traceback_text=stored_traceback(tree))
+        made.__cause__ = found
+        return made
+    show_remote_tracebacks(found, "Where it was raised")
+    return found
 
 
 class Cancelled(NamedTuple):

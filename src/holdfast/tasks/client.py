@@ -8,8 +8,8 @@ from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from holdfast.clock import Clock, as_seconds
-from holdfast.codec import TRACEBACK, Decoder, decode, loads
-from holdfast.errors import ConfigurationError, DecodeError, JobNotFound, TaskCancelled, TaskFailed, WaitTimeout
+from holdfast.codec import TRACEBACK, decode, decode_exception, loads
+from holdfast.errors import ConfigurationError, JobNotFound, TaskCancelled, TaskFailed, WaitTimeout
 from holdfast.ids import JobId
 from holdfast.model.job import Job, JobFilter, JobStatus, JobView, Reason
 from holdfast.ports import Broker
@@ -313,13 +313,7 @@ def _failure(view: JobView) -> TaskFailed:
     tree: Any = loads(view.outcome or b"null")
     name = str(cast("dict[str, Any]", tree).get("$", "")) if isinstance(tree, dict) else ""
     kind = name.rpartition(":")[2].rpartition(".")[2] or name
-    cause: BaseException | None = None
-    try:
-        found = Decoder(lenient_exceptions=True).decode(tree)
-        cause = found if isinstance(found, BaseException) else None
-    except DecodeError:
-        # The class is not known here; its name and arguments are.
-        cause = None
+    cause = decode_exception(tree)
     arguments = list(cause.args) if cause is not None else []
     text = str(getattr(cause, TRACEBACK, "") or "")
     said = str(cause) if cause is not None else ""
