@@ -176,6 +176,14 @@ class CompileError(ConfigurationError, SyntaxError):
         return str(self.args[0]) if self.args else ""
 
 
+def words_of(error: BaseException) -> str:
+    """What an exception says of itself; where its `__str__` raises, the types of its arguments."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - user code
+        return f"({', '.join(type(each).__name__ for each in error.args)})"
+
+
 def told_with_place(error: BaseException) -> str:
     """An error of the user's own code in a line: the place in their files from where it came, its type and text."""
     if isinstance(error, CompileError):

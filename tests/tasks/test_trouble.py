@@ -21,6 +21,7 @@ from holdfast.retry import Retry
 from holdfast.runtime import consuming, settling
 from holdfast.task import ACTIONS
 from holdfast.tasks import as_completed, gather
+from holdfast.testing import drain
 
 
 @contextlib.asynccontextmanager
@@ -125,6 +126,44 @@ class Touchy:
         if broken:
             raise RuntimeError("do not touch me")
         return 1
+
+
+class Mute(Exception):
+    """Of this test's own."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+async def test_an_exception_that_cannot_say_what_it_is_fails_its_job_and_nothing_else(
+    app: App, caplog: pytest.LogCaptureFixture
+):
+    told: list[str] = []
+
+    @app.on_dead
+    def silent(*_: object) -> None:
+        raise Mute
+
+    app.on_dead(lambda job, outcome: told.append(job.name))
+
+    @app.task(retries=0, name="t:mute")
+    async def mute() -> None:
+        raise Mute(3, "x")
+
+    with pytest.raises(TaskFailed, match=r"after 1 attempt, Mute: \(int, str\)") as caught:
+        await (await mute.delay()).get()
+    assert isinstance(caught.value.__cause__, Mute)
+    assert caught.value.original_args == [3, "x"]
+
+    @app.task(acks="early")
+    async def ring() -> None:
+        raise Mute
+
+    await ring.delay()
+    await drain(app)
+    assert told == ["t:mute"]
+    assert "hook failed" in caplog.text
+    assert "Mute: ()" in caplog.text
 
 
 async def test_arguments_whose_reading_fails_harm_their_job_alone(app: App, monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from holdfast.clock import Clock
 from holdfast.codec import dumps, encode
-from holdfast.errors import StoreError
+from holdfast.errors import StoreError, words_of
 from holdfast.ids import JobId
 from holdfast.logs import get_logger
 from holdfast.model.job import ClaimedJob, Done, Failed, Reason, SettledJobs, Settlement
@@ -78,7 +78,11 @@ class EarlyJobs:
             return None
         error = ended.error
         log.error(
-            "early job failed", job=job.id, task=job.name, error=f"{type(error).__name__}: {error}", exc_info=error
+            "early job failed",
+            job=job.id,
+            task=job.name,
+            error=f"{type(error).__name__}: {words_of(error)}",
+            exc_info=error,
         )
         return Failed(Reason.FAILED, dumps(ended.tree), now, dead=False)
 

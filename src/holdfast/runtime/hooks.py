@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from holdfast.errors import words_of
 from holdfast.logs import get_logger
 from holdfast.model.job import Again, Done, Failed, Outcome
 from holdfast.runtime.background import Background
@@ -75,4 +76,4 @@ async def _tell(hooks: Sequence[Hook], *given: object) -> None:
             await _call_all([hook], *given)
         except Exception as error:
             name = getattr(hook, "__qualname__", repr(hook))
-            log.error("hook failed", hook=name, error=f"{type(error).__name__}: {error}", exc_info=error)
+            log.error("hook failed", hook=name, error=f"{type(error).__name__}: {words_of(error)}", exc_info=error)

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from holdfast.clock import Clock, as_seconds
 from holdfast.codec import TRACEBACK, decode, decode_exception, loads
-from holdfast.errors import ConfigurationError, JobNotFound, TaskCancelled, TaskFailed, WaitTimeout
+from holdfast.errors import ConfigurationError, JobNotFound, TaskCancelled, TaskFailed, WaitTimeout, words_of
 from holdfast.ids import JobId
 from holdfast.model.job import Job, JobFilter, JobStatus, JobView, Reason
 from holdfast.ports import Broker
@@ -316,7 +316,7 @@ def _failure(view: JobView) -> TaskFailed:
     cause = decode_exception(tree)
     arguments = list(cause.args) if cause is not None else []
     text = str(getattr(cause, TRACEBACK, "") or "")
-    said = str(cause) if cause is not None else ""
+    said = words_of(cause) if cause is not None else ""
     error = TaskFailed(
         f"job {view.id} ({view.name}) {_end_in_words(view, kind, said)}",
         original_type=kind,
