@@ -239,6 +239,16 @@ async def test_an_id_makes_sending_repeatable(app: App):
     with pytest.raises(ConfigurationError, match="one id="):
         await count.options(id="x").delay_many([1, 2])
 
+    @app.task(unique=True)
+    async def other(n: int) -> int:
+        return n
+
+    for options in ({}, {"unique": False}):
+        with pytest.raises(
+            ConfigurationError, match=f"the id 'order-7' belongs to a job of {count.name}; choose another"
+        ):
+            await other.options(id="order-7", **options).delay(1)
+
 
 async def test_waiting_and_running_jobs_are_cancelled(app: App):
     began, ended = asyncio.Event(), asyncio.Event()

@@ -84,7 +84,10 @@ class TaskClient:
         return self.broker
 
     async def send(self, jobs: Sequence[Job]) -> list[JobHandle[Any]]:
-        """Send jobs, in few statements. One that exists already, or whose unique text another has, gives that one's handle."""
+        """Send jobs, in few statements. One that exists already, or whose unique text another has, gives that one's handle.
+
+        Raises ConfigurationError where the id is that of another task's job.
+        """
         if len(jobs) == 1:
             return [await self._send_alone(jobs[0])]
         accepted, _ = await self._accepted(jobs)
@@ -109,12 +112,12 @@ class TaskClient:
             for batch in _batches(rest):
                 new.update(await self.broker.send(batch))
             all_new |= new
+            known = await self._known([job for job in rest if job.id not in new])
             # Without a unique text, only one that is there already is not new.
             accepted |= {job.id: job.id for job in rest if job.id in new or job.unique is None}
             rest = [job for job in rest if job.id not in accepted]
             if rest:
                 holders = await self.broker.holders([job.unique or "" for job in rest])
-                known = {view.id for view in await self.broker.look([job.id for job in rest])}
                 for job in rest:
                     if (holder := holders.get(job.unique or "")) is not None:
                         accepted[job.id] = holder
@@ -123,6 +126,16 @@ class TaskClient:
                 # Those that are left were refused for one that has ended since.
                 rest = [job for job in rest if job.id not in accepted]
         return accepted, all_new
+
+    async def _known(self, jobs: Sequence[Job]) -> Set[JobId]:
+        """The ids of those that are there. Raises ConfigurationError where one is that of another task's job."""
+        if not jobs or not self.broker.home.traits.finds_jobs:
+            return set()
+        names = {view.id: view.name for view in await self.broker.look([job.id for job in jobs])}
+        for job in jobs:
+            if names.get(job.id, job.name) != job.name:
+                raise ConfigurationError(f"the id {job.id!r} belongs to a job of {names[job.id]}; choose another")
+        return names.keys()
 
     async def send_through(self, connection: Any, jobs: Sequence[Job]) -> list[JobHandle[Any]]:
         """Send jobs in the transaction of the caller's own connection."""
