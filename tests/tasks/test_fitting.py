@@ -102,3 +102,25 @@ def test_jobs_with_arguments_that_are_the_same_once_validated_are_one(app: App):
         return n * n
 
     assert square.job((3,), {}, square.jobs).unique == square.job((), {"n": "3"}, square.jobs).unique
+
+
+def test_arguments_that_are_left_to_their_defaults_make_the_same_job(app: App):
+    nothing = object()
+
+    @app.task(unique=True)
+    def tell(
+        n: int,
+        to: str = "x",
+        *more: int,
+        share: float = 1,
+        size: int = None,  # type: ignore[assignment]
+        lock: Any = nothing,
+        shop: Annotated[str, Depend(lambda: "a shop")] = "none",
+        **words: str,
+    ) -> None: ...
+
+    def unique(*args: Any, **kwargs: Any) -> str | None:
+        return tell.job(args, kwargs, tell.jobs).unique
+
+    assert unique(1) == unique(1, "x") == unique(to="x", n=1) == unique(1, share=1.0) == unique(1, share=1)
+    assert len({unique(1), unique(2), unique(1, "y"), unique(1, "x", 3), unique(1, size=4), unique(1, a="b")}) == 6

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from holdfast.arguments import Fitter
-from holdfast.codec import encode_call
-from holdfast.errors import ConfigurationError
+from holdfast.codec import Tree, encode, encode_call
+from holdfast.errors import ConfigurationError, EncodeError, ValidationError
 from holdfast.ids import JobId, uuid7
 from holdfast.inject import STATE
 from holdfast.limits import compared
@@ -188,10 +189,7 @@ class Task(Action[P, R]):
             due = options.eta
         unique = options.unique
         if unique is True:
-            # However they were given, by place or by name.
-            bound = self._signature.bind_partial(*args, **kwargs)
-            canonical = encode_call(bound.args, dict(sorted(bound.kwargs.items())), "task", self.name)
-            unique = f"{self.name}:{write(Message(canonical)).decode()}"
+            unique = f"{self.name}:{write(Message(self._canonical(args, kwargs))).decode()}"
         return Job(
             id=JobId(options.id or uuid7()),
             name=self.name,
@@ -235,12 +233,38 @@ class Task(Action[P, R]):
         if ACTIONS.get(self.name) is not self:
             self.refuse_twin()
         self.check(*args, **kwargs)
+        return self._fit(args, kwargs)
+
+    def _fit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if self.batch is not None:
             # The annotation is that of many.
             return args, kwargs
         if self._fitter is None:
             self._fitter = Fitter(self.function, self._signature, name=self.name, but=self.plan.names)
         return self._fitter.fit(args, kwargs, leave=Placeholder)
+
+    def _canonical(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tree:
+        """The arguments, the same whether they are given by place, by name, or by the defaults of their parameters."""
+        bound = self._signature.bind_partial(*args, **kwargs)
+        whole = {**self._own_defaults, **bound.arguments}
+        bound.arguments = {name: whole[name] for name in self._signature.parameters if name in whole}
+        return encode_call(bound.args, dict(sorted(bound.kwargs.items())), "task", self.name)
+
+    @cached_property
+    def _own_defaults(self) -> dict[str, Any]:
+        """The defaults of parameters, as they would be sent; without those that could not be."""
+        found: dict[str, Any] = {}
+        for name, parameter in self._signature.parameters.items():
+            if name in self.plan.names or parameter.default is parameter.empty:
+                continue
+            default = {name: parameter.default}
+            # A default need not fit its annotation, as in `n: int = None`.
+            with suppress(ValidationError):
+                _, default = self._fit((), default)
+            with suppress(EncodeError):
+                encode(default)
+                found |= default
+        return found
 
     def _message(
         self,
