@@ -52,6 +52,12 @@ async def test_without_patience_it_is_dead_at_once():
         assert app.now() - begun < 10
 
 
+async def test_of_a_task_of_a_script_it_is_said_that_no_worker_can_know_it():
+    async with workflow_app(unknown_task_seconds=0) as app:
+        with pytest.raises(TaskFailed, match=r"'__main__:add' was defined in a script .* move the task into a module"):
+            await (await stranger(app, "__main__:add")).get()
+
+
 def test_pauses_grow_and_names_are_not_remembered_without_end():
     def job(name: str) -> ClaimedJob:
         return ClaimedJob(JobId("j"), name, b"", "default", 1, 1)

@@ -49,7 +49,7 @@ from holdfast.runtime.patience import patiently
 from holdfast.runtime.reporting import Reporter
 from holdfast.runtime.settling import Settler
 from holdfast.runtime.sharing import Shares
-from holdfast.runtime.strangers import Strangers
+from holdfast.runtime.strangers import Strangers, why_unknown
 from holdfast.task import ACTIONS
 
 log = get_logger("holdfast.worker")
@@ -372,10 +372,7 @@ class Consumer:
             if pause is not None:
                 self._conclude(job, message, Returned(now + pause))
                 return
-            unknown = (
-                f"no task {job.name!r} is defined on the worker that took it; import its module there, then replay it"
-            )
-            self._conclude(job, message, refused(message, Reason.UNKNOWN, unknown, now))
+            self._conclude(job, message, refused(message, Reason.UNKNOWN, why_unknown(job.name), now))
             return
         try:
             arguments = decode_call(message.arguments)
