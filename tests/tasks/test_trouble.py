@@ -251,7 +251,7 @@ async def test_large_outcomes_are_settled_in_several_statements(url: str, monkey
 
 
 async def test_whoever_is_refused_for_one_that_ends_meanwhile_is_sent_after_all(url: str):
-    async with App("test", url=url) as app:
+    async with App("test", url=url, embedded_worker=False) as app:
 
         @app.task(unique="one")
         async def only() -> None: ...
