@@ -217,8 +217,7 @@ class App(Registering):
 
     def _come_home(self, loop: asyncio.AbstractEventLoop) -> None:
         """Belong to this event loop. Raises ConfigurationError where it is open in one that goes on."""
-        if self._process != os.getpid():
-            self.forget_opened()
+        self.notice_fork()
         before, self._home = self._home, loop
         if before is None or before is loop:
             return
@@ -249,8 +248,10 @@ class App(Registering):
         """The event loop in which it is open."""
         return self._home if self._opened else None
 
-    def forget_opened(self) -> None:
-        """Take new backends: those that were opened belong to a process from which this one was forked."""
+    def notice_fork(self) -> None:
+        """Take new backends in a process that was forked: those that were opened belong to the one that it came from."""
+        if self._process == os.getpid():
+            return
         self._process = os.getpid()
         self._opened = False
         self._home = None
@@ -439,6 +440,7 @@ class App(Registering):
 
     def job(self, id: str) -> JobHandle[Any]:
         """The handle of a job that exists."""
+        self.notice_fork()
         return JobHandle(self.tasks, id)
 
     # --- schedules

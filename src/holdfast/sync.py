@@ -119,7 +119,7 @@ class Bridge:
             if self._process != os.getpid():
                 # A server has forked: its threads and connections are those of the other process.
                 self._process, self._loop, self._thread = os.getpid(), None, None
-                self._app.forget_opened()
+                self._app.notice_fork()
             opened = self._app.home_loop
             if opened is not None and opened.is_running():
                 return opened
@@ -230,7 +230,7 @@ class App(asynchronous.App):
 
     def job(self, id: str) -> BlockingHandle[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The handle of a job that exists."""
-        return BlockingHandle(self, JobHandle(self.tasks, id))
+        return BlockingHandle(self, super().job(id))
 
 
 class BlockingDecorator:

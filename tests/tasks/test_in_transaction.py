@@ -176,6 +176,9 @@ async def test_a_connection_that_cannot_be_meant_is_refused(tmp_path: Path, post
     async with app_at(f"sqlite:///{tmp_path}/a.db") as (_, double):
         with pytest.raises(ConfigurationError, match="give id="):
             await double.options(unique=True).in_transaction(connection).delay(1)
+        for make in (double.in_transaction(connection).s, double.in_transaction(connection).si):
+            with pytest.raises(ConfigurationError, match=r"sent by delay\(\) alone"):
+                make(1)
     connection.close()
 
 

@@ -112,12 +112,13 @@ class TaskClient:
             for batch in _batches(rest):
                 new.update(await self.broker.send(batch))
             all_new |= new
-            known = await self._known([job for job in rest if job.id not in new])
             # Without a unique text, only one that is there already is not new.
+            await self._known([job for job in rest if job.id not in new and job.unique is None])
             accepted |= {job.id: job.id for job in rest if job.id in new or job.unique is None}
             rest = [job for job in rest if job.id not in accepted]
             if rest:
                 holders = await self.broker.holders([job.unique or "" for job in rest])
+                known = await self._known(rest)
                 for job in rest:
                     if (holder := holders.get(job.unique or "")) is not None:
                         accepted[job.id] = holder

@@ -324,13 +324,20 @@ class Asked(Generic[P, R]):
                 raise ConfigurationError(
                     f"{found!r} stands for a whole argument, and is part of {each!r}: give it by itself"
                 )
-        return Signature(self, args, kwargs)
+        return self._call(args, kwargs)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature[R]:
         """A call to be sent later that takes nothing from the one before it."""
         for each in (*args, *kwargs.values()):
             if isinstance(each, Placeholder):
                 raise ConfigurationError(f"si() takes nothing from the call before it; write s({each!r})")
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Signature[R]:
+        if self._through is not None:
+            raise ConfigurationError(
+                f"s() and si() make no calls for a transaction of yours: there {self.task.name} is sent by delay() alone"
+            )
         return Signature(self, args, kwargs)
 
     async def delay_many(self, calls: Iterable[Any]) -> list[JobHandle[R]]:
