@@ -107,6 +107,16 @@ async def settle(broker: Any, *settlements: Settlement, worker: str = "w") -> An
 # --- sending and claiming
 
 
+async def test_of_many_jobs_that_are_alike_those_are_added_that_are_not_there(broker: Any) -> None:
+    needs(broker, "finds_jobs")
+    first = [job(f"a{number}", payload=b"1") for number in range(3)]
+    assert list(await broker.send(first)) == ["a0", "a1", "a2"]
+    again = [job(f"a{number}", payload=b"2") for number in (4, 1, 3, 2, 3)]
+    assert list(await broker.send(again)) == ["a4", "a3"]
+    payloads = {view.id: view.payload for view in await broker.look([JobId(f"a{number}") for number in range(5)])}
+    assert payloads == {"a0": b"1", "a1": b"1", "a2": b"1", "a3": b"2", "a4": b"2"}
+
+
 async def test_many_jobs_sent_at_once_keep_what_each_has_of_its_own(broker: Any) -> None:
     kinds: list[dict[str, Any]] = [
         {"name": "app:post"},

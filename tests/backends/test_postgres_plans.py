@@ -104,8 +104,9 @@ async def test_a_claim_of_calls_walks_the_lanes_by_index(connection: Any) -> Non
 
 
 async def test_jobs_that_are_alike_are_sent_without_a_look_at_others(connection: Any) -> None:
-    found = await plan(connection, "send_alike", channel="c", **_common([job("a"), job("b")]))
-    assert full_reads(found) <= {"holdfast_lease"}
+    for name in ("send_new", "send_alike"):
+        found = await plan(connection, name, channel="c", **_common([job("a"), job("b")]))
+        assert full_reads(found) <= {"holdfast_lease"}
 
 
 async def test_queues_are_counted_by_index_and_not_as_a_whole(connection: Any) -> None:

@@ -66,7 +66,13 @@ class PostgresBroker:
             return []
         ordered = _in_order(jobs)
         if _are_alike(ordered):
-            [row] = await self._writer().fetch("send_alike", channel=JOB_CHANNEL, **_common(ordered))
+            values = _common(ordered)
+            try:
+                await self._writer().fetch("send_new", channel=JOB_CHANNEL, **values)
+                return list(dict.fromkeys(job.id for job in jobs))
+            except AlreadyThere:
+                # Sent before, by whoever gave them their ids, or by this very call whose answer was lost.
+                [row] = await self._writer().fetch("send_alike", channel=JOB_CHANNEL, **values)
         else:
             [row] = await self._writer().fetch("send", channel=JOB_CHANNEL, **_columns(ordered))
         new = set[str](row["ids"] or ())
