@@ -446,7 +446,7 @@ async def test_what_cannot_run_is_dead_under_its_reason(place: Any, servicebus: 
     async with ServiceBusClient.from_connection_string(servicebus.connection_string) as client:
         async with client.get_queue_sender(entity_of(url)) as sender:
             await sender.send_messages([ServiceBusMessage(b"\x00 none of ours"), ServiceBusMessage(b'["hf1", 1]\n{}')])
-    async with working(url) as app:
+    async with working(url, unknown_task_seconds=0) as app:
 
         @app.task(retries=0, result_ttl=0)
         async def fails() -> None:
