@@ -97,10 +97,12 @@ class Action(Generic[P, R]):
         queue: str | None = None,
         pool: Pool = "thread",
     ) -> None:
-        if not callable(function) or isinstance(function, type) or not hasattr(function, "__qualname__"):
+        if not callable(function) or isinstance(function, type):
             raise ConfigurationError(f"what is decorated is a function, by `def` or `async def`, not {function!r}")
         if name is not None:
             check_text("name", name)
+        elif not hasattr(function, "__qualname__"):
+            raise ConfigurationError(f"{function!r} is no function by `def`, and has no name: give it one by name=")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"the action {function.__qualname__} yields; let it return a list")
         if pool not in ("thread", "process"):

@@ -191,10 +191,19 @@ class Thing:
     def __call__(self) -> None: ...
 
 
-@pytest.mark.parametrize("function", [Thing, Thing(), functools.partial(int, "1"), 7])
+@pytest.mark.parametrize("function", [Thing, int, 7])
 def test_what_is_no_function_is_no_task(function: Any):
     with pytest.raises(ConfigurationError, match="what is decorated is a function"):
         app.task()(function)
+
+
+@pytest.mark.parametrize("function", [Thing(), functools.partial(int, "1")])
+async def test_what_can_be_called_needs_a_name_to_be_a_task(function: Any):
+    with pytest.raises(ConfigurationError, match="has no name: give it one by name="):
+        app.task()(function)
+    named = app.task(name="edge:called")(function)
+    async with app:
+        assert await (await named.delay()).get() == function()
 
 
 def test_names_and_expressions_are_texts():
