@@ -189,7 +189,7 @@ async def test_workers_killed_at_random_lose_nothing(url: str, tmp_path: Path) -
 def use(app: App) -> None:
     """From now on the tasks of the application are sent through this App, whose URL is that of the test."""
     for task in (job, collect, failing, mourn):
-        task.sender = app
+        task.own_sender = app
 
 
 async def audit_jobs(app: App, fleet: Fleet, ids: list[str]) -> None:
