@@ -221,7 +221,7 @@ class App(Registering):
         before, self._home = self._home, loop
         if before is None or before is loop:
             return
-        if before.is_running():
+        if before.is_running() and (self._opened or self._opening.locked()):
             self._home = before
             raise ConfigurationError(
                 f"the App {self.name!r} is open in the event loop of another thread; give each event loop an App of its own, or "
@@ -511,7 +511,8 @@ class App(Registering):
         watching = self._watching is not None and not self._watching.done()
         if not working and not watching:
             await self._step_in(backend)
-            self._watching = asyncio.create_task(self._watch_over(backend), name="holdfast-watch")
+            if not backend.traits.ephemeral:
+                self._watching = asyncio.create_task(self._watch_over(backend), name="holdfast-watch")
 
     async def _step_in(self, backend: Backend) -> bool:
         """Work here unless somebody else's lease stands."""

@@ -97,6 +97,21 @@ def test_two_event_loops_at_once_are_refused(url: str):
     asyncio.run(both())
 
 
+def test_an_app_that_was_closed_is_free_for_another_event_loop(url: str):
+    app, double = made(url)
+
+    async def ask() -> Any:
+        async with app:
+            return await double.delay(4)
+
+    async def one_after_the_other() -> None:
+        await ask()
+        await asyncio.to_thread(lambda: asyncio.run(ask()))
+        await ask()
+
+    asyncio.run(one_after_the_other())
+
+
 def test_a_process_that_was_forked_has_an_app_of_its_own(url: str):
     app, double = made(url)
 
