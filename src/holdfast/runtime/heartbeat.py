@@ -44,6 +44,7 @@ class Heartbeat:
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
         self._stop = threading.Event()
+        self._over = asyncio.Event()
         self._turned = time.monotonic()
         self._asked = 0.0
         self._renewed = [time.monotonic()] * len(leases)
@@ -62,10 +63,15 @@ class Heartbeat:
     async def stop(self) -> None:
         """End; returns when the thread has ended."""
         self._stop.set()
-        await asyncio.to_thread(self._thread.join)
+        # Not in another thread: at the end of a process there are no new ones.
+        await self._over.wait()
+        self._thread.join()
 
     def _run(self) -> None:
-        asyncio.run(self._living())
+        try:
+            asyncio.run(self._living())
+        finally:
+            self._tell(self._over.set)
 
     async def _living(self) -> None:
         await asyncio.gather(self._watching(), *map(self._beating, range(len(self._leases))))
