@@ -6,7 +6,7 @@ Brokers to test: those beside these stores, those on Redis, and those on Service
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tests.servers import Postgres
 from tests.servicebus import ServiceBus, servicebus_emulator
 
 from holdfast.backends import open_broker, open_store
+from holdfast.model.job import Job
 
 
 @dataclass
@@ -40,17 +41,33 @@ class Bench:
         if self.service is not None:
             # Whose clock decides what is due, and who knows what nobody has received yet.
             store.service = self.service
+        store.plain = "plain" in self.kind
         self.stack.push_async_callback(store.close)
         self.opened.append(store)
         return store
 
 
+class PlainJobs:
+    """A broker that is sent nothing but plain jobs, as far as they can be."""
+
+    def __init__(self, broker: Any) -> None:
+        self._broker = broker
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._broker, name)
+
+    async def send(self, jobs: Sequence[Job]) -> Any:
+        return await self._broker.send([each._replace(plain=True) for each in jobs])
+
+
 def broker_of(home: Any) -> Any:
     """The broker whose jobs lie in this backend."""
-    return home.broker() if hasattr(home, "broker") else home
+    if not hasattr(home, "broker"):
+        return home
+    return PlainJobs(home.broker()) if getattr(home, "plain", False) else home.broker()
 
 
-@pytest.fixture(params=["file", "memory", "postgres", "redis", "cluster", "servicebus"])
+@pytest.fixture(params=["file", "memory", "postgres", "postgres, plain jobs", "redis", "cluster", "servicebus"])
 async def jobs_bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     """A place for jobs."""
     async with contextlib.AsyncExitStack() as stack:

@@ -14,7 +14,8 @@ from tests.backends.making import NOW, asleep, call, commit, dismissal, ending, 
 
 from holdfast.backends.jobs import kept
 from holdfast.backends.postgres.batch import assemble
-from holdfast.backends.postgres.broker import _common, settlement
+from holdfast.backends.postgres.broker import _common, _follow_columns, settlement
+from holdfast.backends.postgres.bundles import Bundled
 from holdfast.backends.postgres.clients import CLOCK_SLACK, delivery_columns, told_columns
 from holdfast.backends.postgres.dismissing import _columns
 from holdfast.backends.postgres.elsewhere import concluded, expected
@@ -42,12 +43,15 @@ async def connection(request: pytest.FixtureRequest, postgres_bench: Bench) -> A
         await broker.send([job(f"j{number:05}", unique=f"u{number}") for number in range(2000)])
         held = await broker.claim("w", queues=["*"], room=700, now=NOW)
         await broker.settle("w", [Settlement(each.id, each.claim, Done(b"1", NOW, NOW)) for each in held.jobs[:300]])
+        await broker.send([job(f"p{number:05}", plain=True) for number in range(2000)])
+        for _ in range(9):
+            await broker.claim("w", queues=["*"], room=200, now=NOW)
     connection = await asyncpg.connect(postgres_bench.url, server_settings=PLANNING)
     match request.param:
         case "full and analyzed":
             await connection.execute("ANALYZE")
         case "emptied":
-            for table in ("instance", "inbox", "call", "job"):
+            for table in ("instance", "inbox", "call", "job", "bundle"):
                 await connection.execute(f"DELETE FROM holdfast_{table}")
                 await connection.execute(f"VACUUM ANALYZE holdfast_{table}")
     yield connection
@@ -104,14 +108,17 @@ async def test_a_claim_of_calls_walks_the_lanes_by_index(connection: Any) -> Non
 
 
 async def test_jobs_that_are_alike_are_sent_without_a_look_at_others(connection: Any) -> None:
-    for name in ("send_new", "send_alike"):
-        found = await plan(connection, name, channel="c", **_common([job("a"), job("b")]))
-        assert full_reads(found) <= {"holdfast_lease"}
+    found = await plan(connection, "send_new", channel="c", **_common([job("a"), job("b")]))
+    assert full_reads(found) <= {"holdfast_lease"}
+    # Sent again perhaps, and being run.
+    found = await plan(connection, "send_alike", channel="c", **_common([job("a"), job("b")]))
+    assert full_reads(found) <= {"holdfast_lease", "holdfast_bundle"}
 
 
 async def test_queues_are_counted_by_index_and_not_as_a_whole(connection: Any) -> None:
     found = await plan(connection, "depths", now=NOW, most=100)
-    assert {"holdfast_job_claimable", "holdfast_job_owner", "holdfast_job_ended"} == indexes(found)
+    whole = "holdfast_bundle_pkey"
+    assert {"holdfast_job_claimable", "holdfast_job_owner", "holdfast_job_ended", whole} == indexes(found)
     assert not [node for node in found if node["Node Type"] == "Seq Scan"]
     assert all("holdfast" not in node.get("Relation Name", "") for node in found if node["Node Type"] == "Sort")
     conditions = [node.get("Index Cond", "") for node in found if node.get("Index Name") == "holdfast_job_claimable"]
@@ -144,7 +151,6 @@ async def test_jobs_are_settled_by_their_ids(connection: Any) -> None:
 async def test_what_is_asked_of_jobs_is_found_by_key(connection: Any) -> None:
     for name, index, values in (
         ("job_unwanted", "holdfast_job_pkey", {"worker": "w", "ids": ["a"]}),
-        ("look_at_jobs", "holdfast_job_pkey", {"ids": ["a"]}),
         ("await_job", "holdfast_job_pkey", {"ids": ["a"], "waiter": "x"}),
         ("cancel_jobs", "holdfast_job_pkey", {"ids": ["a"], "gates": [], "now": NOW, "keep_until": None}),
         ("purge_jobs", "holdfast_job_pkey", {"ids": ["a"]}),
@@ -162,6 +168,25 @@ async def test_what_is_asked_of_jobs_is_found_by_key(connection: Any) -> None:
         found = await plan(connection, name, **values)
         assert index in indexes(found), name
         assert full_reads(found) <= {"holdfast_lease"}, name
+    # What has no row may be in a bundle.
+    found = await plan(connection, "look_at_jobs", ids=["a"])
+    assert "holdfast_job_pkey" in indexes(found)
+    assert full_reads(found) == {"holdfast_bundle"}
+
+
+async def test_bundles_are_found_by_their_keys_and_searched_for_a_job_alone(connection: Any) -> None:
+    found = await plan(connection, "recover_bundles", worker="w", now=NOW, lost=1)
+    assert (indexes(found), full_reads(found)) == ({"holdfast_bundle_pkey"}, set())
+    settlements = [Settlement(JobId(id), 1, Done(b"1", NOW), [], None, (1, n, 9)) for n, id in enumerate("ab")]
+    for follow in ({}, _follow_columns([settlements[0]._replace(follow=[job("next")])])):
+        sought, values = Bundled(settlements).statement(follow)
+        found = await plan(connection, sought, worker="w", **values)
+        assert indexes(found) == {"holdfast_lease_pkey", "holdfast_bundle_pkey"}
+        conditions = [node["Index Cond"] for node in found if node.get("Index Name") == "holdfast_bundle_pkey"]
+        assert len(conditions) == 3
+        assert all("ticket = " in each for each in conditions), conditions
+    found = await plan(connection, "unpack_jobs", ids=["a"])
+    assert (indexes(found), full_reads(found)) == ({"holdfast_bundle_pkey"}, {"holdfast_bundle"})
 
 
 async def test_what_stands_before_a_job_is_counted_in_order_and_not_further_than_needed(connection: Any) -> None:
@@ -271,7 +296,7 @@ async def test_dead_letters_are_listed_in_the_order_of_their_index(connection: A
         chosen, values = listing("find_jobs", job_filter_parts(filter), end="find_jobs_end")
         assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_job_ended"}
     chosen, values = listing("find_jobs", job_filter_parts(JobFilter(ids=[JobId("j1")])), end="find_jobs_end")
-    assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_job_pkey"}
+    assert indexes(await plan(connection, chosen, limit=50, **values)) == {"holdfast_job_pkey", "holdfast_bundle_pkey"}
 
 
 async def test_jobs_elsewhere_are_found_by_their_ids(connection: Any) -> None:

@@ -241,7 +241,7 @@ def job(id: str, **fields: Any) -> Job:
 
 
 def sending(*jobs: Job) -> dict[str, Any]:
-    return {"channel": "jobs", **_columns(jobs)}
+    return {"channel": "jobs", "first": True, **_columns(jobs)}
 
 
 async def test_a_replay_that_waited_for_a_job_of_its_kind_leaves_that_alone(store: Any, rival: Rival) -> None:
@@ -341,8 +341,9 @@ async def test_recovery_comes_to_gates_before_jobs_as_settlements_do(store: Any,
         await rival.then("await_job", ids=["a"], waiter="someone")
         await rival.commit()
         await leaving
-    # None of them twice: its lease, instances, calls, the gates of its jobs, their locks, the jobs, those let through, a word.
-    assert store.statements == before + 8
+    # None of them twice: its lease, instances, calls, the gates of its jobs, their locks, its bundles, the jobs, those let
+    # through, a word.
+    assert store.statements == before + 9
     other = await enlist(store, "v")
     assert [each.id for each in (await broker.claim(other, queues=["*"], room=9, now=NOW)).jobs] == ["b"]
 

@@ -25,7 +25,7 @@ from tests.backends.making import (
 
 from holdfast.ids import InstanceId, JobId
 from holdfast.model.instance import InstanceFilter
-from holdfast.model.job import Again, Done, Failed, Gate, Reason, Settlement
+from holdfast.model.job import Again, ClaimedJob, Done, Failed, Gate, Reason, Settlement
 from holdfast.ports import Settled
 
 
@@ -89,7 +89,7 @@ async def test_a_workers_day_is_cheap(store: Any) -> None:
     assert await sent(store, store.take_inbox("w")) == 1
     assert await sent(store, store.settle("w", [Settled(call=call("k", "a"), delivery=message("r", "a"))])) == 1
     assert await sent(store, store.commit("w", [commit("c", step(2), close=ending())])) == 1
-    assert await sent(store, store.retire("w", now=NOW)) == 6
+    assert await sent(store, store.retire("w", now=NOW)) == 7
 
 
 async def test_jobs_cost_a_statement_for_each_batch(store: Any) -> None:
@@ -117,6 +117,30 @@ async def test_jobs_cost_a_statement_for_each_batch(store: Any) -> None:
     assert await sent(store, broker.cancel([JobId("j999")], now=NOW, keep_until=None)) == 2
 
 
+async def test_plain_jobs_cost_one_row_for_each_claim(store: Any) -> None:
+    await enlist(store, "w")
+    broker = store.broker()
+    names = [JobId(f"j{number:03}") for number in range(900)]
+    assert await sent(store, broker.send([job(name, plain=True) for name in names])) == 1
+    held: list[ClaimedJob] = []
+    for _ in range(3):
+        before = store.statements
+        held += (await broker.claim("w", queues=["*"], room=300, now=NOW)).jobs
+        assert store.statements - before == 1
+    gone = [
+        each.settled(Done(b"1", NOW), [job(f"after{each.id}")] if number % 2 else ())
+        for number, each in enumerate(held)
+    ]
+    assert await sent(store, broker.settle("w", gone[:500])) == 1
+    # One that stays is unpacked first.
+    assert await sent(store, broker.settle("w", [*gone[500:700], held[700].settled(Again(NOW, b"e"))])) == 3
+    assert await sent(store, broker.look([names[1]])) == 1
+    assert await sent(store, broker.look([names[701]], waiter="c")) == 5
+    assert await sent(store, broker.look([names[701]], waiter="c")) == 2
+    assert await sent(store, broker.report("w", {names[702]: b"half"})) == 3
+    assert await sent(store, broker.report("w", {names[702]: b"more"})) == 1
+
+
 async def test_gates_cost_a_few_statements_for_each_batch(store: Any) -> None:
     await enlist(store, "w")
     broker = store.broker()
@@ -135,7 +159,7 @@ async def test_gates_cost_a_few_statements_for_each_batch(store: Any) -> None:
 async def test_only_a_heartbeat_that_finds_a_dead_worker_does_more(store: Any) -> None:
     await owned(store, "w", "a")
     await enlist(store, "v", now=NOW + 60)
-    assert await sent(store, store.heartbeat("v", lease=10, now=NOW + 60)) == 7
+    assert await sent(store, store.heartbeat("v", lease=10, now=NOW + 60)) == 8
     assert await sent(store, store.heartbeat("v", lease=10, now=NOW + 61)) == 1
 
 

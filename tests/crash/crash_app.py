@@ -101,6 +101,17 @@ async def job(key: str, seconds: float = 0.0) -> str:
     return key
 
 
+@app.task(retry=RetryPolicy(100, delay=0.01), result_ttl=0)
+async def errand(key: str, seconds: float = 0.0) -> None:
+    """Nothing remains of it."""
+    note("begin", key)
+    await asyncio.sleep(seconds)
+    if int(time.time() * 1000) % 7 == 0:
+        note("fail", key)
+        raise ConnectionError(key)
+    note("end", key)
+
+
 @app.task(retry=RetryPolicy(100, delay=0.01))
 async def collect(key: str, results: list[str]) -> str:
     note("begin", key)

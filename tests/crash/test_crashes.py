@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from holdfast.codec import loads
 from holdfast.model.job import JobFilter
 from holdfast.tasks import RESULT, ChordHandle, chord
 from holdfast.workflow import Run
-from tests.crash.crash_app import Audited, collect, deadly, failing, job, mourn
+from tests.crash.crash_app import Audited, collect, deadly, errand, failing, job, mourn
 from tests.crash.worker import WorkerProcess
 from tests.redis_servers import fresh
 
@@ -188,7 +189,7 @@ async def test_workers_killed_at_random_lose_nothing(url: str, tmp_path: Path) -
 
 def use(app: App) -> None:
     """From now on the tasks of the application are sent through this App, whose URL is that of the test."""
-    for task in (job, collect, failing, mourn):
+    for task in (job, errand, collect, failing, mourn):
         task.own_sender = app
 
 
@@ -261,6 +262,66 @@ async def test_workers_killed_at_random_lose_no_job(jobs_url: str, tmp_path: Pat
             pytest.fail(fleet.logs())
         await fleet.stop()
         await audit_jobs(app, fleet, ids)
+
+
+async def audit_errands(app: App, fleet: Fleet, keys: list[str]) -> None:
+    """Each ended, none was begun while another worker that lived was at it, and nothing of them is left."""
+    async with asyncio.timeout(60):
+        while any(
+            depth.waiting or depth.delayed or depth.running for depth in await app.broker.depths(now=app.now(), most=9)
+        ):
+            await asyncio.sleep(0.05)
+    await fleet.stop()
+    assert await app.tasks.dead() == []
+    events: dict[str, list[tuple[str, int, float]]] = defaultdict(list)
+    for line in fleet.audit.read_text().splitlines():
+        what, key, pid, at = line.split()
+        events[key].append((what, int(pid), float(at)))
+    assert set(events) == set(keys)
+    for key, told in events.items():
+        assert told[-1][0] == "end", (key, told, fleet.logs())
+        for (what, pid, _), (then, _, at) in pairwise(told):
+            if then == "begin":
+                ended = what in ("end", "fail")
+                assert ended or fleet.killed.get(pid, at + 1) <= at, (key, told, fleet.killed)
+
+
+@pytest.mark.parametrize("point", ["after:jobs.claim:1", "before:jobs.settle:1", "after:jobs.settle:2"])
+async def test_a_worker_killed_at_a_named_point_loses_no_job_that_leaves_nothing(
+    jobs_url: str, tmp_path: Path, point: str
+) -> None:
+    fleet = Fleet(jobs_url, tmp_path)
+    client = App("client", url=jobs_url, embedded_worker=False)
+    async with client:
+        use(client)
+        keys = [f"e{n}" for n in range(60)]
+        await errand.starmap((key, 0.005) for key in keys)
+        first = await fleet.start(crash_point=point)
+        await asyncio.wait_for(first.wait(), 30)
+        assert first.returncode == -signal.SIGKILL, fleet.logs()
+        fleet.killed[first.pid] = 0.0
+        fleet.workers.remove(first)
+        await fleet.start()
+        await audit_errands(client, fleet, keys)
+
+
+async def test_workers_killed_at_random_lose_no_job_that_leaves_nothing(jobs_url: str, tmp_path: Path) -> None:
+    chance = random.Random(17)
+    fleet = Fleet(jobs_url, tmp_path)
+    client = App("client", url=jobs_url, embedded_worker=False)
+    async with client:
+        use(client)
+        for _ in range(3):
+            await fleet.start()
+        keys: list[str] = []
+        for round in range(5):
+            new = [f"r{round}e{n}" for n in range(200)]
+            await errand.starmap((key, 0.005) for key in new)
+            keys += new
+            await asyncio.sleep(chance.uniform(0.1, 0.6))
+            await fleet.kill(chance.choice(fleet.workers))
+            await fleet.start()
+        await audit_errands(client, fleet, keys)
 
 
 async def send_chords(prefix: str, count: int) -> list[ChordHandle[str]]:

@@ -60,7 +60,7 @@ def kept(outcome: Outcome) -> Kept | None:
             return Kept("queued", due_at)
 
 
-def as_claimed_job(row: Row) -> ClaimedJob:
+def as_claimed_job(row: Row, receipt: tuple[int, ...] | None = None) -> ClaimedJob:
     return ClaimedJob(
         row["id"],
         row["name"],
@@ -71,6 +71,7 @@ def as_claimed_job(row: Row) -> ClaimedJob:
         row["losses"],
         row["expires_at"],
         gate_of(row["gate"], row["gate_rule"]),
+        receipt,
     )
 
 

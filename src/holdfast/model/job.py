@@ -86,6 +86,8 @@ class Job(NamedTuple):
     waiter: str | None = None
     """The notification channel of a client that waits for the outcome, if one does."""
     gate: Gate | None = None
+    plain: bool = False
+    """Its id was made for this sending alone, and no result is kept: hardly anyone asks for it while it runs."""
 
     @property
     def gate_name(self) -> str | None:
@@ -109,11 +111,17 @@ class ClaimedJob(NamedTuple):
     expires_at: float | None = None
     gate: Gate | None = None
     """It may not run before `Broker.admit` has let it through."""
+    receipt: tuple[int, ...] | None = None
+    """What its broker wants back with the settlement, if anything; of meaning to that one alone."""
 
     @property
     def gate_name(self) -> str | None:
         """The gate that it has passed, if it has one."""
         return None if self.gate is None else self.gate.name
+
+    def settled(self, outcome: Outcome, follow: Sequence[Job] = ()) -> Settlement:
+        """That this became of it."""
+        return Settlement(self.id, self.claim, outcome, follow, self.gate_name, self.receipt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +216,8 @@ class Settlement(NamedTuple):
     follow: Sequence[Job] = ()
     gate: str | None = None
     """The gate that it had passed."""
+    receipt: tuple[int, ...] | None = None
+    """That of the claimed job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -416,9 +416,7 @@ class Consumer:
         """An early job has ended; what it came to is for others to know, and not to be written."""
         if told is None:
             # It did not run. If it is this worker's still, others may have it.
-            self._settler.put(
-                Settlement(job.id, job.claim, Returned(self._clock.now() + ALONE_PAUSE), gate=job.gate_name)
-            )
+            self._settler.put(job.settled(Returned(self._clock.now() + ALONE_PAUSE)))
             return
         if self._counts is not None:
             self._counts.concluded(job, told)
@@ -452,7 +450,7 @@ class Consumer:
                 outcome = refused(message, Reason.FAILED, said, now)
         log_failure(job, outcome, now=self._clock.now())
         self._reporter.forget(job.id)
-        self._settler.put(Settlement(job.id, job.claim, outcome, follow, job.gate_name))
+        self._settler.put(job.settled(outcome, follow))
         if self._counts is not None:
             self._counts.concluded(job, outcome)
         if self._hooks.tells:

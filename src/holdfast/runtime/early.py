@@ -40,7 +40,7 @@ class EarlyJobs:
         now = self._clock.now()
         outcome = Done(dumps(encode(EARLY)), now, None if message.keep is None else now + message.keep)
         settled = asyncio.get_running_loop().create_future()
-        self._asked.append((Settlement(job.id, job.claim, outcome, gate=job.gate_name), settled))
+        self._asked.append((job.settled(outcome), settled))
         if not self._writing:
             # Not asked of the task: for a moment that is there still, and looks no more.
             self._writing = True

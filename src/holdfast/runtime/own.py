@@ -70,7 +70,7 @@ class OwnJobs:
         joining = await join(members, numbers, message, look=self._look, now=now)
         for job in jobs:
             if joining.again:
-                self._settle(Settlement(job.id, job.claim, Returned(now + AGAIN)))
+                self._settle(job.settled(Returned(now + AGAIN)))
             else:
                 self._done(job, joining.follow if job is jobs[-1] else ())
 
@@ -78,7 +78,7 @@ class OwnJobs:
         return await patiently(lambda: self._broker.look(ids))
 
     def _done(self, job: ClaimedJob, follow: Sequence[Job] = ()) -> None:
-        self._settle(Settlement(job.id, job.claim, Done(NOTHING, self._clock.now()), follow))
+        self._settle(job.settled(Done(NOTHING, self._clock.now()), follow))
 
     async def _told(self, jobs: Sequence[ClaimedJob], message: Message, doing: Coroutine[Any, Any, None]) -> None:
         """Do it; what fails makes these jobs dead letters."""
@@ -89,4 +89,4 @@ class OwnJobs:
             log.error("own job failed", jobs=[job.id for job in jobs], error=said)
             outcome: Failed = refused(message, Reason.FAILED, said, self._clock.now())
             for job in jobs:
-                self._settle(Settlement(job.id, job.claim, outcome))
+                self._settle(job.settled(outcome))

@@ -132,7 +132,7 @@ class Settler:
             words = words.encode("ascii", "replace").decode().replace("\0", "?")
             log.error("outcome refused", job=settlement.id, error=words, hint="the job is a dead letter")
             outcome = refused(None, Reason.FAILED, words, self._clock.now())
-            instead = [Settlement(settlement.id, settlement.claim, outcome, gate=settlement.gate)]
+            instead = [settlement._replace(outcome=outcome, follow=())]
             return await patiently(lambda: self._broker.settle(self._worker, instead))
 
 

@@ -201,6 +201,7 @@ class Task(Action[P, R]):
             unique=compared(unique) if unique else None,
             expires_at=None if options.expires is None else due + options.expires,
             gate=self.gate(args, kwargs, options),
+            plain=options.id is None and message.keep is None,
         )
 
     def link(

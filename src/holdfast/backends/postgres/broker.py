@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from holdfast.backends.jobs import (
     job_filter_parts,
     kept,
 )
+from holdfast.backends.postgres.bundles import Bundled, is_plain, place_of
 from holdfast.backends.postgres.gates import admit, let_through, lock
 from holdfast.backends.postgres.line import AlreadyThere, Line, Transaction
 from holdfast.backends.postgres.statements import TEXTS, Statement, chosen, compiled
@@ -40,6 +41,9 @@ from holdfast.model.job import (
 from holdfast.ports import JOB_CHANNEL, Store
 
 REPLAY_TRIES = 5
+
+CANCEL_TRIES = 5
+"""How often a job is sought that moves from row to bundle or back meanwhile."""
 
 
 class PostgresBroker:
@@ -68,13 +72,17 @@ class PostgresBroker:
         if _are_alike(ordered):
             values = _common(ordered)
             try:
-                await self._writer().fetch("send_new", channel=JOB_CHANNEL, **values)
+                await self._writer().fetch_once("send_new", channel=JOB_CHANNEL, **values)
                 return list(dict.fromkeys(job.id for job in jobs))
-            except AlreadyThere:
+            except (AlreadyThere, StoreUnavailable):
                 # Sent before, by whoever gave them their ids, or by this very call whose answer was lost.
                 [row] = await self._writer().fetch("send_alike", channel=JOB_CHANNEL, **values)
         else:
-            [row] = await self._writer().fetch("send", channel=JOB_CHANNEL, **_columns(ordered))
+            values = {"channel": JOB_CHANNEL, **_columns(ordered)}
+            try:
+                [row] = await self._writer().fetch_once("send", first=True, **values)
+            except StoreUnavailable:
+                [row] = await self._writer().fetch("send", first=False, **values)
         new = set[str](row["ids"] or ())
         return list(dict.fromkeys(job.id for job in jobs if job.id in new))
 
@@ -83,19 +91,36 @@ class PostgresBroker:
         if self._schema is not None:
             # The caller's search path is the caller's.
             text = text.replace("holdfast_", f"{self._schema}.holdfast_")
-        await execute(connection, POSTGRES, text, {"channel": JOB_CHANNEL, **_columns(_in_order(jobs))})
+        values = {"channel": JOB_CHANNEL, "first": True, **_columns(_in_order(jobs))}
+        await execute(connection, POSTGRES, text, values)
 
     async def holders(self, unique: Sequence[str]) -> Mapping[str, JobId]:
         rows = await self._reader().fetch("job_holders", uniques=list(unique))
         return {row["unique_key"]: JobId(row["id"]) for row in rows}
 
     async def look(self, ids: Sequence[JobId], *, waiter: str | None = None) -> Sequence[JobView]:
-        if waiter is not None and self._store.traits.notifies:
-            # First ask to be told, then look: an ending in between is seen, or told.
-            rows = await self._reader().fetch("await_job", ids=sorted(set(ids)), waiter=waiter)
-            if any(row["passed_over"] for row in rows):
-                await self._store.notify({JOB_CHANNEL: ""})
-        return [as_job_view(row) for row in await self._reader().fetch("look_at_jobs", ids=list(ids))]
+        if waiter is None or not self._store.traits.notifies:
+            return [as_job_view(row) for row in await self._look(ids)]
+        # First ask to be told, then look: an ending in between is seen, or told.
+        await self._await(ids, waiter)
+        rows = await self._look(ids)
+        if bundled := [row["id"] for row in rows if row["bundled"]]:
+            await self._unpack(bundled)
+            await self._await(bundled, waiter)
+            rows = await self._look(ids)
+        return [as_job_view(row) for row in rows]
+
+    async def _await(self, ids: Sequence[str], waiter: str) -> None:
+        rows = await self._reader().fetch("await_job", ids=sorted(set(ids)), waiter=waiter)
+        if any(row["passed_over"] for row in rows):
+            await self._store.notify({JOB_CHANNEL: ""})
+
+    async def _look(self, ids: Sequence[str]) -> Sequence[Row]:
+        return await self._reader().fetch("look_at_jobs", ids=list(ids))
+
+    async def _unpack(self, ids: Sequence[str]) -> Sequence[JobId]:
+        """Make those of these jobs that lie in bundles rows of their own, held as before; return which."""
+        return [JobId(row["id"]) for row in await self._writer().fetch("unpack_jobs", ids=sorted(set(ids)))]
 
     async def find(self, filter: JobFilter) -> Sequence[JobView]:
         statement, values = chosen("find_jobs", job_filter_parts(filter), end="find_jobs_end")
@@ -106,6 +131,19 @@ class PostgresBroker:
         return (await self._reader().fetch(statement, **values))[0]["number"]
 
     async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
+        found: list[CancelledJobs] = []
+        for _ in range(CANCEL_TRIES):
+            found.append(await self._cancel(ids, now=now, keep_until=keep_until))
+            ids = sorted(set(ids).difference(found[-1].ended, found[-1].asked))
+            # What lies in a bundle has no row to be changed, or has got one since.
+            if not ids or not (ids := [row["id"] for row in await self._look(ids) if row["status"] == "queued"]):
+                break
+            await self._unpack(ids)
+        return CancelledJobs(
+            ended=[id for each in found for id in each.ended], asked=[id for each in found for id in each.asked]
+        )
+
+    async def _cancel(self, ids: Sequence[str], *, now: float, keep_until: float | None) -> CancelledJobs:
         wanted = sorted(set(ids))
         gates = sorted({row["gate"] for row in await self._reader().fetch("gates_of", ids=wanted)})
         # Of jobs that come to be queued meanwhile, only those of these gates: the others are as if sent after this.
@@ -167,7 +205,8 @@ class PostgresBroker:
             del self._doubtful[worker]
             if rows:
                 # What else is due was not looked at.
-                return ClaimedJobs(jobs=[as_claimed_job(row) for row in by_urgency(rows)], next_due=now)
+                jobs = [as_claimed_job(row, place_of(row, row["ticket"])) for row in by_urgency(rows)]
+                return ClaimedJobs(jobs=jobs, next_due=now)
         ticket = random.getrandbits(62)
         try:
             rows = await self._reader().fetch_once(
@@ -187,18 +226,37 @@ class PostgresBroker:
         if not rows:
             raise LeaseLost.of(worker)
         taken = [row for row in rows if row["id"] is not None]
-        jobs = [as_claimed_job(row) for row in by_urgency(taken)]
+        jobs = [as_claimed_job(row, place_of(row, ticket)) for row in by_urgency(taken)]
         return ClaimedJobs(jobs=jobs, next_due=next_moment(rows[0]["next_due"]))
 
     async def admit(self, worker: WorkerId, jobs: Sequence[ClaimedJob], *, now: float) -> Sequence[JobId]:
         return await self._writer().transact(lambda transaction: admit(transaction, worker, jobs, now))
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
-        # One statement would lock those that go before those that stay, not in the order of their ids.
         rows = [(each, kept(each.outcome)) for each in {each.id: each for each in settlements}.values()]
+        if any(each.receipt is not None for each, _ in rows):
+            rows = await self._settle_bundled(worker, rows)
+        # One statement would lock those that go before those that stay, not in the order of their ids.
         parts = ([pair for pair in rows if pair[1] is None], [pair for pair in rows if pair[1] is not None])
         answers = [await self._settle_part(worker, part) for part in parts if part]
         return SettledJobs.of(answers)
+
+    async def _settle_bundled(
+        self, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]
+    ) -> list[tuple[Settlement, Kept | None]]:
+        """Settle those that are in bundles and leave nothing; return the rest, which have rows now if they are there at all."""
+        gone = [each for each, row in rows if each.receipt is not None and row is None]
+        rest = [pair for pair in rows if pair[0].receipt is None or pair[1] is not None]
+        if gone:
+            bundled = Bundled(gone)
+            statement, values = bundled.statement(_follow_columns(gone))
+            [answer] = await self._writer().fetch(statement, worker=worker, **values)
+            if not answer["alive"]:
+                raise LeaseLost.of(worker)
+            rest += [(each, None) for each in bundled.missed(answer)]
+        if stay := [each.id for each, row in rest if each.receipt is not None and row is not None]:
+            await self._unpack(stay)
+        return rest
 
     async def _settle_part(self, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]) -> SettledJobs:
         """Settle, and let those be claimed that come next at the gates of these jobs."""
@@ -235,8 +293,17 @@ class PostgresBroker:
         return [JobId(row["id"]) for row in await self._reader().fetch("job_unwanted", worker=worker, ids=list(ids))]
 
     async def report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> None:
+        if missed := await self._report(worker, progress):
+            unpacked = await self._unpack(list(missed))
+            await self._report(worker, {id: progress[id] for id in unpacked})
+
+    async def _report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> set[JobId]:
+        """Write it; return of which there is no row."""
+        if not progress:
+            return set()
         ids = sorted(progress)
-        await self._writer().fetch("report", worker=worker, ids=ids, progress=[progress[id] for id in ids])
+        rows = await self._writer().fetch("report", worker=worker, ids=ids, progress=[progress[id] for id in ids])
+        return set(ids).difference(row["id"] for row in rows)
 
     async def wait_for_jobs(self, worker: WorkerId, waits: bool) -> None:
         await self._reader().fetch("wait_for_jobs", worker=worker, waits=waits)
@@ -273,12 +340,22 @@ def _columns(jobs: Sequence[Job], prefix: str = "") -> dict[str, Any]:
         f"{prefix}waiters": [job.waiter for job in jobs],
         f"{prefix}gates": [job.gate_name for job in jobs],
         f"{prefix}gate_rules": [rule_of(job.gate) for job in jobs],
+        f"{prefix}plains": [is_plain(job) for job in jobs],
     }
+
+
+def _follow_columns(settlements: Iterable[Settlement]) -> dict[str, Any]:
+    """The columns of what follows, and of which settlement each; empty where nothing does."""
+    follow = {job.id: (each.id, job) for each in settlements for job in each.follow}
+    if not follow:
+        return {}
+    ordered = _in_order([job for _, job in follow.values()])
+    return {"follow_sources": [follow[job.id][0] for job in ordered]} | _columns(ordered, "follow_")
 
 
 def _are_alike(jobs: Sequence[Job]) -> bool:
     """Whether they are many, and plain calls of one task in one lane."""
-    first = jobs[0]
+    first, plain = jobs[0], is_plain(jobs[0])
     return len(jobs) > 1 and all(
         job.name == first.name
         and job.queue == first.queue
@@ -287,6 +364,7 @@ def _are_alike(jobs: Sequence[Job]) -> bool:
         and job.expires_at is None
         and job.waiter is None
         and job.gate is None
+        and is_plain(job) is plain
         for job in jobs
     )
 
@@ -297,6 +375,7 @@ def _common(jobs: Sequence[Job]) -> dict[str, Any]:
         "name": jobs[0].name,
         "queue": jobs[0].queue,
         "priority": jobs[0].priority,
+        "plain": is_plain(jobs[0]),
         "ids": [job.id for job in jobs],
         "payloads": [job.payload for job in jobs],
         "created_ats": [job.created_at for job in jobs],
@@ -309,8 +388,8 @@ def settlement(rows: Sequence[tuple[Settlement, Kept | None]]) -> tuple[Statemen
     rows = sorted(rows, key=lambda pair: pair[0].id)
     gone = [each for each, row in rows if row is None]
     stay = [(each, row) for each, row in rows if row is not None]
-    follow = {job.id: (each.id, job) for each, _ in rows for job in each.follow}
-    values: dict[str, Any] = {}
+    follow = _follow_columns(each for each, _ in rows)
+    values: dict[str, Any] = dict(follow)
     if gone:
         values |= {"gone_ids": [each.id for each in gone], "gone_claims": [each.claim for each in gone]}
     if stay:
@@ -325,10 +404,6 @@ def settlement(rows: Sequence[tuple[Settlement, Kept | None]]) -> tuple[Statemen
             "reasons": [row.reason for _, row in stay],
             "outcomes": [row.outcome for _, row in stay],
         }
-    if follow:
-        ordered = _in_order([job for _, job in follow.values()])
-        values |= {"follow_sources": [follow[job.id][0] for job in ordered]}
-        values |= _columns(ordered, "follow_")
     return _settle_statement(bool(gone), bool(stay), bool(follow)), values
 
 

@@ -65,6 +65,8 @@ async def retire(line: Line, worker: WorkerId, now: float) -> None:
 async def _recover_jobs(transaction: Transaction, worker: str, now: float, *, lost: int) -> None:
     # Gates before jobs, as everywhere: its lease is gone, so that it comes to hold no others.
     await lock(transaction, [row["gate"] for row in await transaction.fetch("gates_held", worker=worker)])
+    # First what may become rows of its own meanwhile: the statement after it finds those.
+    await transaction.fetch("recover_bundles", worker=worker, now=now, lost=lost)
     rows = await transaction.fetch("recover_jobs", worker=worker, now=now, lost=lost)
     await let_through(transaction, Counter(row["gate"] for row in rows if row["gate"] is not None))
 

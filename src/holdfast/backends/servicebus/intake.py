@@ -12,7 +12,7 @@ from holdfast.backends.servicebus.links import Links
 from holdfast.backends.servicebus.sessions import Sessions
 from holdfast.backends.servicebus.settling import Settling
 from holdfast.ids import JobId, WorkerId
-from holdfast.model.job import Cancelled, ClaimedJobs, Settlement
+from holdfast.model.job import Cancelled, ClaimedJobs
 
 CANCELLED_KEPT = 3600.0
 """Seconds for which it is known of a job that it was dropped before it began."""
@@ -70,7 +70,7 @@ class Intake:
         if not recalled:
             return []
         end = Cancelled(now, now + CANCELLED_KEPT)
-        ended = [(Settlement(held.job.id, held.job.claim, end), held) for held in waiting if held.job.id in recalled]
+        ended = [(held.job.settled(end), held) for held in waiting if held.job.id in recalled]
         waiters = await self._settling.end(ended)
         for source in sources:
             source.waiting = [held for held in source.waiting if not held.settled]

@@ -55,7 +55,7 @@ class Settling:
 
     async def give_back(self, rest: Sequence[Held], now: float) -> None:
         """Send these again as they were, and remove them: to be let go would count as a lost worker."""
-        returned = [(Settlement(held.job.id, held.job.claim, Returned(now)), held) for held in rest if not held.lost]
+        returned = [(held.job.settled(Returned(now)), held) for held in rest if not held.lost]
         await self._send_after(returned)
         await self._settle(returned)
         self._holdings.forget(rest)

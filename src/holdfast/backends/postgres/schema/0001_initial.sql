@@ -114,7 +114,8 @@ CREATE INDEX holdfast_call_claimable ON holdfast_call (shard, queue, priority, d
 CREATE INDEX holdfast_call_owner ON holdfast_call (owner) WHERE owner IS NOT NULL;
 
 -- A job is held while it has an owner, and claimable while it is queued without one. `cancelled`: its holder is to end it.
--- `losses`: how often in a row a worker was lost that held it. `keep_until` NULL: until a person acts.
+-- `losses`: how often in a row a worker was lost that held it. `keep_until` NULL: until a person acts. `plain`: a claim puts
+-- it into a bundle.
 CREATE TABLE holdfast_job (
     shard int NOT NULL,
     id text COLLATE "C" NOT NULL,
@@ -143,6 +144,7 @@ CREATE TABLE holdfast_job (
     gate_rule text,
     gate_paid bool NOT NULL DEFAULT false,
     admitted int,
+    plain bool NOT NULL DEFAULT false,
     PRIMARY KEY (shard, id)
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
@@ -165,6 +167,47 @@ CREATE INDEX holdfast_job_gate ON holdfast_job (shard, gate, (-priority), create
     WHERE gate IS NOT NULL AND status = 'queued';
 
 CREATE INDEX holdfast_job_inside ON holdfast_job (shard, gate) WHERE gate IS NOT NULL AND owner IS NOT NULL;
+
+-- A bundle: what one claim took of plain jobs, as one row. They leave `holdfast_job`, and most come to their end here, all at
+-- once; who asks for one of them unpacks it, which makes it a row there again. `gone`: places, from 0, of those that are
+-- settled or unpacked.
+CREATE TABLE holdfast_bundle (
+    shard int NOT NULL,
+    worker text COLLATE "C" NOT NULL,
+    ticket int8 NOT NULL,
+    gone varbit NOT NULL,
+    ids text[] COLLATE "C" NOT NULL,
+    names text[] NOT NULL,
+    payloads bytea[] NOT NULL,
+    queues text[] NOT NULL,
+    priorities int[] NOT NULL,
+    created_ats float8[] NOT NULL,
+    due_ats float8[] NOT NULL,
+    PRIMARY KEY (shard, worker, ticket)
+) WITH (
+    fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500,
+    toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 5000
+);
+
+-- What hardly gets smaller is not worth the time.
+ALTER TABLE holdfast_bundle
+    ALTER ids SET STORAGE EXTERNAL, ALTER payloads SET STORAGE EXTERNAL,
+    ALTER created_ats SET STORAGE EXTERNAL, ALTER due_ats SET STORAGE EXTERNAL;
+
+CREATE VIEW holdfast_bundled AS
+SELECT b.shard, b.worker, b.ticket, b.ids, length(b.gone) AS size, p.place::int - 1 AS place,
+       p.id, p.name, p.payload, p.queue, p.priority, p.created_at, p.due_at
+FROM holdfast_bundle b
+CROSS JOIN LATERAL unnest(b.ids, b.names, b.payloads, b.queues, b.priorities, b.created_ats, b.due_ats)
+    WITH ORDINALITY AS p (id, name, payload, queue, priority, created_at, due_at, place)
+WHERE get_bit(b.gone, p.place::int - 1) = 0;
+
+CREATE VIEW holdfast_known_job AS
+SELECT shard, id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome, progress
+FROM holdfast_job
+UNION ALL
+SELECT shard, id, name, 'queued', queue, priority, 1, created_at, due_at, NULL, worker, NULL, payload, NULL, NULL
+FROM holdfast_bundled;
 
 -- Gates with a rate: when the next job may begin.
 CREATE TABLE holdfast_gate (

@@ -4,16 +4,20 @@
 
 -- name: send
 -- index: the primary key and holdfast_job_unique, to leave alone what is there; holdfast_lease whole (a row per worker)
+-- `first`: none of them was sent before, so that none can be in a bundle; all of these are looked at otherwise.
 -- A notification makes commits wait for each other: there is one only while some worker waits for jobs.
 WITH made AS (
     INSERT INTO holdfast_job
-        (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter, gate, gate_rule)
+        (shard, id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter, gate, gate_rule, plain)
     SELECT :shard, s.*
     FROM unnest(
         :ids::text[], :names::text[], :payloads::bytea[], :queues::text[], :priorities::int[], :created_ats::float8[],
         :due_ats::float8[], :uniques::text[], :expires_ats::float8[], :waiters::text[], :gates::text[],
-        :gate_rules::text[]
-    ) AS s
+        :gate_rules::text[], :plains::bool[]
+    ) AS s (
+        id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter, gate, gate_rule, plain
+    )
+    WHERE :first::bool OR s.id <> ALL(ARRAY(SELECT id FROM holdfast_bundled WHERE shard = :shard AND ids && :ids::text[]))
     ON CONFLICT DO NOTHING
     RETURNING id
 )
@@ -28,10 +32,11 @@ FROM made
 -- index: the primary key, to leave alone what is there; holdfast_lease whole (a row per worker)
 -- As `send`, of jobs that differ in little: what all have in common is said once, which halves the work on both sides.
 WITH made AS (
-    INSERT INTO holdfast_job (shard, id, name, payload, queue, priority, created_at, due_at)
-    SELECT :shard, s.id, :name::text, s.payload, :queue::text, :priority::int, s.created_at, s.due_at
+    INSERT INTO holdfast_job (shard, id, name, payload, queue, priority, created_at, due_at, plain)
+    SELECT :shard, s.id, :name::text, s.payload, :queue::text, :priority::int, s.created_at, s.due_at, :plain::bool
     FROM unnest(:ids::text[], :payloads::bytea[], :created_ats::float8[], :due_ats::float8[])
         AS s (id, payload, created_at, due_at)
+    WHERE s.id <> ALL(ARRAY(SELECT id FROM holdfast_bundled WHERE shard = :shard AND ids && :ids::text[]))
     ON CONFLICT DO NOTHING
     RETURNING id
 )
@@ -46,8 +51,8 @@ FROM made
 -- index: holdfast_lease whole (a row per worker)
 -- As `send_alike`, of ids that nobody has yet: to look for each costs a quarter of the whole. Raises where one is there.
 WITH made AS (
-    INSERT INTO holdfast_job (shard, id, name, payload, queue, priority, created_at, due_at)
-    SELECT :shard, s.id, :name::text, s.payload, :queue::text, :priority::int, s.created_at, s.due_at
+    INSERT INTO holdfast_job (shard, id, name, payload, queue, priority, created_at, due_at, plain)
+    SELECT :shard, s.id, :name::text, s.payload, :queue::text, :priority::int, s.created_at, s.due_at, :plain::bool
     FROM unnest(:ids::text[], :payloads::bytea[], :created_ats::float8[], :due_ats::float8[])
         AS s (id, payload, created_at, due_at)
 )
@@ -67,7 +72,8 @@ CROSS JOIN LATERAL (
 
 -- name: claim_jobs
 -- index: holdfast_job_claimable (twice a lane and once for each row taken), holdfast_paused_queue primary key
--- Lanes as in `claim`, and as there it does not wait for the disk. No row in the answer: the lease is gone.
+-- Lanes as in `claim`, and as there it does not wait for the disk. No row in the answer: the lease is gone. `place`: of a job
+-- that is in the bundle of this claim, which has `size` of them.
 WITH RECURSIVE lease AS (
     SELECT worker, set_config('synchronous_commit', 'off', true) FROM holdfast_lease
     WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
@@ -92,26 +98,44 @@ lane AS (
     WHERE (:any_queue::bool OR queue = ANY(:queues::text[]))
       AND NOT EXISTS (SELECT FROM holdfast_paused_queue p WHERE p.shard = :shard AND p.queue = h.queue)
 ),
+picked AS (
+    SELECT p.ctid, p.plain
+    FROM (SELECT * FROM lane WHERE due_at <= :now::float8 ORDER BY priority DESC, due_at) l
+    CROSS JOIN LATERAL (
+        SELECT c.ctid, c.plain FROM holdfast_job c
+        WHERE c.shard = :shard AND c.owner IS NULL AND c.status = 'queued'
+          AND c.queue = l.queue AND c.priority = l.priority AND c.due_at <= :now::float8
+        ORDER BY c.due_at LIMIT :room::int
+        FOR UPDATE SKIP LOCKED
+    ) p
+    WHERE EXISTS (SELECT FROM lease)
+    LIMIT :room::int
+),
 claimed AS (
     UPDATE holdfast_job j
     SET owner = :worker::text, ticket = :ticket::int8, claims = j.claims + 1
-    WHERE j.ctid = ANY(ARRAY(
-        SELECT p.ctid
-        FROM (SELECT * FROM lane WHERE due_at <= :now::float8 ORDER BY priority DESC, due_at) l
-        CROSS JOIN LATERAL (
-            SELECT c.ctid FROM holdfast_job c
-            WHERE c.shard = :shard AND c.owner IS NULL AND c.status = 'queued'
-              AND c.queue = l.queue AND c.priority = l.priority AND c.due_at <= :now::float8
-            ORDER BY c.due_at LIMIT :room::int
-            FOR NO KEY UPDATE SKIP LOCKED
-        ) p
-        WHERE EXISTS (SELECT FROM lease)
-        LIMIT :room::int
-    ))
+    WHERE j.ctid = ANY(ARRAY(SELECT ctid FROM picked WHERE NOT plain))
     RETURNING j.id, j.name, j.payload, j.queue, j.priority, j.due_at, j.attempt, j.claims, j.losses, j.expires_at, j.gate,
               j.gate_rule
+),
+loose AS (
+    DELETE FROM holdfast_job j WHERE j.ctid = ANY(ARRAY(SELECT ctid FROM picked WHERE plain))
+    RETURNING j.id, j.name, j.payload, j.queue, j.priority, j.created_at, j.due_at
+),
+bundle AS (
+    INSERT INTO holdfast_bundle
+        (shard, worker, ticket, gone, ids, names, payloads, queues, priorities, created_ats, due_ats)
+    SELECT :shard, :worker::text, :ticket::int8, repeat('0', count(*)::int)::varbit, array_agg(id), array_agg(name),
+           array_agg(payload), array_agg(queue), array_agg(priority), array_agg(created_at), array_agg(due_at)
+    FROM loose HAVING count(*) > 0
+    RETURNING length(gone) AS size
+),
+taken AS (
+    SELECT c.*, NULL::int8 AS place FROM claimed c
+    UNION ALL
+    SELECT id, name, payload, queue, priority, due_at, 1, 1, 0, NULL, NULL, NULL, row_number() OVER () - 1 FROM loose
 )
-SELECT c.*,
+SELECT c.*, (SELECT size FROM bundle) AS size,
        (
            SELECT min(n.due_at)
            FROM lane l CROSS JOIN LATERAL (
@@ -121,12 +145,16 @@ SELECT c.*,
                ORDER BY i.due_at LIMIT 1
            ) n
        ) AS next_due
-FROM lease LEFT JOIN claimed c ON true
+FROM lease LEFT JOIN taken c ON true
 
 -- name: jobs_under
--- index: holdfast_job_owner
-SELECT id, name, payload, queue, priority, due_at, attempt, claims, losses, expires_at, gate, gate_rule FROM holdfast_job
-WHERE shard = :shard AND owner = :worker::text AND ticket = ANY(:tickets::int8[])
+-- index: holdfast_job_owner, holdfast_bundle primary key
+SELECT id, name, payload, queue, priority, due_at, attempt, claims, losses, expires_at, gate, gate_rule, ticket,
+       NULL::int AS place, NULL::int AS size
+FROM holdfast_job WHERE shard = :shard AND owner = :worker::text AND ticket = ANY(:tickets::int8[])
+UNION ALL
+SELECT id, name, payload, queue, priority, due_at, 1, 1, 0, NULL, NULL, NULL, ticket, place, size
+FROM holdfast_bundled WHERE shard = :shard AND worker = :worker::text AND ticket = ANY(:tickets::int8[])
 
 -- One settlement of many jobs is one statement, put together from the parts it needs, in this order.
 
@@ -171,6 +199,76 @@ WITH lease AS (
     RETURNING j.id, CASE WHEN j.status <> 'queued' THEN j.waiter END AS waiter
 )
 
+-- name: settle_bundled
+-- index: holdfast_bundle primary key
+-- `fresh`: what was settled now, the places of `mask` that had not gone before.
+, bundle AS (
+    SELECT b.*, u.mask::varbit AS mask
+    FROM unnest(:tickets::int8[], :masks::text[]) AS u (ticket, mask)
+    CROSS JOIN LATERAL (
+        SELECT b.shard, b.worker, b.ticket, b.gone FROM holdfast_bundle b
+        WHERE b.shard = :shard AND b.worker = :worker::text AND b.ticket = u.ticket AND EXISTS (SELECT FROM lease)
+        FOR UPDATE
+    ) b
+),
+dealt AS (
+    SELECT shard, worker, ticket, gone | mask AS gone, mask & ~gone AS fresh, position(B'0' IN gone | mask) = 0 AS whole
+    FROM bundle
+),
+emptied AS (
+    DELETE FROM holdfast_bundle b USING dealt d
+    WHERE b.shard = ANY(ARRAY[d.shard]) AND b.worker = d.worker AND b.ticket = d.ticket AND d.whole
+),
+lessened AS (
+    UPDATE holdfast_bundle b SET gone = d.gone FROM dealt d
+    WHERE b.shard = ANY(ARRAY[d.shard]) AND b.worker = d.worker AND b.ticket = d.ticket AND NOT d.whole
+)
+
+-- name: settle_bundled_sources
+, settled AS (
+    SELECT u.id
+    FROM unnest(:sources::text[], :source_tickets::int8[], :source_places::int[]) AS u (id, ticket, place)
+    JOIN dealt d ON d.ticket = u.ticket
+    WHERE get_bit(d.fresh, u.place) = 1
+)
+
+-- name: settle_bundled_answer
+SELECT array_agg(d.ticket) AS tickets, array_agg(d.fresh::text) AS fresh, (SELECT count(*) FROM lease) AS alive FROM dealt d
+
+-- name: unpack_jobs
+-- index: holdfast_bundle whole (a row for each claim whose jobs run), then its primary key
+-- Their holder holds them as before.
+WITH bundle AS (
+    SELECT b.* FROM holdfast_bundle b WHERE b.shard = :shard AND b.ids && :ids::text[]
+    ORDER BY b.worker, b.ticket FOR UPDATE
+),
+wanted AS (
+    SELECT b.shard, b.worker, b.ticket, b.gone, p.*
+    FROM bundle b
+    CROSS JOIN LATERAL unnest(b.ids, b.names, b.payloads, b.queues, b.priorities, b.created_ats, b.due_ats)
+        WITH ORDINALITY AS p (id, name, payload, queue, priority, created_at, due_at, place)
+    WHERE p.id = ANY(:ids::text[]) AND get_bit(b.gone, p.place::int - 1) = 0
+),
+made AS (
+    INSERT INTO holdfast_job
+        (shard, id, name, payload, queue, priority, created_at, due_at, claims, owner, ticket)
+    SELECT shard, id, name, payload, queue, priority, created_at, due_at, 1, worker, ticket FROM wanted ORDER BY id
+    ON CONFLICT DO NOTHING
+),
+dealt AS (
+    SELECT shard, worker, ticket, bit_or(set_bit(gone::bit varying, place::int - 1, 1)) AS gone
+    FROM wanted GROUP BY shard, worker, ticket
+),
+emptied AS (
+    DELETE FROM holdfast_bundle b USING dealt d
+    WHERE b.shard = ANY(ARRAY[d.shard]) AND b.worker = d.worker AND b.ticket = d.ticket AND position(B'0' IN d.gone) = 0
+),
+lessened AS (
+    UPDATE holdfast_bundle b SET gone = d.gone FROM dealt d
+    WHERE b.shard = ANY(ARRAY[d.shard]) AND b.worker = d.worker AND b.ticket = d.ticket AND position(B'0' IN d.gone) > 0
+)
+SELECT id FROM wanted
+
 -- name: settle_followed
 -- index: the primary key and holdfast_job_unique, to leave alone what is there
 , followed AS (
@@ -198,7 +296,7 @@ SELECT array_agg(s.id) AS settled,
 FROM settled s
 
 -- name: job_unwanted
--- index: holdfast_job primary key
+-- index: holdfast_job primary key, holdfast_bundle primary key
 SELECT u.id
 FROM unnest(:ids::text[]) AS u (id)
 LEFT JOIN LATERAL (
@@ -206,6 +304,7 @@ LEFT JOIN LATERAL (
     WHERE j.shard = :shard AND j.id = u.id AND (j.owner = :worker::text) IS TRUE AND NOT j.cancelled OFFSET 0
 ) j ON true
 WHERE j.wanted IS NULL
+  AND u.id <> ALL(ARRAY(SELECT id FROM holdfast_bundled WHERE shard = :shard AND worker = :worker::text))
 
 -- name: wait_for_jobs
 -- index: holdfast_lease primary key
@@ -218,6 +317,7 @@ RETURNING set_config('synchronous_commit', 'off', true)
 UPDATE holdfast_job j SET progress = u.progress
 FROM (SELECT :shard AS shard, r.* FROM unnest(:ids::text[], :progress::bytea[]) AS r (id, progress) OFFSET 0) u
 WHERE j.shard = ANY(ARRAY[u.shard]) AND j.id = u.id AND (j.owner = :worker::text) IS TRUE
+RETURNING j.id
 
 -- name: pause_queues
 INSERT INTO holdfast_paused_queue (shard, queue, since)
@@ -236,7 +336,7 @@ SELECT queue, since FROM holdfast_paused_queue WHERE shard = :shard ORDER BY que
 
 -- name: depths
 -- index: holdfast_job_claimable (one probe for each queue, then at most so many entries of it), holdfast_job_owner,
--- holdfast_job_ended
+-- holdfast_job_ended; holdfast_bundle whole (a row for each claim whose jobs run)
 WITH RECURSIVE line AS (
     (
         SELECT queue FROM holdfast_job WHERE shard = :shard AND owner IS NULL AND status = 'queued'
@@ -268,7 +368,11 @@ UNION ALL
 SELECT queue, 'delayed', delayed FROM queued
 UNION ALL
 SELECT queue, 'running', count(*)
-FROM (SELECT queue FROM holdfast_job WHERE owner IS NOT NULL AND (shard = :shard) IS TRUE ORDER BY owner LIMIT :most::int) r
+FROM (
+    (SELECT queue FROM holdfast_job WHERE owner IS NOT NULL AND (shard = :shard) IS TRUE ORDER BY owner LIMIT :most::int)
+    UNION ALL
+    (SELECT queue FROM holdfast_bundled WHERE shard = :shard LIMIT :most::int)
+) r
 GROUP BY queue
 UNION ALL
 SELECT queue, 'dead', count(*)
@@ -395,22 +499,31 @@ RETURNING j.owner IS NULL AND EXISTS (SELECT FROM holdfast_lease WHERE shard = :
           set_config('synchronous_commit', 'off', true)
 
 -- name: look_at_jobs
--- index: holdfast_job primary key
-SELECT j.*
-FROM unnest(:ids::text[]) AS u (id)
-CROSS JOIN LATERAL (
-    SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome, progress
-    FROM holdfast_job j WHERE j.shard = :shard AND j.id = u.id OFFSET 0
-) j
+-- index: holdfast_job primary key; holdfast_bundle whole (a row for each claim whose jobs run), if not all are found
+WITH found AS MATERIALIZED (
+    SELECT j.*
+    FROM unnest(:ids::text[]) AS u (id)
+    CROSS JOIN LATERAL (
+        SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome,
+               progress
+        FROM holdfast_job j WHERE j.shard = :shard AND j.id = u.id OFFSET 0
+    ) j
+)
+SELECT f.*, false AS bundled FROM found f
+UNION ALL
+SELECT id, name, 'queued', queue, priority, 1, created_at, due_at, NULL, worker, NULL, payload, NULL, NULL, true
+FROM holdfast_bundled
+WHERE (SELECT count(*) FROM found) < cardinality(:ids::text[])
+  AND shard = :shard AND ids && :ids::text[] AND id = ANY(:ids::text[])
 
 -- name: find_jobs
 -- index: that of its conditions; without any it reads all jobs
 -- The shard is checked and not sought (IS TRUE), as in other listings.
 SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome, progress
-FROM holdfast_job WHERE (shard = :shard) IS TRUE
+FROM holdfast_known_job WHERE (shard = :shard) IS TRUE
 
 -- name: count_jobs
-SELECT count(*) AS number FROM holdfast_job WHERE (shard = :shard) IS TRUE
+SELECT count(*) AS number FROM holdfast_known_job WHERE (shard = :shard) IS TRUE
 
 -- name: find_jobs_end
 ORDER BY created_at DESC, id DESC LIMIT :limit::int
@@ -499,6 +612,22 @@ DELETE FROM holdfast_job WHERE ctid = ANY(ARRAY(
     ) j
 ))
 RETURNING id
+
+-- name: recover_bundles
+-- index: holdfast_bundle primary key
+-- What is unpacked meanwhile is unpacked before this, and found by the statement after it.
+WITH bundle AS (
+    DELETE FROM holdfast_bundle WHERE shard = :shard AND worker = :worker::text
+    RETURNING gone, ids, names, payloads, queues, priorities, created_ats
+)
+INSERT INTO holdfast_job (shard, id, name, payload, queue, priority, created_at, due_at, claims, losses)
+SELECT :shard, p.id, p.name, p.payload, p.queue, p.priority, p.created_at, :now::float8, 1, :lost::int
+FROM bundle b
+CROSS JOIN LATERAL unnest(b.ids, b.names, b.payloads, b.queues, b.priorities, b.created_ats)
+    WITH ORDINALITY AS p (id, name, payload, queue, priority, created_at, place)
+WHERE get_bit(b.gone, p.place::int - 1) = 0
+ORDER BY p.id
+ON CONFLICT DO NOTHING
 
 -- name: recover_jobs
 -- index: holdfast_job_owner

@@ -75,7 +75,8 @@ RETURNING set_config('synchronous_commit', 'off', true)
 -- name: workers
 -- index: holdfast_instance_owner and holdfast_job_owner for the counts
 SELECT l.*, (SELECT count(*) FROM holdfast_instance i WHERE i.shard = :shard AND i.owner = l.worker)
-    + (SELECT count(*) FROM holdfast_job j WHERE j.shard = :shard AND j.owner = l.worker) AS owned
+    + (SELECT count(*) FROM holdfast_job j WHERE j.shard = :shard AND j.owner = l.worker)
+    + (SELECT count(*) FROM holdfast_bundled b WHERE b.shard = :shard AND b.worker = l.worker) AS owned
 FROM holdfast_lease l WHERE l.shard = :shard AND l.expires_at >= :now::float8 ORDER BY l.started_at, l.worker
 
 -- name: held_calls
