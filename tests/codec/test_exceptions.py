@@ -9,11 +9,14 @@ from typing import Any
 
 import attrs
 import pytest
+from pydantic import BaseModel, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from holdfast.codec import (
     TRACEBACK,
     decode,
     describe,
+    describe_error,
     dumps,
     encode,
     encode_exception,
@@ -257,3 +260,92 @@ def test_what_is_refused_leaves_no_hole_in_the_numbers():
     error.more = shared
     back = decode(encode_exception(error))
     assert back.args[1] is back.more
+
+
+class Order(BaseModel):
+    number: int
+    parts: list[Order] = []
+
+    @field_validator("number")
+    @classmethod
+    def _known(cls, number: int) -> int:
+        if number == 1:
+            raise ValueError("one is taken")
+        if number == 2:
+            raise PydanticCustomError("odd", "not {this} and {{that}}", {"this": 2})
+        assert number != 3, "three is wrong"
+        return number
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"number": "x"},
+        {"number": 1},
+        {"number": 2},
+        {"number": 3},
+        {"number": None, "parts": [{"number": 1}, {"number": {"deep": [1]}}, 7]},
+    ],
+)
+def test_a_validation_error_of_pydantic_comes_back_whole(given: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Order.model_validate(given)
+    error = caught.value
+    error.add_note("noted")
+    error.__cause__ = KeyError("why")
+    back = through([error, error])
+    assert back[0] is back[1]
+    assert type(back[0]) is ValidationError
+    assert (str(back[0]), back[0].title, back[0].error_count()) == (str(error), error.title, error.error_count())
+    plainly = [{**each, "ctx": repr(each.get("ctx"))} for each in back[0].errors()]
+    assert plainly == [{**each, "ctx": repr(each.get("ctx"))} for each in error.errors()]
+    assert back[0].json() == error.json()
+    assert "noted" in back[0].__notes__
+    assert repr(back[0].__cause__) == "KeyError('why')"
+    assert str(through(back[0])) == str(error)
+
+
+def test_what_a_validation_error_was_given_need_not_be_saved() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Order.model_validate({"number": lambda: 1})
+    assert caught.value.errors()[0]["type"] == through(encode_and_soften(caught.value)).errors()[0]["type"]
+
+
+def encode_and_soften(error: Exception) -> Exception:
+    back = decode(loads(dumps(encode_exception(error))))
+    assert isinstance(back, Exception)
+    return back
+
+
+def test_a_validation_error_is_told_in_a_line() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Order.model_validate({"number": None, "parts": [{"number": "x"}]})
+    assert describe_error(encode(caught.value)) == (
+        "ValidationError: 2 validation errors for Order: number: Input should be a valid integer; "
+        "parts.0.number: Input should be a valid integer, unable to parse string as an integer"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        [],
+        ["t", "python"],
+        ["t", "python", False, 3],
+        ["t", "other", False],
+        [3, "python", False],
+        ["t", "python", False, ["missing", None, 1]],
+        ["t", "python", False, ["missing", 5, 1, None, "m"]],
+        ["t", "python", False, [{"$": "set", "v": []}, None, 1, None, "m"]],
+        ["t", "python", False, ["value_error", None, 1, None, "m"]],
+        ["t", "python", False, ["own", None, 1, [4], 5]],
+    ],
+)
+def test_a_damaged_validation_error_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Order.model_validate({"number": "x"})
+    tree: Any = encode(caught.value)
+    with pytest.raises(DecodeError):
+        decode({**tree, "wrong": wrong})

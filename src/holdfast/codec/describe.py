@@ -44,6 +44,9 @@ def _said(name: str, tree: dict[str, Any], limit: int) -> str:
     match tree, args:
         case {"message": message, "exceptions": [*inner]}, _:
             return f"{message} ({'; '.join(describe_error(one, limit=limit) for one in inner)})"
+        case {"wrong": [title, _, _, *found]}, _:
+            said = "; ".join(_wrong_field(each) for each in found)
+            return f"{len(found)} validation error{'' if len(found) == 1 else 's'} for {title}: {said}"
         case {"native": {"errno": errno, "strerror": strerror} as native}, _ if errno is not None:
             file = native.get("filename")
             return f"[Errno {errno}] {strerror}" + (f": {describe(file, limit=limit)}" if file is not None else "")
@@ -55,6 +58,14 @@ def _said(name: str, tree: dict[str, Any], limit: int) -> str:
             return describe({"$": "tuple", "v": args}, limit=limit)
         case _:
             return ""
+
+
+def _wrong_field(each: Any) -> str:
+    match each:
+        case [_, {"$": "tuple", "v": [*loc]}, _, _, message]:
+            return f"{'.'.join(map(str, loc))}: {message}" if loc else f"{message}"
+        case _:
+            return describe(each, limit=200)
 
 
 def stored_traceback(tree: Tree) -> str:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownError
+
 from holdfast.codec.describe import describe
 from holdfast.codec.exceptions import NATIVE, NOTES
 from holdfast.codec.graph import DecodingGraph
 from holdfast.codec.instances import read_state
-from holdfast.codec.kinds import Plan, builtin_maker, namespace_in
+from holdfast.codec.kinds import Plan, builtin_maker, is_validation_error, namespace_in
 from holdfast.codec.shapes import array, mapping, text, wrong
 from holdfast.codec.tracebacks import TRACEBACK
 from holdfast.errors import DecodeError, WorkflowFailed
@@ -30,6 +32,8 @@ def decode_raised(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) -> Bas
     is_group = BaseExceptionGroup in plan.cls.__mro__
     if is_group:
         error = _read_group(graph, tree, plan)
+    elif is_validation_error(plan.cls):
+        error = _read_validation_error(graph, tree, plan.cls)
     else:
         error = maker.__new__(plan.cls)
         if type(error) is not plan.cls:
@@ -98,6 +102,36 @@ def _read_group(graph: DecodingGraph, tree: dict[str, Any], plan: Plan) -> BaseE
         raise wrong(tree, "exceptions", "a message and exceptions")
     make: Any = BaseExceptionGroup.__new__
     return graph.fulfil(place, make(plan.cls, message, members))
+
+
+def _read_validation_error(graph: DecodingGraph, tree: dict[str, Any], cls: Any) -> BaseException:
+    place = graph.reserve()
+    written = array(tree, "wrong")
+    graph.deeper()
+    try:
+        title, mode, hidden, *found = written
+        if type(title) is not str:
+            raise wrong(tree, "wrong", "a title first")
+        details = [_details(graph, each) for each in found]
+        made = cls.from_exception_data(title, details, mode, hidden)
+    except (TypeError, ValueError, KeyError) as error:
+        raise wrong(tree, "wrong", "a title, a mode, and what is wrong where") from error
+    graph.depth -= 1
+    return graph.fulfil(place, made)
+
+
+def _details(graph: DecodingGraph, written: Any) -> InitErrorDetails:
+    kind, loc, given, context, message = [graph.visit(part) for part in written]
+    details: InitErrorDetails = {"type": kind, "loc": loc, "input": given}
+    try:
+        PydanticKnownError(kind, context)
+    except KeyError:
+        # A validator's own kind of error.
+        details["type"] = PydanticCustomError(kind, message, context)
+    else:
+        if context is not None:
+            details["ctx"] = context
+    return details
 
 
 def _read_native(graph: DecodingGraph, error: BaseException, tree: dict[str, Any]) -> None:

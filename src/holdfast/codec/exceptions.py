@@ -14,7 +14,7 @@ import operator
 from typing import Any, cast
 
 from holdfast.codec.graph import EncodingGraph
-from holdfast.codec.kinds import Plan, namespace_in, state_of
+from holdfast.codec.kinds import Plan, is_validation_error, namespace_in, state_of
 from holdfast.codec.names import bases_of, name_of
 from holdfast.codec.refusals import Refusal
 from holdfast.codec.scalars import well_formed
@@ -51,6 +51,8 @@ def encode_raised(graph: EncodingGraph, error: BaseException, plan: Plan) -> Tre
     tree: dict[str, Tree] = {"$": plan.name, "lineage": lineage_of(type(error))}
     if BaseExceptionGroup in bases_of(type(error)):
         tree.update(_group(graph, error))
+    if is_validation_error(type(error)):
+        tree["wrong"] = _wrong(graph, error)
     graph.being_filled.add(id(error))
     if "message" not in tree or not _follow(error):
         tree["args"] = _each(graph, _ROOT["args"].__get__(error))
@@ -106,6 +108,20 @@ def _follow(group: BaseException) -> bool:
     given, members = cast("list[object]", args[1]), _GROUP["exceptions"].__get__(group)
     same = len(given) == len(members) and all(map(operator.is_, given, members))
     return same and args[0] is _GROUP["message"].__get__(group)
+
+
+def _wrong(graph: EncodingGraph, error: Any) -> list[Tree]:
+    """Of a `pydantic.ValidationError`: what was validated, how, whether its inputs are shown, and what is wrong where."""
+    title, _, mode, hidden = error.__reduce__()[1]
+    graph.closed.add(id(error))
+    graph.deeper()
+    written: list[Tree] = [str(title), mode, hidden]
+    for each in error.errors(include_url=False):
+        parts = (each["type"], each["loc"], each["input"], each.get("ctx"), each["msg"])
+        written.append([_part(graph, part) for part in parts])
+    graph.depth -= 1
+    graph.closed.discard(id(error))
+    return written
 
 
 def _native(error: BaseException) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def plan_of(cls: type) -> Plan | None:
 def _kind_of(cls: type) -> Kind | None:
     bases = bases_of(cls)
     if BaseException in bases:
-        return "exception" if builtin_maker(cls).__module__ == "builtins" else None
+        return "exception" if builtin_maker(cls).__module__ == "builtins" or is_validation_error(cls) else None
     if enum.Enum in bases:
         return "enum"
     if _is_machinery(cls):
@@ -70,6 +70,11 @@ def _kind_of(cls: type) -> Kind | None:
         return "pydantic" if model is not cls else None
     marks = ("__dataclass_fields__", "__attrs_attrs__")
     return "fields" if any(mark in namespace_of(base) for base in bases for mark in marks) else None
+
+
+def is_validation_error(cls: type) -> bool:
+    """Whether it is that of pydantic, which is made in one piece from what is wrong with each field."""
+    return cls is _loaded("pydantic_core", "ValidationError")
 
 
 def _is_machinery(cls: type) -> bool:
