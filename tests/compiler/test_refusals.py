@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import decimal
 import functools
 import itertools
 import linecache
@@ -16,6 +17,7 @@ import time
 import traceback
 import types
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -44,6 +46,8 @@ class Closed:
         raise TypeError("closed")
 
 
+VARIABLE: ContextVar[int] = ContextVar("refused", default=0)
+
 FOREIGN: dict[str, Any] = {}
 exec(
     compile(
@@ -63,6 +67,7 @@ def a_module(text: str, **names: Any) -> types.ModuleType:
     module = types.ModuleType(name)
     module.__file__ = file
     module.__dict__.update(Workflow=Workflow, act=act, asyncio=asyncio, time=time, socket=socket, **names)
+    module.__dict__.update(VARIABLE=VARIABLE, decimal=decimal)
     module.__dict__.update(sqlite3=sqlite3, subprocess=subprocess, foreign=FOREIGN["foreign"])
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     sys.modules[name] = module
@@ -113,7 +118,12 @@ REFUSED: dict[str, list[tuple[str, str, int, str]]] = {
         ("async def inner():\n    pass", "async def inner():", 1, "a method or a module-level function"),
         ("class Inner:\n    pass", "class Inner:", 1, "module level"),
     ],
-    "HF010": [("global y\ny = 1", "global y", 1, "keep it in `self`")],
+    "HF010": [
+        ("global y\ny = 1", "global y", 1, "keep it in `self`"),
+        ("VARIABLE.set(x)", "VARIABLE.set(x)", 1, "keep the value in `self`"),
+        ("t = x\nVARIABLE.reset(t)", "VARIABLE.reset(t)", 2, "pass it on"),
+        ("decimal.setcontext(x)", "decimal.setcontext(x)", 1, "an action may set it"),
+    ],
     "HF011": [("def f():\n    return 1\nawait act(1)\nreturn f()", "def f():", 1, "module-level function")],
     "HF012": [
         ("return sum(await act(i) for i in x)", "(await act(i) for i in x)", 1, "list comprehension"),

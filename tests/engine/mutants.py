@@ -14,6 +14,7 @@ import pytest
 
 from holdfast.codec.registry import BY_TAG
 from holdfast.compiler import handlers, lift, liveness, lower, ways
+from holdfast.compiler.blocks import Builder
 from holdfast.compiler.lift import Lifter
 from holdfast.compiler.lower import Lowerer
 from holdfast.compiler.ways import Finally, Forget, Loop, Ways
@@ -40,6 +41,11 @@ def mutant(plant: Plant) -> Plant:
 
 def _like(node: Any, at: ast.AST) -> Any:
     return ast.fix_missing_locations(ast.copy_location(node, at))
+
+
+def _branch_on_the_value(self: Any, test: ast.expr, yes: Any, no: Any) -> None:
+    """Nothing but the value of a test decides, however that is evaluated."""
+    self.build.branch(self.lift(test), yes, no)
 
 
 # --- the compiler
@@ -79,6 +85,7 @@ def a_chained_comparison_evaluates_its_middle_twice(patch: pytest.MonkeyPatch) -
         return self.lift(_like(ast.BoolOp(ast.And(), pairs), node))
 
     patch.setattr(Lifter, "_chain", chain)
+    patch.setattr(Lifter, "branch", _branch_on_the_value)
 
 
 @mutant
@@ -87,6 +94,29 @@ def short_circuits_are_evaluated_eagerly(patch: pytest.MonkeyPatch) -> None:
         return _like(ast.BoolOp(op, self.lift_all(values)), node)
 
     patch.setattr(Lifter, "_short_circuit", eager)
+    patch.setattr(Lifter, "branch", _branch_on_the_value)
+
+
+@mutant
+def an_attribute_of_what_was_awaited_is_read_late(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Builder, "is_temp", lambda self, name: False)
+
+
+@mutant
+def what_is_called_is_looked_up_late(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lifter, "_looked_up", lambda self, func: func)
+
+
+@mutant
+def a_gather_that_is_late_is_cancelled(patch: pytest.MonkeyPatch) -> None:
+    original = Waiting._limited_ended
+
+    def ended(self: Any, branch: Any, wait: Any) -> None:
+        if wait.future.state != "cancelled":
+            wait.state = "waiting"
+        original(self, branch, wait)
+
+    patch.setattr(Waiting, "_limited_ended", ended)
 
 
 @mutant

@@ -24,6 +24,21 @@ Pick = Callable[[int], int]
 Lines = list[str]
 
 
+FETCHING = [
+    "async def fetch(self, v):",
+    "    await act(v)",
+    "    self.kept.value = v",
+    "    return self.kept",
+    "",
+    "async def turn(self, v):",
+    "    await act(v)",
+    "    self.chosen = max if self.chosen is min else min",
+    "    return v",
+    "",
+]
+"""Methods that change what others have in hand."""
+
+
 class Scope:
     """What the function being written may use."""
 
@@ -58,10 +73,12 @@ class Writer:
         """The text of a workflow class `W` with helpers."""
         helpers = 1 + self.pick(2)
         out = self.module_helper()
-        out += ["class W(Workflow):", "    def __init__(self):", "        self.x = 1", "        self.items = [5]", ""]
+        out += ["class W(Workflow):", "    def __init__(self):", "        self.x = 1", "        self.items = [5]"]
+        out += ["        self.kept = Box(3)", "        self.chosen = min", ""]
         for number in range(helpers):
             out += _indented(self.helper(number)) + [""]
         out += _indented(self.recursive()) + [""]
+        out += _indented(FETCHING)
         self.scope = Scope("run", helpers=helpers, root=True)
         body = [
             "a, b, c = 1, n, 3",
@@ -165,7 +182,7 @@ class Writer:
             (4, self.for_loop),
             (8, self.trying),
             (3, self.matching),
-            (1, self.trying_star),
+            (2, self.trying_star),
             (2, self.timeout),
             (3, self.group),
             (2, self.waiting),
@@ -619,7 +636,8 @@ class Writer:
     def waiting_for(self) -> Lines:
         if not self.scope.root or self.scope.guarded:
             return self.assign()
-        line = f"c = await asyncio.wait_for({self.awaitable()}, {self.one(['1.265625', '0.765625', 'None'])})"
+        what = self.one_of(self.awaitable, lambda: self.gather(1))
+        line = f"c = await asyncio.wait_for({what}, {self.one(['1.265625', '0.765625', 'None'])})"
         return ["try:", f"    {line}", "except TimeoutError as e:", "    note('late', seen(e))"]
 
     # --- expressions
@@ -678,6 +696,13 @@ class Writer:
                         ),
                     )
                 )
+            if self.scope.helpers >= 0 and self.scope.name != "outside":
+                ways += [
+                    (1, lambda: f"(await self.fetch({self.number(depth - 1)})).value + {self.number(depth - 1)}"),
+                    (1, lambda: f"len([(await self.fetch({self.number(0)})).value, {self.number(depth - 1)}])"),
+                    (1, lambda: f"(await self.fetch({self.number(0)})).put({self.number(depth - 1)})"),
+                    (1, lambda: f"self.chosen({self.number(depth - 1)}, await self.turn({self.number(depth - 1)}))"),
+                ]
             if self.scope.helpers > 0:
                 number = self.pick(self.scope.helpers)
                 ways.append((3, lambda: f"await self.h{number}({self.number(depth - 1)}, q={self.number(depth - 1)})"))

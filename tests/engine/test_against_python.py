@@ -97,11 +97,176 @@ async def reraise():
     await act(0)
     raise
 
+async def gives(v):
+    await act(0)
+    return v
+
+async def changes(box, v):
+    await act(v)
+    box.value, box.items = v, ["new"]
+    return v
+
+async def other(box):
+    await act(1)
+    box.value = max
+    return 5
+
+async def rebound(e):
+    try:
+        await fail("ValueError", 1)
+    except ValueError as e:
+        pass
+    try:
+        return [e, await act("must not be")]
+    except UnboundLocalError as error:
+        return str(error)
+
+def call(f, *args):
+    return f(), args
+
+class Truth:
+    def __init__(self, value):
+        self.value = value
+
+    def __bool__(self):
+        note("bool", self.value)
+        return bool(self.value)
+
+async def slow(v):
+    try:
+        await asyncio.sleep(5)
+    finally:
+        await act(v)
+
 async def stumble(v):
     (await asyncio.gather(fail("Oops", v)))[0]
 """
 
 FOUND = {
+    "an attribute of what was awaited is read before the next await": """
+        kept = Box(1)
+        note([(await gives(kept)).value, await changes(kept, 2)])
+        note((await gives(kept)).value + await changes(kept, 3))
+        note({(await gives(kept)).value: 1, 2: await changes(kept, 4)})
+        note(dict(x=(await gives(kept)).value, y=await changes(kept, 5)), 5 < (await gives(kept)).value < await act(9))
+        old = kept.items
+        (await gives(kept)).items.append(await changes(kept, 6))
+        note(old, kept)
+        try:
+            (await gives(kept)).nope, await act("must not be")
+        except AttributeError as e:
+            note(str(e))
+    """,
+    "what is called is looked up before its arguments": """
+        kept = Box(min)
+        note(kept.value(await other(kept), 7), kept.put(await act(3), 1))
+        kept = Box(1)
+        note(kept.put(await other(kept)), kept.put(3, 4))
+        try:
+            xs.nope(await act("must not be"))
+        except AttributeError as e:
+            note(str(e))
+        d = {}
+        note("{} {}".format(await act(4), 5), d.setdefault(await act("q"), []).append(await act(3)), d)
+    """,
+    "the default of an argument's lambda is evaluated in its turn": """
+        kept = Box(1)
+        note(call(lambda v=kept.value: v, await changes(kept, 2)))
+        note(call(lambda *, v=kept.value: v, await changes(kept, 3)))
+    """,
+    "a parameter that an except clause unbinds is missed before the next await": """
+        note(await rebound(1))
+    """,
+    "the truth of each operand is asked once": """
+        note([i for i in range(2) if Truth(0) or await act(i)])
+        if Truth(0) and await act(1):
+            note("never")
+        if Truth(1) or await act(2):
+            note("yes")
+        if not (Truth(1) and await act(0)):
+            note("no")
+        if (Truth(1) and Truth(0)) or (await act(5) and Truth(0)):
+            note("never")
+        if Truth(1) if Truth(0) else await act(7):
+            note("seven")
+        while Truth(1) and await act(0):
+            note("never")
+        assert Truth(1) or await act(9)
+    """,
+    "assert raises the builtin, whatever has its name": """
+        AssertionError = ValueError
+        try:
+            assert await act(0), "said"
+        except BaseException as e:
+            note(type(e).__name__, e.args)
+    """,
+    "a set takes what it is given once something starred stands in it": """
+        for _ in range(1):
+            try:
+                {*[[1]], await act("must not be")}
+            except TypeError as e:
+                note(str(e))
+            try:
+                {[2], *[1], await act("must not be")}
+            except TypeError as e:
+                note(str(e))
+        note(sorted({1, *[2, 3], await act(4), *[5]}))
+    """,
+    "an annotation alone evaluates what leads to its target": """
+        d = {}
+        d[await act("z")]: int
+        (await act(box)).value: int = await act(3)
+        (await act(box)).nope: int
+        note(d, box)
+        for d[await act("k")] in [4, 5]:
+            await act(6)
+        note(d)
+    """,
+    "a gather whose time is up ends wait_for with a TimeoutError": """
+        for ask in (
+            asyncio.gather(asyncio.sleep(3), asyncio.sleep(4)),
+            asyncio.gather(slow(1), slow(2)),
+            asyncio.gather(slow(1), asyncio.sleep(4), return_exceptions=True),
+            asyncio.gather(asyncio.sleep(3), asyncio.gather(slow(3))),
+        ):
+            try:
+                await asyncio.wait_for(ask, 0.765625)
+            except TimeoutError as e:
+                note("late", seen(e))
+    """,
+    "what except* raises again, and what it raises anew": """
+        for number in range(10):
+            try:
+                try:
+                    if number < 5:
+                        await fail("ValueError", 1)
+                    raise ExceptionGroup("g", [ValueError(1), TypeError(2), OSError(3)])
+                except* ValueError as e:
+                    await act(1)
+                    match number % 5:
+                        case 0:
+                            raise
+                        case 1:
+                            raise e
+                        case 2:
+                            raise e from KeyError(3)
+                        case 3:
+                            raise KeyError(4)
+                except* TypeError as e:
+                    await act(2)
+                    raise
+            except BaseException as e:
+                note(number, seen(e), repr(e.__cause__), e.__suppress_context__)
+    """,
+    "a tuple within a tuple is no class that a clause catches": """
+        try:
+            try:
+                await fail("ValueError", 1)
+            except (KeyError, (ValueError,)):
+                note("never")
+        except TypeError as e:
+            note(str(e))
+    """,
     "a StopIteration that leaves a coroutine is a RuntimeError": """
         for ask in (pull(iter([])), asyncio.gather(pull(iter([]))), asyncio.create_task(pull(iter([])))):
             try:

@@ -54,6 +54,9 @@ class Builder:
         self._temps += 1
         return f"_hf{self._temps}"
 
+    def is_temp(self, name: str) -> bool:
+        return name.startswith("_hf")
+
     @property
     def open(self) -> bool:
         """Whether the present block can still be reached and written to."""

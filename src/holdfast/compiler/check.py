@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import decimal
 import inspect
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, cast
@@ -127,6 +129,14 @@ class _Checker:
         if hint is not None:
             self._refuse(node, "HF004", f"`{ast.unparse(func)}(…)` is async, and is not compiled in", hint)
             return
+        if self._sets_context(func, value):
+            self._refuse(
+                node,
+                "HF010",
+                f"`{ast.unparse(func)}(…)` in workflow code: what it sets is not saved",
+                "keep the value in `self` or a variable, and pass it on; an action may set it for itself",
+            )
+            return
         if value is _UNKNOWN and isinstance(func, ast.Attribute) and self._opens_file(func):
             self._refuse(
                 node, "HF005", f"`{ast.unparse(func)}(…)` reads or writes files", "make it an @action, and await that"
@@ -145,6 +155,12 @@ class _Checker:
             self._refuse(node, "HF004", *hidden_async(f"{ast.unparse(func)}"))
         if dotted is not None and closed_exception(value) is None:
             self._refuse(node, "HF005", f"`{ast.unparse(func)}(…)` is a blocking or outside call", _instead(dotted))
+
+    def _sets_context(self, func: ast.expr, value: object) -> bool:
+        """Whether it gives a context variable, or the context of `decimal`, a value."""
+        if isinstance(func, ast.Attribute) and func.attr in ("set", "reset"):
+            return isinstance(self._static(func.value), ContextVar)
+        return value is decimal.setcontext
 
     def _opens_file(self, method: ast.Attribute) -> bool:
         if method.attr in _OF_FILES:

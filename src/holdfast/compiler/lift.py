@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from holdfast.compiler.blocks import Builder
+from holdfast.compiler.blocks import Builder, Draft
 from holdfast.compiler.diagnostics import refuse
 from holdfast.compiler.pieces import at, load
 from holdfast.compiler.syntax import put_off, rebinds, waits
@@ -35,6 +35,8 @@ class Lifter:
         self.shared = shared
         """Variables that nested functions may bind anew, whenever they are called."""
         self.statement = statement
+        self.own: set[str] = set()
+        """The collections that comprehensions fill, whose methods nobody changes."""
 
     def lift(self, node: ast.expr) -> ast.expr:  # noqa: RET503 - refuse() never returns
         """An expression with the same value and no await in it; what must happen before is emitted."""
@@ -79,11 +81,42 @@ class Lifter:
         else:
             self.build.assign(target, self.lift(node))
 
+    def branch(self, test: ast.expr, yes: Draft, no: Draft) -> None:
+        """End the block by the truth of `test`, asking each operand for its own once, as Python does."""
+        if waits(test):
+            match test:
+                case ast.BoolOp(op, values):
+                    for value in values[:-1]:
+                        onward = self.build.block()
+                        ways = (onward, no) if isinstance(op, ast.And) else (yes, onward)
+                        self.branch(value, *ways)
+                        self.build.start(onward)
+                    self.branch(values[-1], yes, no)
+                    return
+                case ast.UnaryOp(ast.Not(), operand):
+                    self.branch(operand, no, yes)
+                    return
+                case ast.IfExp(chosen, body, orelse):
+                    first, second = self.build.block(), self.build.block()
+                    self.branch(chosen, first, second)
+                    for start, value in ((first, body), (second, orelse)):
+                        self.build.start(start)
+                        self.branch(value, yes, no)
+                    return
+                case ast.Compare() if len(test.ops) > 1:
+                    self.build.branch(self._compared(test, no), yes, no)
+                    return
+                case _:
+                    pass
+        self.build.branch(self.lift(test), yes, no)
+
     def spill(self, node: ast.expr, later: Sequence[ast.expr]) -> ast.expr:
         """Evaluate `node` now, and return an expression that gives its value once `later` has been evaluated."""
         match node:
-            case ast.Constant() | ast.Lambda():
+            case ast.Constant():
                 return node
+            case ast.Lambda(args, body):
+                return at(ast.Lambda(self._with_defaults(args, later), body), node)
             case ast.Name(name) if name not in self.variables:
                 return node
             case ast.Name(name) if name not in self.shared and not rebinds(list(later), name):
@@ -101,6 +134,13 @@ class Lifter:
             case _:
                 return self._aside(node)
 
+    def _with_defaults(self, args: ast.arguments, later: Sequence[ast.expr]) -> ast.arguments:
+        """Parameters whose defaults are evaluated now."""
+        made = copy.copy(args)
+        made.defaults = [self.spill(default, later) for default in args.defaults]
+        made.kw_defaults = [default and self.spill(default, later) for default in args.kw_defaults]
+        return made
+
     def lift_all(self, nodes: Sequence[ast.expr]) -> list[ast.expr]:
         """Lift several expressions that are evaluated one after the other."""
         last = max((i for i, node in enumerate(nodes) if waits(node)), default=-1)
@@ -113,7 +153,10 @@ class Lifter:
     def _of_global(self, node: ast.expr) -> bool:
         while isinstance(node, ast.Attribute):
             node = node.value
-        return isinstance(node, ast.Name) and node.id not in self.variables
+        return isinstance(node, ast.Name) and node.id not in self.variables and not self.build.is_temp(node.id)
+
+    def _is_own(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and node.id in self.own
 
     def _aside(self, node: ast.expr) -> ast.expr:
         name = self.build.temp()
@@ -145,9 +188,8 @@ class Lifter:
 
     def _choice(self, test: ast.expr, body: ast.expr, orelse: ast.expr, node: ast.expr) -> ast.expr:
         name = self.build.temp()
-        tested = self.lift(test)
         yes, no, end = self.build.block(), self.build.block(), self.build.block()
-        self.build.branch(tested, yes, no)
+        self.branch(test, yes, no)
         for start, value in ((yes, body), (no, orelse)):
             self.build.start(start)
             self.into(value, name)
@@ -159,22 +201,26 @@ class Lifter:
         """`a < b < c` evaluates b once, and c only if a < b."""
         name = self.build.temp()
         end = self.build.block()
-        operands = [node.left, *node.comparators]
-        left = self.spill(self.lift(node.left), node.comparators[:1])
-        for i, op in enumerate(node.ops):
-            final = i == len(node.ops) - 1
-            right = self.lift(operands[i + 1])
-            if not final:
-                right = self.spill(right, operands[i + 2 :])
-            self.build.assign(name, at(ast.Compare(left, [op], [right]), node))
-            if not final:
-                onward = self.build.block()
-                self.build.branch(load(name, node), onward, end)
-                self.build.start(onward)
-            left = right
+        self.build.assign(name, self._compared(node, end, name))
         self.build.jump(end)
         self.build.start(end)
         return load(name, node)
+
+    def _compared(self, node: ast.Compare, end: Draft, name: str | None = None) -> ast.expr:
+        """The last comparison of several; before it, the first that is not true leads to `end`, as `name` if that is given."""
+        operands = [node.left, *node.comparators]
+        left = self.spill(self.lift(node.left), node.comparators[:1])
+        for i, op in enumerate(node.ops[:-1]):
+            right = self.spill(self.lift(operands[i + 1]), operands[i + 2 :])
+            compared = at(ast.Compare(left, [op], [right]), node)
+            if name is not None:
+                self.build.assign(name, compared)
+                compared = load(name, node)
+            onward = self.build.block()
+            self.build.branch(compared, onward, end)
+            self.build.start(onward)
+            left = right
+        return at(ast.Compare(left, node.ops[-1:], [self.lift(operands[-1])]), node)
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp) -> ast.expr:
         """A loop that fills a new collection; the comprehension's own names get names of the compiler's."""
@@ -186,6 +232,7 @@ class Lifter:
         renamed.generators[0].iter = iterated
         result = self.build.temp()
         self.variables.add(result)
+        self.own.add(result)
         empty = ast.Dict([], []) if isinstance(node, ast.DictComp) else ast.List([], ast.Load())
         if isinstance(node, ast.SetComp):
             empty = ast.Call(ast.Name("_hf_set", ast.Load()), [], [])
@@ -248,7 +295,7 @@ class Lifter:
             case ast.List(elts, context):
                 return at(ast.List(self.lift_all(elts), context), node)
             case ast.Set(elts):
-                return at(ast.Set(self.lift_all(elts)), node)
+                return self._set(elts, node)
             case ast.Dict():
                 return self._dict(node)
             case ast.Subscript(value, index, context):
@@ -270,6 +317,22 @@ class Lifter:
                     hint="await into a variable of its own first",
                 )
 
+    def _set(self, elts: list[ast.expr], node: ast.expr) -> ast.expr:
+        """From its first starred element on, a set takes each as soon as it is evaluated, and refuses what cannot be hashed."""
+        first = next((i for i, each in enumerate(elts) if isinstance(each, ast.Starred)), len(elts))
+        last = max(i for i, each in enumerate(elts) if waits(each))
+        if first >= last:
+            return at(ast.Set(self.lift_all(elts)), node)
+        result = self.build.temp()
+        before = self.lift_all(elts[:first])
+        empty = ast.Call(ast.Name("_hf_set", ast.Load()), [], [])
+        self.build.assign(result, at(ast.Set(before) if before else empty, node))
+        for each in elts[first:]:
+            verb, value = ("update", each.value) if isinstance(each, ast.Starred) else ("add", each)
+            taking = ast.Attribute(load(result, each), verb, ast.Load())
+            self.build.emit(at(ast.Expr(ast.Call(taking, [self.lift(value)], [])), each))
+        return load(result, node)
+
     def _call(self, node: ast.Call) -> ast.expr:
         func = node.func
         arguments: list[ast.expr] = [*node.args, *(at(_Keyword(k), k.value) for k in node.keywords)]
@@ -278,11 +341,9 @@ class Lifter:
             owner = self.lift(func.value)
             func = at(ast.Attribute(owner, func.attr, ast.Load()), func)
             if arguments_wait:
-                # The method is looked up now, so that a missing one fails before the arguments have effects, and again
-                # for the call: a bound method could not be kept.
                 func.value = self.spill(owner, arguments)
-                if not self._of_global(func):
-                    self.build.emit(_statement(func))
+                if not self._of_global(func) and not self._is_own(func.value):
+                    func = self._looked_up(func)
         elif any(waits(a) for a in arguments):
             func = self.spill(self.lift(func), arguments)
         else:
@@ -291,6 +352,18 @@ class Lifter:
         positional = [a for a in lifted if not isinstance(a, _Keyword)]
         keywords = [a.keyword for a in lifted if isinstance(a, _Keyword)]
         return at(ast.Call(func, positional, keywords), node)
+
+    def _looked_up(self, func: ast.Attribute) -> ast.expr:
+        """A method that is looked up now, for a call after the awaits of its arguments.
+
+        Most bound methods cannot be kept. These are looked up again for the call; anything else is kept.
+        """
+        name = self.build.temp()
+        parts = [func, func.value, ast.Constant(func.attr)]
+        self.build.assign(name, at(ast.Call(ast.Name("_hf_look", ast.Load()), copy.deepcopy(parts), []), func))
+        kept = load(name, func)
+        gone = ast.Compare(load(name, func), [ast.Is()], [ast.Constant(None)])
+        return at(ast.IfExp(gone, func, kept), func)
 
     def _lift_arguments(self, arguments: list[ast.expr]) -> list[ast.expr]:
         values = [a.keyword.value if isinstance(a, _Keyword) else a for a in arguments]

@@ -40,9 +40,7 @@ class Lowerer:
         self.build = Builder()
         params = set(parameters(node.args))
         self.variables = set(own)
-        unbound = {
-            n.id for s in node.body for n in every_node(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Del)
-        }
+        unbound = {name for s in node.body for n in every_node(s) if (name := _unbinds(n)) is not None}
         self.lifter = Lifter(
             self.build,
             file=file,
@@ -81,6 +79,8 @@ class Lowerer:
             case ast.AnnAssign(target, _, value):
                 if value is not None:
                     self._assign([target], value, stmt)
+                else:
+                    self._annotated(target)
             case ast.AugAssign(target, op, value):
                 self._augmented(target, op, value, stmt)
             case ast.Return(value):
@@ -164,6 +164,13 @@ class Lowerer:
         for target in targets:
             self.build.emit(at(ast.Assign([self.target(target)], lifted), stmt))
 
+    def _annotated(self, target: ast.expr) -> None:
+        """An annotation alone gives its target nothing, and evaluates what leads to it."""
+        parts = [target.value, target.slice] if isinstance(target, ast.Subscript) else []
+        if isinstance(target, ast.Attribute):
+            parts = [target.value]
+        self.build.emit(at(ast.Expr(ast.Tuple(self.lifter.lift_all(parts), ast.Load())), target))
+
     def target(self, target: ast.expr) -> ast.expr:  # noqa: RET503 - refuse() never returns
         """An assignment target whose own awaits have been lifted out."""
         if not waits(target):
@@ -218,7 +225,8 @@ class Lowerer:
         self.build.emit(at(ast.Raise(*parts), stmt))
 
     def _assert(self, test: ast.expr, msg: ast.expr | None, stmt: ast.stmt) -> None:
-        error: ast.expr = ast.Name("AssertionError", ast.Load())
+        # Python takes the builtin, whatever else has its name.
+        error: ast.expr = ast.Name("_hf_assertion", ast.Load())
         if msg is not None:
             error = ast.Call(error, [msg], [])
         failed = ast.If(ast.UnaryOp(ast.Not(), test), [ast.Raise(error, None)], [])
@@ -237,10 +245,9 @@ class Lowerer:
     # --- choices and loops
 
     def _if(self, test: ast.expr, body: Sequence[ast.stmt], orelse: Sequence[ast.stmt]) -> None:
-        tested = self.lifter.lift(test)
         yes, after = self.build.block(), self.build.block()
         no = self.build.block() if orelse else after
-        self.build.branch(tested, yes, no)
+        self.lifter.branch(test, yes, no)
         self.build.start(yes)
         self.body(body)
         self.build.jump(after)
@@ -255,7 +262,7 @@ class Lowerer:
         after = self.build.block() if orelse else done
         self.build.jump(again)
         self.build.start(again)
-        self.build.branch(self.lifter.lift(test), inside, done)
+        self.lifter.branch(test, inside, done)
         self._loop_body(Loop(after, again), inside, body)
         if orelse:
             self.build.start(done)
@@ -263,12 +270,20 @@ class Lowerer:
             self.build.jump(after)
         self.build.start(after)
 
-    def _loop_body(self, loop: Loop, inside: Draft, body: Sequence[ast.stmt]) -> None:
+    def _loop_body(self, loop: Loop, inside: Draft, body: Sequence[ast.stmt], begin: ast.Assign | None = None) -> None:
         self.build.start(inside)
+        if begin is not None:
+            self._begin_turn(begin)
         self.ways.around.append(loop)
         self.body(body)
         self.ways.around.pop()
         self.build.jump(loop.again)
+
+    def _begin_turn(self, begin: ast.Assign) -> None:
+        target = begin.targets[0]
+        if waits(target):
+            begin = at(ast.Assign([self.target(target)], begin.value), begin)
+        self.build.emit(begin)
 
     def _for(
         self,
@@ -296,8 +311,7 @@ class Lowerer:
         self.build.jump(again)
         self.build.start(again)
         self.build.next(iterator, item, inside, done, stmt.lineno)
-        inside.code.append(at(ast.Assign([target], ast.Name(item, ast.Load())), stmt))
-        self._loop_body(Loop(after, again), inside, body)
+        self._loop_body(Loop(after, again), inside, body, at(ast.Assign([target], ast.Name(item, ast.Load())), stmt))
         if orelse:
             self.build.start(done)
             self.body(orelse)
@@ -324,8 +338,7 @@ class Lowerer:
         self.build.wait(step, more)
         self.build.branch(load(more, stmt), inside, done)
         item = ast.Subscript(ast.Name(more, ast.Load()), ast.Constant(0), ast.Load())
-        inside.code.append(at(ast.Assign([target], item), stmt))
-        self._loop_body(Loop(after, again), inside, body)
+        self._loop_body(Loop(after, again), inside, body, at(ast.Assign([target], item), stmt))
         if orelse:
             self.build.start(done)
             self.body(orelse)
@@ -354,7 +367,7 @@ class Lowerer:
                 first = guarded = build.block()
                 build.branch(load(matched, case.pattern), guarded, otherwise)
                 build.start(guarded)
-                build.branch(self.lifter.lift(case.guard), inside, otherwise)
+                self.lifter.branch(case.guard, inside, otherwise)
             first.binds = captured(case.pattern)
             build.start(inside)
             self.body(case.body)
@@ -362,6 +375,15 @@ class Lowerer:
             build.start(otherwise)
         build.jump(after)
         build.start(after)
+
+
+def _unbinds(node: ast.AST) -> str | None:
+    """The name that a part of a statement may leave without a value."""
+    match node:
+        case ast.Name(name, ast.Del()) | ast.ExceptHandler(name=str(name)):
+            return name
+        case _:
+            return None
 
 
 def _set(name: str, value: bool) -> ast.stmt:

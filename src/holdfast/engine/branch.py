@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import Any
 
 from holdfast.engine.events import PendingCall
@@ -29,7 +30,7 @@ class Frame:
 class Branch:
     """One line of control. Its id is that of its task."""
 
-    __slots__ = ("floor", "frames", "item", "key", "must_cancel", "task", "wait")
+    __slots__ = ("context", "floor", "frames", "item", "key", "must_cancel", "task", "wait")
 
     def __init__(self, task: Task, item: Any) -> None:
         self.task = task
@@ -38,6 +39,8 @@ class Branch:
         self.item = item
         """What it was made to wait for, until it has started."""
         self.frames: list[Frame] = []
+        self.context = copy_context()
+        """As a task in asyncio, a branch begins with a copy of what whoever made it sees of context variables."""
         self.wait: Wait | None = None
         self.must_cancel = False
         self.floor = 0

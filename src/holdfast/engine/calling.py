@@ -134,7 +134,7 @@ class Calling(Core):
         branch = self.branches.get(call.branch)
         if branch is not None and isinstance(branch.wait, OnCall) and branch.wait.call is call:
             branch.wait = None
-            self.ready.append(("step", branch, value, error, True))
+            self.ready.append(("step", branch, value, None, True) if error is None else ("fail", branch, error))
             return
         handle = self.objects.get(call.id)
         if isinstance(handle, ChildHandle) and not handle.done():

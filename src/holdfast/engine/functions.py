@@ -8,7 +8,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, cast
 
 from holdfast.codec import register_type
-from holdfast.codec.refusals import refusal_of
+from holdfast.codec.refusals import Refusal, refusal_of
 from holdfast.engine.leaving import is_leaving
 from holdfast.engine.values import CURRENT
 from holdfast.errors import DecodeError
@@ -33,6 +33,18 @@ def _key(function: Any) -> str:
             if getattr(module, function.__name__, None) is function:
                 return f"module {name} {function.__name__}"
     raise refusal_of(function)
+
+
+def is_named(function: Any) -> bool:
+    """Whether the program that is running could keep it."""
+    try:
+        if isinstance(function, MethodType):
+            _name_of_method(function)
+        else:
+            _key(function)
+    except Refusal:
+        return False
+    return True
 
 
 def _function(key: object) -> Any:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
+from inspect import getattr_static
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, cast
 
+from holdfast.engine.functions import is_named
 from holdfast.engine.iterate import iterate
 from holdfast.engine.timing import FAR
 from holdfast.engine.values import (
@@ -46,6 +49,8 @@ class DurableAsyncio:
     @staticmethod
     def sleep(delay: float, result: Any = None) -> Sleep:
         seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        if isinstance(seconds, str | bytes | bytearray):
+            raise TypeError(f"'<=' not supported between instances of '{type(seconds).__name__}' and 'int'")
         return Sleep(float(seconds), result)
 
     @staticmethod
@@ -115,7 +120,7 @@ def durable_asyncio(name: str) -> Any:
 
 def _matches(error: BaseException, classes: Any) -> bool:
     """Whether `except classes:` catches `error`."""
-    flat = _flat((classes,))
+    flat = _flat(classes)
     for cls in flat:
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
             raise TypeError("catching classes that do not inherit from BaseException is not allowed")
@@ -123,11 +128,9 @@ def _matches(error: BaseException, classes: Any) -> bool:
     return any(cls in lineage for cls in flat)
 
 
-def _flat(classes: Iterable[Any]) -> list[Any]:
-    flat: list[Any] = []
-    for cls in classes:
-        flat += _flat(cast("tuple[Any, ...]", cls)) if isinstance(cls, tuple) else [cls]
-    return flat
+def _flat(classes: Any) -> tuple[Any, ...]:
+    """What a clause names; as in Python, a tuple in a tuple is no class."""
+    return cast("tuple[Any, ...]", classes) if isinstance(classes, tuple) else (classes,)
 
 
 def _async_iterator(source: Any) -> Completed:
@@ -146,7 +149,7 @@ def _split(error: BaseException) -> dict[str, Any]:
 
 
 def _part(split: dict[str, Any], classes: Any) -> BaseException | None:
-    for cls in _flat((classes,)):
+    for cls in _flat(classes):
         if isinstance(cls, type) and issubclass(cls, BaseExceptionGroup):
             raise TypeError("catching ExceptionGroup with except* is not allowed. Use except instead.")
         if not (isinstance(cls, type) and issubclass(cls, BaseException)):
@@ -164,30 +167,38 @@ def _part(split: dict[str, Any], classes: Any) -> BaseException | None:
 
 
 def _raised(split: dict[str, Any], error: BaseException) -> None:
-    """A clause raised `error`: anew, or what it was given once more."""
-    split["again" if error is split["part"] else "raised"].append(error)
+    """A clause raised `error`: anew, or what it was given once more.
+
+    The latter by `raise` alone: `raise e` makes another place, and so another error, of it, as `from` makes another cause.
+    """
+    again = error is split["part"] and _circumstances(error) == _circumstances(split["original"])
+    split["again" if again else "raised"].append(error)
+
+
+def _circumstances(error: BaseException) -> tuple[int, int, int]:
+    return id(error.__traceback__), id(error.__cause__), id(error.__context__)
 
 
 def _rest(split: dict[str, Any]) -> BaseException | None:
     """What is raised after all clauses: the rest, what was raised again, and what was raised anew."""
+    original = split["original"]
+    if split["naked"]:
+        # One clause at most has had it, as a group; what that raised is raised as it is.
+        new = [*split["raised"], *split["again"]]
+        return new[0] if new else original if split["rest"] is not None else None
     back = [*split["again"]]
     if split["rest"] is not None:
         back.append(split["rest"])
     leaves = {id(leaf) for group in back for leaf in _leaves(group)}
-    original = split["original"]
 
     def is_back(error: BaseException) -> bool:
         return id(error) in leaves
 
     if not split["raised"]:
-        if not back:
-            return None
-        if split["naked"]:
-            return original
         return original.subgroup(is_back) if leaves else None
     errors = [*split["raised"]]
     if leaves:
-        kept = original if split["naked"] else original.subgroup(is_back)
+        kept = original.subgroup(is_back)
         if kept is not None:
             errors.append(kept)
     if len(errors) == 1:
@@ -226,7 +237,22 @@ def _close(manager: Any, error: BaseException | None) -> Any:
     )
 
 
+def _look(found: Any, owner: Any, name: str) -> Any:
+    """What `owner.name` was, for a call later; None if it is a method that will be there again."""
+    if isinstance(found, MethodType | FunctionType | BuiltinFunctionType):
+        # What stands in the object itself is kept with it, and what the program names is kept as such.
+        return found if is_named(found) or name in _own(owner) else None
+    raw = getattr_static(owner.__class__, name, None)
+    return found if name in _own(owner) or raw is None or isinstance(raw, property) else None
+
+
+def _own(owner: Any) -> frozenset[str]:
+    """The names that stand in an object itself; of a class none, since nobody saves that."""
+    return frozenset() if isinstance(owner, type) else frozenset[str](getattr(owner, "__dict__", ()))
+
+
 KIT: dict[str, Any] = {
+    "_hf_look": _look,
     "_hf_iter": iterate,
     "_hf_aiter": _async_iterator,
     "_hf_anext": _next,
@@ -240,5 +266,6 @@ KIT: dict[str, Any] = {
     "_hf_open": _open,
     "_hf_close": _close,
     "_hf_set": set,
+    "_hf_assertion": AssertionError,
     "_hf_sub": Sub,
 }

@@ -21,7 +21,7 @@ from holdfast.engine.events import Command, Ended, Note, PendingCall, Send
 from holdfast.engine.leaving import leaving
 from holdfast.engine.link import AWAITS, LinkedProgram
 from holdfast.engine.objects import Objects
-from holdfast.engine.raising import as_it_leaves, at_line, chain, handled_at, handling, strip
+from holdfast.engine.raising import as_it_leaves, at_line, chain, handled_at, handling, innermost, strip
 from holdfast.engine.timing import Timing
 from holdfast.engine.values import (
     CURRENT,
@@ -203,7 +203,7 @@ class Machine(Calling, Timing, Waiting):
             self._finish(branch, None, error)
             return
         if goes_on:
-            self._execute(branch)
+            branch.context.run(self._execute, branch)
 
     def _step(self, branch: Branch, value: Any, error: BaseException | None, raised: bool = False) -> None:
         """Go on with a branch whose wait has ended; `raised` says that the error comes out of a call, not a future."""
@@ -217,14 +217,27 @@ class Machine(Calling, Timing, Waiting):
         if error is None:
             branch.floor = 0
             if self._resume(branch, value):
-                self._execute(branch)
+                branch.context.run(self._execute, branch)
             return
         if branch.frames:
             branch.floor = 0 if raised else len(branch.frames) - 1
             late = type(error) is TimeoutError and isinstance(error.__context__, asyncio.CancelledError)
             chain(error.__context__ if late else error, handled_at(branch))
         if self._throw(branch, error):
-            self._execute(branch)
+            branch.context.run(self._execute, branch)
+
+    def _fail(self, branch: Branch, error: BaseException) -> None:
+        """Go on with a branch whose call has failed. What was raised first there met what is being handled here."""
+        if branch.task.state != "pending":
+            return
+        first = innermost(error)
+        if first is error or branch.must_cancel or not branch.frames:
+            self._step(branch, None, error, True)
+            return
+        branch.wait, branch.floor = None, 0
+        chain(first, handled_at(branch))
+        if self._throw(branch, error):
+            branch.context.run(self._execute, branch)
 
     def _resume(self, branch: Branch, value: Any) -> bool:
         """Give `value` to the awaiting frame; False if there is none, and the branch has ended with it."""
@@ -264,7 +277,8 @@ class Machine(Calling, Timing, Waiting):
         return False
 
     def _execute(self, branch: Branch) -> None:
-        """Run blocks until the branch waits or ends."""
+        """Run blocks, in the branch's own context, until it waits or ends."""
+        CURRENT.set(self)
         self.touched_branches[branch.task.id] = branch
         self.running = branch
         while True:
@@ -460,6 +474,7 @@ _WAITS: dict[type, Callable[[Any, Branch, Any], bool]] = {
 Machine._turns = {
     "begin": Machine._begin,
     "step": Machine._step,
+    "fail": Machine._fail,
     "told": Machine._told,
     "slept": Machine._slept,
     "set_over": Machine._set_over,

@@ -53,6 +53,15 @@ def chain(error: BaseException | None, handled: Any) -> None:
     error.__context__ = handled
 
 
+def innermost(error: BaseException) -> BaseException:
+    """The error that was raised first of those that led to this one: it met what the caller of them all was handling."""
+    met = {id(error)}
+    while (inner := error.__context__) is not None and id(inner) not in met:
+        met.add(id(inner))
+        error = inner
+    return error
+
+
 def as_it_leaves(error: StopIteration) -> RuntimeError:
     """What a StopIteration becomes that leaves a coroutine: what awaits it would take it for its end (PEP 479)."""
     made = RuntimeError("coroutine raised StopIteration")

@@ -147,7 +147,8 @@ class Saver:
                 if isinstance(thing, Future) and thing.state == "done":
                     value = thing.error if thing.error is not None else thing.result_value
                     dirty[f"o{thing.id}.value"] = value
-            if machine.self_object is not None and vars(machine.self_object):
+            if machine.self_object is not None and (vars(machine.self_object) or "self" in self.groups):
+                # Without attributes it is written where it had some.
                 dirty["self"] = vars(machine.self_object)
             if dirty:
                 self._save(dirty, out)

@@ -193,9 +193,11 @@ class Waiting(Cancelling, Scopes):
         future = wait.future
         if wait.state == "cancelled":
             self._go_on(branch, None, asyncio.CancelledError())
+        elif wait.state == "late" and (future.state == "cancelled" or isinstance(future.error, asyncio.CancelledError)):
+            # A gather that is cancelled ends with the error, and is not called cancelled.
+            self._go_on(branch, None, _late(), raised=True)
         elif future.state == "cancelled":
-            error = _late() if wait.state == "late" else asyncio.CancelledError()
-            self._go_on(branch, None, error, raised=True)
+            self._go_on(branch, None, asyncio.CancelledError(), raised=True)
         else:
             self._go_on(branch, future.result_value, future.error, raised=True)
 

@@ -258,7 +258,18 @@ class _Readable(ast.NodeTransformer):
     def __init__(self, known: dict[str, ast.expr]) -> None:
         self.known = known
 
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        match node:
+            case ast.IfExp(ast.Compare(ast.Name(name), [ast.Is()]), ast.Attribute() as method, ast.Name()) if _is_own(
+                name
+            ):
+                return self.visit(method)
+            case _:
+                return self.generic_visit(node)
+
     def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id == "_hf_assertion":
+            return ast.Name("AssertionError", node.ctx)
         renamed = _RENAMED.fullmatch(node.id)
         if renamed is not None:
             return ast.Name(renamed[1], node.ctx)
