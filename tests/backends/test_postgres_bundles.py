@@ -170,6 +170,25 @@ async def test_whoever_waits_for_one_is_told_of_its_end(broker: Any, eye: Any) -
     assert (await rows(eye), await bundles(eye)) == ([], [])
 
 
+async def test_whoever_waits_for_one_that_is_queued_is_told_too(broker: Any, eye: Any) -> None:
+    await send(broker, 3)
+    await broker.look([JobId("j001"), JobId("j002")], waiter="c1")
+    held = await claim(broker)
+    assert (await rows(eye), await bundles(eye)) == (["j001", "j002"], ["0"])
+    outcomes = [GONE, GONE, Failed(Reason.FAILED, b"e", NOW)]
+    answer = await broker.settle("w", [each.settled(outcome) for each, outcome in zip(held, outcomes, strict=True)])
+    assert set(answer.waiters) == {("c1", "j001"), ("c1", "j002")}
+
+
+async def test_one_whose_id_was_taken_meanwhile_stays_in_its_bundle(broker: Any, eye: Any) -> None:
+    await send(broker, 2)
+    held = await claim(broker)
+    await broker.send([job("j001")])
+    assert (await broker.cancel([JobId("j001")], now=NOW, keep_until=None)).ended == ["j001"]
+    assert await bundles(eye) == ["00"]
+    assert not (await broker.settle("w", done(held))).lost
+
+
 async def test_one_that_is_cancelled_while_it_runs_is_unwanted(broker: Any, eye: Any) -> None:
     names = await send(broker, 3)
     held = await claim(broker)
@@ -191,6 +210,23 @@ async def test_progress_is_kept_of_one_that_is_bundled(broker: Any) -> None:
     await broker.report("v", {JobId("j000"): b"of another's"})
     [view] = await broker.look([JobId("j000")])
     assert view.progress is None
+
+
+async def test_progress_is_kept_of_one_that_was_unpacked_meanwhile(
+    broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(broker, 2)
+    await claim(broker)
+    unpack = broker._unpack
+
+    async def late(ids: Sequence[str]) -> Any:
+        await unpack(ids)
+        return await unpack(ids)
+
+    monkeypatch.setattr(broker, "_unpack", late)
+    await broker.report("w", {JobId("j001"): b"half"})
+    [view] = await broker.look([JobId("j001")])
+    assert view.progress == b"half"
 
 
 async def test_bundled_jobs_are_listed_and_counted_as_those_that_run(store: Any, broker: Any) -> None:

@@ -87,7 +87,10 @@ class Job(NamedTuple):
     """The notification channel of a client that waits for the outcome, if one does."""
     gate: Gate | None = None
     plain: bool = False
-    """Its id was made for this sending alone, and no result is kept: hardly anyone asks for it while it runs."""
+    """Its id was made for this sending alone, and no result is kept: hardly anyone asks for it while it runs.
+
+    A broker may forget that it knows the id once the job is claimed.
+    """
 
     @property
     def gate_name(self) -> str | None:

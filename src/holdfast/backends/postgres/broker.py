@@ -294,8 +294,8 @@ class PostgresBroker:
 
     async def report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> None:
         if missed := await self._report(worker, progress):
-            unpacked = await self._unpack(list(missed))
-            await self._report(worker, {id: progress[id] for id in unpacked})
+            await self._unpack(list(missed))
+            await self._report(worker, {id: progress[id] for id in missed})
 
     async def _report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> set[JobId]:
         """Write it; return of which there is no row."""

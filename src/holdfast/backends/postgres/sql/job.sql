@@ -254,10 +254,11 @@ made AS (
         (shard, id, name, payload, queue, priority, created_at, due_at, claims, owner, ticket)
     SELECT shard, id, name, payload, queue, priority, created_at, due_at, 1, worker, ticket FROM wanted ORDER BY id
     ON CONFLICT DO NOTHING
+    RETURNING id
 ),
 dealt AS (
     SELECT shard, worker, ticket, bit_or(set_bit(gone::bit varying, place::int - 1, 1)) AS gone
-    FROM wanted GROUP BY shard, worker, ticket
+    FROM wanted JOIN made USING (id) GROUP BY shard, worker, ticket
 ),
 emptied AS (
     DELETE FROM holdfast_bundle b USING dealt d
@@ -267,7 +268,7 @@ lessened AS (
     UPDATE holdfast_bundle b SET gone = d.gone FROM dealt d
     WHERE b.shard = ANY(ARRAY[d.shard]) AND b.worker = d.worker AND b.ticket = d.ticket AND position(B'0' IN d.gone) > 0
 )
-SELECT id FROM wanted
+SELECT id FROM made
 
 -- name: settle_followed
 -- index: the primary key and holdfast_job_unique, to leave alone what is there
@@ -478,7 +479,8 @@ DELETE FROM holdfast_gate WHERE ctid = ANY(ARRAY(
 
 -- name: await_job
 -- index: holdfast_job primary key
--- `passed_over`: a claim that went on meanwhile has left this one alone, since its row was about to change.
+-- `passed_over`: a claim that went on meanwhile has left this one alone, since its row was about to change. In a bundle it
+-- could not say who waits.
 -- Does not wait for the disk, and so keeps claim and settlement waiting for a shorter time: clients look now and then anyway.
 WITH target AS (
     SELECT j.*
@@ -491,7 +493,7 @@ WITH target AS (
     ) j
 )
 UPDATE holdfast_job j
-SET waiter = CASE
+SET plain = false, waiter = CASE
         WHEN j.waiter IS NULL OR length(j.waiter) > 1000 THEN :waiter::text ELSE j.waiter || ' ' || :waiter::text
     END
 FROM target t WHERE j.shard = ANY(ARRAY[t.shard]) AND j.id = t.id
