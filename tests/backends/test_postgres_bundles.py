@@ -12,7 +12,7 @@ from tests.backends.conftest import Bench
 from tests.backends.making import NOW, enlist, job
 from tests.backends.test_postgres_races import Rival, against, rival
 
-from holdfast.backends.postgres.bundles import PLAIN_BYTES
+from holdfast.backends.postgres.bundles import PLAIN_BYTES, unpacking
 from holdfast.backends.postgres.line import Line
 from holdfast.errors import LeaseLost, StoreUnavailable
 from holdfast.ids import JobId
@@ -219,9 +219,9 @@ async def test_progress_is_kept_of_one_that_was_unpacked_meanwhile(
     await claim(broker)
     unpack = broker._unpack
 
-    async def late(ids: Sequence[str]) -> Any:
+    async def late(ids: Sequence[str], **where: Any) -> Any:
         await unpack(ids)
-        return await unpack(ids)
+        return await unpack(ids, **where)
 
     monkeypatch.setattr(broker, "_unpack", late)
     await broker.report("w", {JobId("j001"): b"half"})
@@ -313,7 +313,7 @@ async def test_a_sending_whose_answer_was_lost_makes_no_second_job_of_one_that_r
 async def test_a_settlement_that_waited_for_an_unpacking_settles_the_row(broker: Any, eye: Any, rival: Rival) -> None:
     await send(broker, 3)
     held = await claim(broker)
-    await rival.begin("unpack_jobs", ids=["j001"])
+    await rival.begin(unpacking(False, False), ids=["j001"])
     answer = await against(rival, broker.settle("w", done(held)))
     assert not answer.lost
     assert (await rows(eye), await bundles(eye)) == ([], [])
@@ -338,7 +338,7 @@ async def test_recovery_that_waited_for_an_unpacking_takes_the_row_too(
 ) -> None:
     names = await send(broker, 3)
     await claim(broker)
-    await rival.begin("unpack_jobs", ids=["j001"])
+    await rival.begin(unpacking(False, False), ids=["j001"])
     await against(rival, store.retire("w", now=NOW))
     assert (await rows(eye), await bundles(eye)) == (names, [])
     assert {each.id for each in await claim(broker, "v")} == set(names)

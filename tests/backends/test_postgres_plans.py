@@ -15,7 +15,7 @@ from tests.backends.making import NOW, asleep, call, commit, dismissal, ending, 
 from holdfast.backends.jobs import kept
 from holdfast.backends.postgres.batch import assemble
 from holdfast.backends.postgres.broker import _common, _follow_columns, settlement
-from holdfast.backends.postgres.bundles import Bundled
+from holdfast.backends.postgres.bundles import Bundled, unpacking
 from holdfast.backends.postgres.clients import CLOCK_SLACK, delivery_columns, told_columns
 from holdfast.backends.postgres.dismissing import _columns
 from holdfast.backends.postgres.elsewhere import concluded, expected
@@ -185,8 +185,10 @@ async def test_bundles_are_found_by_their_keys_and_searched_for_a_job_alone(conn
         conditions = [node["Index Cond"] for node in found if node.get("Index Name") == "holdfast_bundle_pkey"]
         assert len(conditions) == 3
         assert all("ticket = " in each for each in conditions), conditions
-    found = await plan(connection, "unpack_jobs", ids=["a"])
-    assert (indexes(found), full_reads(found)) == ({"holdfast_bundle_pkey"}, {"holdfast_bundle"})
+    for own, placed in ((False, False), (True, False), (True, True)):
+        found = await plan(connection, unpacking(own, placed), ids=["a"], worker="w", tickets=[1])
+        assert indexes(found) == {"holdfast_bundle_pkey"}
+        assert full_reads(found) == (set() if own else {"holdfast_bundle"})
 
 
 async def test_what_stands_before_a_job_is_counted_in_order_and_not_further_than_needed(connection: Any) -> None:

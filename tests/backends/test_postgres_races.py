@@ -28,7 +28,7 @@ from tests.backends.making import (
 
 from holdfast.backends.postgres.broker import _columns  # pyright: ignore[reportPrivateUsage]
 from holdfast.backends.postgres.clients import delivery_columns, told_columns
-from holdfast.backends.postgres.statements import statement
+from holdfast.backends.postgres.statements import Statement, statement
 from holdfast.errors import LeaseLost
 from holdfast.ids import InstanceId, JobId, WorkerId
 from holdfast.model.instance import Park, Status
@@ -44,9 +44,9 @@ class Rival:
         self._eye = eye
         self._transaction = connection.transaction()
 
-    async def begin(self, name: str, **values: Any) -> None:
+    async def begin(self, name: str | Statement, **values: Any) -> None:
         """Send a statement of the store's, and do not commit yet."""
-        chosen = statement(name)
+        chosen = statement(name) if isinstance(name, str) else name
         await self._transaction.start()
         await self._connection.fetch(chosen.text, *chosen.arguments(values))
 

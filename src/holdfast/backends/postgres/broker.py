@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,7 +20,7 @@ from holdfast.backends.jobs import (
     job_filter_parts,
     kept,
 )
-from holdfast.backends.postgres.bundles import Bundled, is_plain, place_of
+from holdfast.backends.postgres.bundles import Bundled, is_plain, place_of, tickets_of, unpacking
 from holdfast.backends.postgres.gates import admit, let_through, lock
 from holdfast.backends.postgres.line import AlreadyThere, Line, Transaction
 from holdfast.backends.postgres.statements import TEXTS, Statement, chosen, compiled
@@ -118,9 +118,15 @@ class PostgresBroker:
     async def _look(self, ids: Sequence[str]) -> Sequence[Row]:
         return await self._reader().fetch("look_at_jobs", ids=list(ids))
 
-    async def _unpack(self, ids: Sequence[str]) -> Sequence[JobId]:
-        """Make those of these jobs that lie in bundles rows of their own, held as before; return which."""
-        return [JobId(row["id"]) for row in await self._writer().fetch("unpack_jobs", ids=sorted(set(ids)))]
+    async def _unpack(
+        self, ids: Sequence[str], *, worker: WorkerId | None = None, tickets: Collection[int] | None = None
+    ) -> None:
+        """Make those of these jobs that lie in bundles rows of their own, held as before.
+
+        `worker`: only of those that it holds; `tickets`: only of these bundles of its.
+        """
+        statement = unpacking(worker is not None, tickets is not None)
+        await self._writer().fetch(statement, ids=sorted(set(ids)), worker=worker, tickets=sorted(set(tickets or ())))
 
     async def find(self, filter: JobFilter) -> Sequence[JobView]:
         statement, values = chosen("find_jobs", job_filter_parts(filter), end="find_jobs_end")
@@ -254,8 +260,8 @@ class PostgresBroker:
             if not answer["alive"]:
                 raise LeaseLost.of(worker)
             rest += [(each, None) for each in bundled.missed(answer)]
-        if stay := [each.id for each, row in rest if each.receipt is not None and row is not None]:
-            await self._unpack(stay)
+        if stay := [each for each, row in rest if each.receipt is not None and row is not None]:
+            await self._unpack([each.id for each in stay], worker=worker, tickets=tickets_of(stay))
         return rest
 
     async def _settle_part(self, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]) -> SettledJobs:
@@ -294,7 +300,7 @@ class PostgresBroker:
 
     async def report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> None:
         if missed := await self._report(worker, progress):
-            await self._unpack(list(missed))
+            await self._unpack(list(missed), worker=worker)
             await self._report(worker, {id: progress[id] for id in missed})
 
     async def _report(self, worker: WorkerId, progress: Mapping[JobId, bytes]) -> set[JobId]:

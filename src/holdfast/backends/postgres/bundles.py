@@ -7,7 +7,7 @@ own: it is unpacked first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -43,6 +43,18 @@ def is_plain(job: Job) -> bool:
 def place_of(row: Row, ticket: int) -> Place | None:
     """The place of a job that was claimed under this ticket, if it is in a bundle."""
     return None if row["place"] is None else Place(ticket, row["place"], row["size"])
+
+
+def tickets_of(settlements: Iterable[Settlement]) -> set[int]:
+    """The bundles in which they lie."""
+    return {Place._make(each.receipt).ticket for each in settlements if each.receipt is not None}
+
+
+@cache
+def unpacking(own: bool, placed: bool) -> Statement:
+    """How jobs become rows again: wherever they are, of one worker, or of certain bundles of its."""
+    where = "unpack_placed" if placed else "unpack_own" if own else "unpack_any"
+    return compiled(f"{TEXTS[where]}\n{TEXTS['unpack_rest']}")
 
 
 class Bundled:

@@ -17,7 +17,7 @@ WITH made AS (
     ) AS s (
         id, name, payload, queue, priority, created_at, due_at, unique_key, expires_at, waiter, gate, gate_rule, plain
     )
-    WHERE :first::bool OR s.id <> ALL(ARRAY(SELECT id FROM holdfast_bundled WHERE shard = :shard AND ids && :ids::text[]))
+    WHERE :first::bool OR (s.id IN (SELECT unnest(ids) FROM holdfast_bundle WHERE shard = :shard)) IS NOT TRUE
     ON CONFLICT DO NOTHING
     RETURNING id
 )
@@ -29,14 +29,15 @@ SELECT array_agg(made.id) AS ids,
 FROM made
 
 -- name: send_alike
--- index: the primary key, to leave alone what is there; holdfast_lease whole (a row per worker)
+-- index: the primary key, to leave alone what is there; holdfast_lease whole (a row per worker), and holdfast_bundle whole
+-- if they are plain
 -- As `send`, of jobs that differ in little: what all have in common is said once, which halves the work on both sides.
 WITH made AS (
     INSERT INTO holdfast_job (shard, id, name, payload, queue, priority, created_at, due_at, plain)
     SELECT :shard, s.id, :name::text, s.payload, :queue::text, :priority::int, s.created_at, s.due_at, :plain::bool
     FROM unnest(:ids::text[], :payloads::bytea[], :created_ats::float8[], :due_ats::float8[])
         AS s (id, payload, created_at, due_at)
-    WHERE s.id <> ALL(ARRAY(SELECT id FROM holdfast_bundled WHERE shard = :shard AND ids && :ids::text[]))
+    WHERE NOT :plain::bool OR (s.id IN (SELECT unnest(ids) FROM holdfast_bundle WHERE shard = :shard)) IS NOT TRUE
     ON CONFLICT DO NOTHING
     RETURNING id
 )
@@ -235,19 +236,45 @@ lessened AS (
 -- name: settle_bundled_answer
 SELECT array_agg(d.ticket) AS tickets, array_agg(d.fresh::text) AS fresh, (SELECT count(*) FROM lease) AS alive FROM dealt d
 
--- name: unpack_jobs
+-- Unpacking makes jobs of bundles rows, held as before. It is put together from how they are sought, and the rest: by their
+-- ids, by their ids among those that one worker holds, or by their places.
+
+-- name: unpack_any
 -- index: holdfast_bundle whole (a row for each claim whose jobs run), then its primary key
--- Their holder holds them as before.
 WITH bundle AS (
-    SELECT b.* FROM holdfast_bundle b WHERE b.shard = :shard AND b.ids && :ids::text[]
+    SELECT b.* FROM holdfast_bundle b
+    WHERE b.shard = :shard
+      AND EXISTS (SELECT FROM unnest(b.ids) AS x (id) WHERE (x.id IN (SELECT unnest(:ids::text[]))) IS TRUE)
     ORDER BY b.worker, b.ticket FOR UPDATE
-),
-wanted AS (
+)
+
+-- name: unpack_own
+-- index: holdfast_bundle primary key
+WITH bundle AS (
+    SELECT b.* FROM holdfast_bundle b
+    WHERE b.shard = :shard AND b.worker = :worker::text
+      AND EXISTS (SELECT FROM unnest(b.ids) AS x (id) WHERE (x.id IN (SELECT unnest(:ids::text[]))) IS TRUE)
+    ORDER BY b.ticket FOR UPDATE
+)
+
+-- name: unpack_placed
+-- index: holdfast_bundle primary key
+WITH bundle AS (
+    SELECT b.*
+    FROM unnest(:tickets::int8[]) AS u (ticket)
+    CROSS JOIN LATERAL (
+        SELECT b.* FROM holdfast_bundle b
+        WHERE b.shard = :shard AND b.worker = :worker::text AND b.ticket = u.ticket FOR UPDATE
+    ) b
+)
+
+-- name: unpack_rest
+, wanted AS (
     SELECT b.shard, b.worker, b.ticket, b.gone, p.*
     FROM bundle b
     CROSS JOIN LATERAL unnest(b.ids, b.names, b.payloads, b.queues, b.priorities, b.created_ats, b.due_ats)
         WITH ORDINALITY AS p (id, name, payload, queue, priority, created_at, due_at, place)
-    WHERE p.id = ANY(:ids::text[]) AND get_bit(b.gone, p.place::int - 1) = 0
+    WHERE (p.id IN (SELECT unnest(:ids::text[]))) IS TRUE AND get_bit(b.gone, p.place::int - 1) = 0
 ),
 made AS (
     INSERT INTO holdfast_job
@@ -305,7 +332,7 @@ LEFT JOIN LATERAL (
     WHERE j.shard = :shard AND j.id = u.id AND (j.owner = :worker::text) IS TRUE AND NOT j.cancelled OFFSET 0
 ) j ON true
 WHERE j.wanted IS NULL
-  AND u.id <> ALL(ARRAY(SELECT id FROM holdfast_bundled WHERE shard = :shard AND worker = :worker::text))
+  AND (u.id IN (SELECT id FROM holdfast_bundled WHERE shard = :shard AND worker = :worker::text)) IS NOT TRUE
 
 -- name: wait_for_jobs
 -- index: holdfast_lease primary key
@@ -516,7 +543,8 @@ UNION ALL
 SELECT id, name, 'queued', queue, priority, 1, created_at, due_at, NULL, worker, NULL, payload, NULL, NULL, true
 FROM holdfast_bundled
 WHERE (SELECT count(*) FROM found) < cardinality(:ids::text[])
-  AND shard = :shard AND ids && :ids::text[] AND id = ANY(:ids::text[])
+  AND shard = :shard AND (id IN (SELECT unnest(:ids::text[]))) IS TRUE
+  AND EXISTS (SELECT FROM unnest(ids) AS x (id) WHERE (x.id IN (SELECT unnest(:ids::text[]))) IS TRUE)
 
 -- name: find_jobs
 -- index: that of its conditions; without any it reads all jobs
