@@ -182,14 +182,14 @@ class Writer:
             (4, self.for_loop),
             (8, self.trying),
             (3, self.matching),
-            (2, self.trying_star),
+            (1, self.trying_star),
             (2, self.timeout),
             (3, self.group),
             (2, self.waiting),
             (3, self.completed),
-            (1, self.waiting_for),
-            (3, self.managed),
-            (2, self.suppressing),
+            (2, self.waiting_for),
+            (4, self.managed),
+            (4, self.suppressing),
         ]
         if top:
             return self.weighted(simple[4:] + compound + compound)() if self.chance(70) else self.weighted(simple[:4])()
@@ -282,6 +282,9 @@ class Writer:
             "if err is not None:\n    raise err",
             self.failing(),
         ]
+        if not self.scope.root:
+            # What it becomes there is the coroutine's doing.
+            ways += [f"raise StopIteration({self.number(0)})"] * 2
         if self.scope.handling:
             error = self.scope.handling[-1]
             ways += [
@@ -636,7 +639,9 @@ class Writer:
     def waiting_for(self) -> Lines:
         if not self.scope.root or self.scope.guarded:
             return self.assign()
-        what = self.one_of(self.awaitable, lambda: self.gather(1))
+        what = self.one_of(
+            self.awaitable, lambda: self.gather(1), lambda: f"asyncio.gather(asyncio.sleep(3), {self.awaitable()})"
+        )
         line = f"c = await asyncio.wait_for({what}, {self.one(['1.265625', '0.765625', 'None'])})"
         return ["try:", f"    {line}", "except TimeoutError as e:", "    note('late', seen(e))"]
 
@@ -699,7 +704,13 @@ class Writer:
             if self.scope.helpers >= 0 and self.scope.name != "outside":
                 ways += [
                     (1, lambda: f"(await self.fetch({self.number(depth - 1)})).value + {self.number(depth - 1)}"),
-                    (1, lambda: f"len([(await self.fetch({self.number(0)})).value, {self.number(depth - 1)}])"),
+                    (
+                        2,
+                        lambda: (
+                            f"((await self.fetch({self.number(0)})).value - "
+                            f"(await self.fetch({self.number(depth - 1)})).value)"
+                        ),
+                    ),
                     (1, lambda: f"(await self.fetch({self.number(0)})).put({self.number(depth - 1)})"),
                     (1, lambda: f"self.chosen({self.number(depth - 1)}, await self.turn({self.number(depth - 1)}))"),
                 ]
