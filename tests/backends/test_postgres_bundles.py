@@ -307,6 +307,35 @@ async def test_a_sending_whose_answer_was_lost_makes_no_second_job_of_one_that_r
     assert not (await broker.settle("w", done(held))).lost
 
 
+@pytest.mark.parametrize("fails", [2, 3])
+async def test_a_settlement_that_fails_half_way_is_finished_by_the_next_one(
+    broker: Any, eye: Any, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    await send(broker, 3)
+    await broker.send([job("row", payload=b"-"), job("told", waiter="c"), job("stays")])
+    held = await claim(broker)
+    outcomes: dict[str, Any] = {"stays": Again(NOW, b"e")}
+    settlements = [each.settled(outcomes.get(each.id, GONE)) for each in held]
+    part, count = broker._settle_part, 1
+
+    async def failing(*args: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == fails:
+            raise StoreUnavailable("gone for a moment")
+        return await part(*args)
+
+    monkeypatch.setattr(broker, "_settle_part", failing)
+    with pytest.raises(StoreUnavailable):
+        await broker.settle("w", settlements)
+    assert await bundles(eye) == []
+    answer = await broker.settle("w", settlements)
+    assert (answer.lost, list(answer.waiters)) == (set(), [("c", "told")])
+    assert await rows(eye) == ["stays"]
+    assert (await broker.settle("w", settlements)).lost == {each.id for each in held}
+    assert broker._written == {}
+
+
 # --- races
 
 

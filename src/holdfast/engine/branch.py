@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from holdfast.engine.events import PendingCall
 from holdfast.engine.frame import Vars
 from holdfast.engine.link import LinkedFunction
 from holdfast.engine.values import Completed, Future, Task, TaskGroup
+
+NOWHERE = Context()
+"""That of a branch that has ended: its own would keep the machine alive."""
 
 
 class Frame:

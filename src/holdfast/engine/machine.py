@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from holdfast.codec import encode_exception, encode_result
-from holdfast.engine.branch import Branch, Frame, OnCall, OnFuture, OnGroup, OnLimited, OnMessage
+from holdfast.engine.branch import NOWHERE, Branch, Frame, OnCall, OnFuture, OnGroup, OnLimited, OnMessage
 from holdfast.engine.calling import Calling
 from holdfast.engine.events import Command, Ended, Note, PendingCall, Send
 from holdfast.engine.leaving import leaving
@@ -349,6 +349,7 @@ class Machine(Calling, Timing, Waiting):
         self.popped += branch.frames
         branch.frames.clear()
         branch.wait = None
+        branch.context = NOWHERE
         del self.branches[task.id]
         task.branch = None
         self.touched_branches[task.id] = branch

@@ -25,7 +25,7 @@ from holdfast.backends.postgres.gates import admit, let_through, lock
 from holdfast.backends.postgres.line import AlreadyThere, Line, Transaction
 from holdfast.backends.postgres.statements import TEXTS, Statement, chosen, compiled
 from holdfast.backends.shared import SHARD, Row, split_waiters
-from holdfast.errors import LeaseLost, StoreUnavailable
+from holdfast.errors import LeaseLost, StoreError, StoreUnavailable
 from holdfast.ids import JobId, WorkerId
 from holdfast.model.job import (
     CancelledJobs,
@@ -58,6 +58,8 @@ class PostgresBroker:
         self._reader = reader
         self._doubtful: dict[WorkerId, list[int]] = defaultdict(list)
         """Tickets of claims whose answers may have got lost."""
+        self._written: dict[WorkerId, dict[tuple[JobId, int], Sequence[tuple[str, JobId]]]] = {}
+        """Of settlements that failed half-way: what was settled nonetheless, by job and claim, and who is to be told."""
 
     @property
     def home(self) -> Store:
@@ -239,30 +241,53 @@ class PostgresBroker:
         return await self._writer().transact(lambda transaction: admit(transaction, worker, jobs, now))
 
     async def settle(self, worker: WorkerId, settlements: Sequence[Settlement]) -> SettledJobs:
-        rows = [(each, kept(each.outcome)) for each in {each.id: each for each in settlements}.values()]
-        if any(each.receipt is not None for each, _ in rows):
-            rows = await self._settle_bundled(worker, rows)
-        # One statement would lock those that go before those that stay, not in the order of their ids.
-        parts = ([pair for pair in rows if pair[1] is None], [pair for pair in rows if pair[1] is not None])
-        answers = [await self._settle_part(worker, part) for part in parts if part]
-        return SettledJobs.of(answers)
+        chosen = {(each.id, each.claim): each for each in settlements}
+        written = self._written.pop(worker, {})
+        before = [SettledJobs(waiters=told) for key, told in written.items() if key in chosen]
+        rows = [(each, kept(each.outcome)) for key, each in chosen.items() if key not in written]
+        written = {key: told for key, told in written.items() if key not in chosen}
+        done: list[tuple[Sequence[Settlement], SettledJobs]] = []
+        try:
+            if any(each.receipt is not None for each, _ in rows):
+                gone, rows = await self._settle_bundled(worker, rows)
+                done.append((gone, SettledJobs()))
+                if stay := [each for each, row in rows if each.receipt is not None and row is not None]:
+                    await self._unpack([each.id for each in stay], worker=worker, tickets=tickets_of(stay))
+            # One statement would lock those that go before those that stay, not in the order of their ids.
+            parts = ([pair for pair in rows if pair[1] is None], [pair for pair in rows if pair[1] is not None])
+            for part in filter(None, parts):
+                done.append(([each for each, _ in part], await self._settle_part(worker, part)))
+        except StoreError as error:
+            if not isinstance(error, LeaseLost):
+                # It is asked again, and must not hear that these were not this worker's.
+                for part, answer in done:
+                    written |= {
+                        (each.id, each.claim): [pair for pair in answer.waiters if pair[1] == each.id]
+                        for each in part
+                        if each.id not in answer.lost
+                    }
+            raise
+        finally:
+            if written:
+                self._written.setdefault(worker, {}).update(written)
+        return SettledJobs.of([*before, *[answer for _, answer in done]])
 
     async def _settle_bundled(
         self, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]
-    ) -> list[tuple[Settlement, Kept | None]]:
-        """Settle those that are in bundles and leave nothing; return the rest, which have rows now if they are there at all."""
+    ) -> tuple[list[Settlement], list[tuple[Settlement, Kept | None]]]:
+        """Settle those that are in bundles and leave nothing; return them, and the rest, which will have rows."""
         gone = [each for each, row in rows if each.receipt is not None and row is None]
         rest = [pair for pair in rows if pair[0].receipt is None or pair[1] is not None]
-        if gone:
-            bundled = Bundled(gone)
-            statement, values = bundled.statement(_follow_columns(gone))
-            [answer] = await self._writer().fetch(statement, worker=worker, **values)
-            if not answer["alive"]:
-                raise LeaseLost.of(worker)
-            rest += [(each, None) for each in bundled.missed(answer)]
-        if stay := [each for each, row in rest if each.receipt is not None and row is not None]:
-            await self._unpack([each.id for each in stay], worker=worker, tickets=tickets_of(stay))
-        return rest
+        if not gone:
+            return [], rest
+        bundled = Bundled(gone)
+        statement, values = bundled.statement(_follow_columns(gone))
+        [answer] = await self._writer().fetch(statement, worker=worker, **values)
+        if not answer["alive"]:
+            raise LeaseLost.of(worker)
+        missed = bundled.missed(answer)
+        ids = {each.id for each in missed}
+        return [each for each in gone if each.id not in ids], [*rest, *[(each, None) for each in missed]]
 
     async def _settle_part(self, worker: WorkerId, rows: Sequence[tuple[Settlement, Kept | None]]) -> SettledJobs:
         """Settle, and let those be claimed that come next at the gates of these jobs."""
