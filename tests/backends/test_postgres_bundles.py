@@ -180,6 +180,23 @@ async def test_whoever_waits_for_one_that_is_queued_is_told_too(broker: Any, eye
     assert set(answer.waiters) == {("c1", "j001"), ("c1", "j002")}
 
 
+async def test_whoever_waits_for_one_that_is_unpacked_meanwhile_is_told(
+    broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(broker, 1)
+    held = await claim(broker)
+    once = broker._await
+
+    async def late(*args: Any) -> None:
+        await once(*args)
+        monkeypatch.setattr(broker, "_await", once)
+        await broker._unpack(["j000"])
+
+    monkeypatch.setattr(broker, "_await", late)
+    await broker.look([JobId("j000")], waiter="c1")
+    assert list((await broker.settle("w", done(held))).waiters) == [("c1", "j000")]
+
+
 async def test_one_whose_id_was_taken_meanwhile_stays_in_its_bundle(broker: Any, eye: Any) -> None:
     await send(broker, 2)
     held = await claim(broker)
@@ -286,22 +303,32 @@ async def test_a_claim_whose_answer_was_lost_is_answered_by_the_next(
     assert not (await broker.settle("w", done(held))).lost
 
 
+@pytest.mark.parametrize("repeated", [False, True])
 @pytest.mark.parametrize("number", [1, 3])
 async def test_a_sending_whose_answer_was_lost_makes_no_second_job_of_one_that_runs(
-    broker: Any, eye: Any, monkeypatch: pytest.MonkeyPatch, number: int
+    broker: Any, eye: Any, monkeypatch: pytest.MonkeyPatch, number: int, repeated: bool
 ) -> None:
     whole = Line.fetch_once
     held: list[ClaimedJob] = []
 
     async def broken(self: Line, name: Any, /, **values: Any) -> Any:
         found = await whole(self, name, **values)
-        if name in ("send", "send_new"):
-            held.extend(await claim(broker))
+        if name in ("send", "send_new", "send_alike"):
+            if not held:
+                monkeypatch.setattr(Line, "fetch_once", whole)
+                held.extend(await claim(broker))
+                monkeypatch.setattr(Line, "fetch_once", broken)
             raise StoreUnavailable("the answer is lost")
         return found
 
     monkeypatch.setattr(Line, "fetch_once", broken)
-    assert await broker.send([job(f"j{n}", plain=True) for n in range(number)]) == []
+    jobs = [job(f"j{n}", plain=True) for n in range(number)]
+    if repeated:
+        # Nor did the second try tell what it did.
+        with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
+            patch.setattr(Line, "fetch", broken)
+            await broker.send(jobs)
+    assert await broker.send(jobs) == []
     assert len(held) == number
     assert await rows(eye) == []
     assert not (await broker.settle("w", done(held))).lost

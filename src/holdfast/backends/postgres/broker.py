@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from holdfast.backends.callers import POSTGRES, execute
@@ -20,7 +22,7 @@ from holdfast.backends.jobs import (
     job_filter_parts,
     kept,
 )
-from holdfast.backends.postgres.bundles import Bundled, is_plain, place_of, tickets_of, unpacking
+from holdfast.backends.postgres.bundles import Bundled, bundled_jobs, is_plain, place_of, tickets_of, unpacking
 from holdfast.backends.postgres.gates import admit, let_through, lock
 from holdfast.backends.postgres.line import AlreadyThere, Line, Transaction
 from holdfast.backends.postgres.statements import TEXTS, Statement, chosen, compiled
@@ -42,7 +44,10 @@ from holdfast.ports import JOB_CHANNEL, Store
 
 REPLAY_TRIES = 5
 
-CANCEL_TRIES = 5
+MOST_UNSURE = 100_000
+"""So many ids are remembered of jobs that may have been sent."""
+
+SEEK_TRIES = 5
 """How often a job is sought that moves from row to bundle or back meanwhile."""
 
 
@@ -58,6 +63,8 @@ class PostgresBroker:
         self._reader = reader
         self._doubtful: dict[WorkerId, list[int]] = defaultdict(list)
         """Tickets of claims whose answers may have got lost."""
+        self._unsure: dict[JobId, None] = {}
+        """Plain jobs that may have been sent, though it was said that they were not; the oldest first."""
         self._written: dict[WorkerId, dict[tuple[JobId, int], Sequence[tuple[str, JobId]]]] = {}
         """Of settlements that failed half-way: what was settled nonetheless, by job and claim, and who is to be told."""
 
@@ -71,22 +78,35 @@ class PostgresBroker:
         if not jobs:
             return []
         ordered = _in_order(jobs)
+        first = not any(job.id in self._unsure for job in ordered)
+        try:
+            new = await self._send(ordered, first=first)
+        except BaseException:
+            # It may have happened: whoever repeats the call must find those that a worker has in a bundle by then.
+            self._unsure |= {job.id: None for job in ordered if is_plain(job)}
+            for id in list(self._unsure)[:-MOST_UNSURE]:
+                del self._unsure[id]
+            raise
+        return list(dict.fromkeys(job.id for job in jobs if job.id in new))
+
+    async def _send(self, ordered: Sequence[Job], *, first: bool) -> set[JobId]:
+        """Send them, in their order; `first`: none was sent before, so that none is in a bundle. Return which are new."""
         if _are_alike(ordered):
-            values = _common(ordered)
-            try:
-                await self._writer().fetch_once("send_new", channel=JOB_CHANNEL, **values)
-                return list(dict.fromkeys(job.id for job in jobs))
-            except (AlreadyThere, StoreUnavailable):
-                # Sent before, by whoever gave them their ids, or by this very call whose answer was lost.
-                [row] = await self._writer().fetch("send_alike", channel=JOB_CHANNEL, **values)
+            values = {"channel": JOB_CHANNEL, **_common(ordered)}
+            if first:
+                # Where one is there it was sent by whoever gave it its id, or by this very call whose answer was lost.
+                with suppress(AlreadyThere, StoreUnavailable):
+                    await self._writer().fetch_once("send_new", **values)
+                    return {job.id for job in ordered}
+            [row] = await self._writer().fetch("send_alike", **values)
         else:
             values = {"channel": JOB_CHANNEL, **_columns(ordered)}
-            try:
-                [row] = await self._writer().fetch_once("send", first=True, **values)
-            except StoreUnavailable:
-                [row] = await self._writer().fetch("send", first=False, **values)
-        new = set[str](row["ids"] or ())
-        return list(dict.fromkeys(job.id for job in jobs if job.id in new))
+            rows: Sequence[Row] = []
+            if first:
+                with suppress(StoreUnavailable):
+                    rows = await self._writer().fetch_once("send", first=True, **values)
+            [row] = rows or await self._writer().fetch("send", first=False, **values)
+        return set(row["ids"] or ())
 
     async def send_through(self, connection: Any, jobs: Sequence[Job]) -> None:
         text = TEXTS["send"].replace(":shard", f"{SHARD}::int")
@@ -104,12 +124,18 @@ class PostgresBroker:
         if waiter is None or not self._store.traits.notifies:
             return [as_job_view(row) for row in await self._look(ids)]
         # First ask to be told, then look: an ending in between is seen, or told.
-        await self._await(ids, waiter)
-        rows = await self._look(ids)
-        if bundled := [row["id"] for row in rows if row["bundled"]]:
-            await self._unpack(bundled)
-            await self._await(bundled, waiter)
+        asking: Sequence[str] = ids
+        rows: Sequence[Row] = []
+        for _ in range(SEEK_TRIES):
+            await self._await(asking, waiter)
             rows = await self._look(ids)
+            asking = [
+                row["id"] for row in rows if row["status"] == "queued" and waiter not in split_waiters(row["waiter"])
+            ]
+            if not asking:
+                break
+            # In a bundle it has no row that could say who waits; or it has got one since.
+            await self._unpack([row["id"] for row in rows if row["bundled"]])
         return [as_job_view(row) for row in rows]
 
     async def _await(self, ids: Sequence[str], waiter: str) -> None:
@@ -140,7 +166,7 @@ class PostgresBroker:
 
     async def cancel(self, ids: Sequence[JobId], *, now: float, keep_until: float | None) -> CancelledJobs:
         found: list[CancelledJobs] = []
-        for _ in range(CANCEL_TRIES):
+        for _ in range(SEEK_TRIES):
             found.append(await self._cancel(ids, now=now, keep_until=keep_until))
             ids = sorted(set(ids).difference(found[-1].ended, found[-1].asked))
             # What lies in a bundle has no row to be changed, or has got one since.
@@ -233,9 +259,10 @@ class PostgresBroker:
             raise
         if not rows:
             raise LeaseLost.of(worker)
-        taken = [row for row in rows if row["id"] is not None]
-        jobs = [as_claimed_job(row, place_of(row, ticket)) for row in by_urgency(taken)]
-        return ClaimedJobs(jobs=jobs, next_due=next_moment(rows[0]["next_due"]))
+        taken = [((-row["priority"], row["due_at"]), as_claimed_job(row)) for row in rows if row["id"] is not None]
+        taken += [each for row in rows if row["ids"] is not None for each in bundled_jobs(row, ticket)]
+        taken.sort(key=itemgetter(0))
+        return ClaimedJobs(jobs=[job for _, job in taken], next_due=next_moment(rows[0]["next_due"]))
 
     async def admit(self, worker: WorkerId, jobs: Sequence[ClaimedJob], *, now: float) -> Sequence[JobId]:
         return await self._writer().transact(lambda transaction: admit(transaction, worker, jobs, now))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from holdfast.backends.postgres.statements import TEXTS, Statement, compiled
 from holdfast.backends.shared import Row
-from holdfast.model.job import Job, Settlement
+from holdfast.model.job import ClaimedJob, Job, Settlement
 
 PLAIN_BYTES = 2000
 """The longest payload that goes into a bundle: a long one costs more to copy than its row costs to change."""
@@ -43,6 +43,16 @@ def is_plain(job: Job) -> bool:
 def place_of(row: Row, ticket: int) -> Place | None:
     """The place of a job that was claimed under this ticket, if it is in a bundle."""
     return None if row["place"] is None else Place(ticket, row["place"], row["size"])
+
+
+def bundled_jobs(row: Row, ticket: int) -> list[tuple[tuple[int, float], ClaimedJob]]:
+    """The jobs of a bundle that was claimed under this ticket, each after what it is sorted by."""
+    size = len(row["ids"])
+    columns = (row[name] for name in ("ids", "names", "payloads", "queues", "priorities", "due_ats"))
+    return [
+        ((-priority, due_at), ClaimedJob(id, name, payload, queue, 1, 1, receipt=Place(ticket, number, size)))
+        for number, (id, name, payload, queue, priority, due_at) in enumerate(zip(*columns, strict=True))
+    ]
 
 
 def tickets_of(settlements: Iterable[Settlement]) -> set[int]:

@@ -73,8 +73,8 @@ CROSS JOIN LATERAL (
 
 -- name: claim_jobs
 -- index: holdfast_job_claimable (twice a lane and once for each row taken), holdfast_paused_queue primary key
--- Lanes as in `claim`, and as there it does not wait for the disk. No row in the answer: the lease is gone. `place`: of a job
--- that is in the bundle of this claim, which has `size` of them.
+-- Lanes as in `claim`, and as there it does not wait for the disk. No row in the answer: the lease is gone. A row with `ids` is
+-- the bundle of this claim.
 WITH RECURSIVE lease AS (
     SELECT worker, set_config('synchronous_commit', 'off', true) FROM holdfast_lease
     WHERE shard = :shard AND worker = :worker::text FOR KEY SHARE
@@ -129,14 +129,16 @@ bundle AS (
     SELECT :shard, :worker::text, :ticket::int8, repeat('0', count(*)::int)::varbit, array_agg(id), array_agg(name),
            array_agg(payload), array_agg(queue), array_agg(priority), array_agg(created_at), array_agg(due_at)
     FROM loose HAVING count(*) > 0
-    RETURNING length(gone) AS size
+    RETURNING ids, names, payloads, queues, priorities, due_ats
 ),
 taken AS (
-    SELECT c.*, NULL::int8 AS place FROM claimed c
+    SELECT c.*, NULL::text[] AS ids, NULL::text[] AS names, NULL::bytea[] AS payloads, NULL::text[] AS queues,
+           NULL::int[] AS priorities, NULL::float8[] AS due_ats
+    FROM claimed c
     UNION ALL
-    SELECT id, name, payload, queue, priority, due_at, 1, 1, 0, NULL, NULL, NULL, row_number() OVER () - 1 FROM loose
+    SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, b.* FROM bundle b
 )
-SELECT c.*, (SELECT size FROM bundle) AS size,
+SELECT c.*,
        (
            SELECT min(n.due_at)
            FROM lane l CROSS JOIN LATERAL (
@@ -534,13 +536,13 @@ WITH found AS MATERIALIZED (
     FROM unnest(:ids::text[]) AS u (id)
     CROSS JOIN LATERAL (
         SELECT id, name, status, queue, priority, attempt, created_at, due_at, ended_at, owner, reason, payload, outcome,
-               progress
+               progress, waiter
         FROM holdfast_job j WHERE j.shard = :shard AND j.id = u.id OFFSET 0
     ) j
 )
 SELECT f.*, false AS bundled FROM found f
 UNION ALL
-SELECT id, name, 'queued', queue, priority, 1, created_at, due_at, NULL, worker, NULL, payload, NULL, NULL, true
+SELECT id, name, 'queued', queue, priority, 1, created_at, due_at, NULL, worker, NULL, payload, NULL, NULL, NULL, true
 FROM holdfast_bundled
 WHERE (SELECT count(*) FROM found) < cardinality(:ids::text[])
   AND shard = :shard AND (id IN (SELECT unnest(:ids::text[]))) IS TRUE
