@@ -124,6 +124,30 @@ async def rebound(e):
 def call(f, *args):
     return f(), args
 
+class Front(Box):
+    @property
+    def put(self):
+        self.x += 1
+        return self.value.put
+
+    def __getattr__(self, name):
+        if name != "give":
+            raise AttributeError(name)
+        self.x += 1
+        return self.value.put
+
+class Batch(ExceptionGroup):
+    pass
+
+async def swapped(front):
+    await act(1)
+    front.value = Box(9)
+    return 7
+
+async def grouped():
+    async with asyncio.TaskGroup() as g:
+        g.create_task(slow(1))
+
 class Truth:
     def __init__(self, value):
         self.value = value
@@ -168,6 +192,26 @@ FOUND = {
             note(str(e))
         d = {}
         note("{} {}".format(await act(4), 5), d.setdefault(await act("q"), []).append(await act(3)), d)
+    """,
+    "a method that a property or a proxy gives is that of before the await": """
+        kept, box.value = Front(Box(1)), 5
+        note(kept.put(await swapped(kept)), kept.x, kept.value.items)
+        kept = Front(Box(2))
+        note(kept.give(await swapped(kept)), kept.x, kept.value.items)
+    """,
+    "a group hears of a cancel in its turn": """
+        t = asyncio.create_task(grouped())
+        await asyncio.sleep(0)
+        note(t.cancel())
+        try:
+            await t
+        except asyncio.CancelledError:
+            note("cancelled")
+    """,
+    "suppress takes tuples in tuples": """
+        with suppress((KeyError, (ValueError, TypeError)), OSError):
+            await fail("ValueError", 1)
+        note("after")
     """,
     "the default of an argument's lambda is evaluated in its turn": """
         kept = Box(1)
@@ -257,6 +301,17 @@ FOUND = {
                     raise
             except BaseException as e:
                 note(number, seen(e), repr(e.__cause__), e.__suppress_context__)
+    """,
+    "a group that a clause does not match comes to the next one as it is": """
+        group = Batch("g", [ValueError(1)])
+        group.job = 7
+        try:
+            await act(1)
+            raise group
+        except* KeyError:
+            note("never")
+        except* Exception as e:
+            note(type(e).__name__, e.job, e is group, e.__suppress_context__)
     """,
     "a tuple within a tuple is no class that a clause catches": """
         try:

@@ -51,7 +51,10 @@ def lower_suppress(lower: Lowering, stmt: ast.With) -> None:
     assert isinstance(item.context_expr, ast.Call)
     build = lower.build
     classes = build.temp()
-    lower.lifter.into(at(ast.Tuple(item.context_expr.args, ast.Load()), item.context_expr), classes)
+    given = ast.Tuple(item.context_expr.args, ast.Load())
+    # A tuple within a tuple is as good here, other than in an `except` clause.
+    flat = ast.Call(ast.Name("_hf_flat", ast.Load()), [given], [])
+    lower.lifter.into(at(flat, item.context_expr), classes)
     if item.optional_vars is not None:
         build.emit(at(ast.Assign([lower.target(item.optional_vars)], ast.Constant(None)), stmt))
     body = [at(ast.With(rest, stmt.body), stmt)] if rest else stmt.body

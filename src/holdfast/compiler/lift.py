@@ -361,7 +361,7 @@ class Lifter:
         name = self.build.temp()
         parts = [func, func.value, ast.Constant(func.attr)]
         self.build.assign(name, at(ast.Call(ast.Name("_hf_look", ast.Load()), copy.deepcopy(parts), []), func))
-        kept = load(name, func)
+        kept = ast.Call(ast.Name("_hf_looked", ast.Load()), [load(name, func)], [])
         gone = ast.Compare(load(name, func), [ast.Is()], [ast.Constant(None)])
         return at(ast.IfExp(gone, func, kept), func)
 

@@ -77,7 +77,8 @@ class Cancelling(Core):
             case OnGroup() as wait:
                 if not wait.group.aborting:
                     wait.cancelled = asyncio.CancelledError()
-                    self._abort(wait.group)
+                    # It hears of it in its turn: what was started meanwhile has begun by then.
+                    self.ready.append(("abort_group", branch, wait))
                 elif wait.group.parent_cancelled:
                     branch.task.uncancel()
                 self.touched_branches[branch.task.id] = branch

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+from inspect import getattr_static
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, cast
 
 from holdfast.codec import register_type
 from holdfast.codec.refusals import Refusal, refusal_of
+from holdfast.engine.guarded import read
 from holdfast.engine.leaving import is_leaving
 from holdfast.engine.values import CURRENT
 from holdfast.errors import DecodeError
@@ -104,6 +106,40 @@ def _partial(parts: Any) -> functools.partial[Any]:
         raise DecodeError("a functools.partial is damaged") from error
 
 
+class BoundMethod:
+    """A method of an object of the state, by its name: kept between where it is looked up and where it is called."""
+
+    __slots__ = ("name", "owner")
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.owner = owner
+        self.name = name
+
+    @classmethod
+    def of(cls, found: Any) -> Any:
+        """That of a bound method; anything else as it is."""
+        owner, name = getattr(found, "__self__", None), getattr(found, "__name__", "")
+        if owner is None or hidden(name) or getattr_static(owner.__class__, name, None) is None:
+            return found
+        return cls(owner, name)
+
+
+def looked(found: Any) -> Any:
+    """What is to be called of what was looked up."""
+    return read(found.owner, found.name) if isinstance(found, BoundMethod) else found
+
+
+def _bound_method(parts: Any) -> BoundMethod:
+    try:
+        owner, name = parts
+    except (TypeError, ValueError) as error:
+        raise DecodeError("a method is damaged") from error
+    if _machine() is None or not isinstance(name, str) or hidden(name):
+        raise DecodeError("a method has a meaning only inside the state it belongs to")
+    return BoundMethod(owner, name)
+
+
+register_type(BoundMethod, encode=lambda m: [m.owner, m.name], decode=_bound_method, name="bound_method")
 register_type(FunctionType, encode=_key, decode=_function, name="function")
 register_type(BuiltinFunctionType, encode=_key, decode=_function, name="builtin")
 register_type(MethodType, encode=_name_of_method, decode=_method, name="method")

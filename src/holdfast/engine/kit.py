@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
 from inspect import getattr_static
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, cast
 
-from holdfast.engine.functions import is_named
+from holdfast.engine.functions import BoundMethod, is_named, looked
 from holdfast.engine.iterate import iterate
 from holdfast.engine.timing import FAR
 from holdfast.engine.values import (
@@ -133,6 +133,13 @@ def _flat(classes: Any) -> tuple[Any, ...]:
     return cast("tuple[Any, ...]", classes) if isinstance(classes, tuple) else (classes,)
 
 
+def _all_of(classes: Any) -> tuple[Any, ...]:
+    """What `issubclass` takes, as one tuple."""
+    if not isinstance(classes, tuple):
+        return (classes,)
+    return tuple(each for one in cast("tuple[Any, ...]", classes) for each in _all_of(one))
+
+
 def _async_iterator(source: Any) -> Completed:
     if not isinstance(source, Completed):
         raise TypeError(
@@ -161,7 +168,10 @@ def _part(split: dict[str, Any], classes: Any) -> BaseException | None:
     if split["naked"]:
         part, split["rest"] = (rest, None) if isinstance(split["original"], classes) else (None, rest)
     else:
-        part, split["rest"] = rest.split(classes)
+        part, left = rest.split(classes)
+        if part is not None:
+            # Else what comes to the next clause is the very group, and no copy.
+            split["rest"] = left
     split["part"] = part
     return part
 
@@ -238,12 +248,17 @@ def _close(manager: Any, error: BaseException | None) -> Any:
 
 
 def _look(found: Any, owner: Any, name: str) -> Any:
-    """What `owner.name` was, for a call later; None if it is a method that will be there again."""
-    if isinstance(found, MethodType | FunctionType | BuiltinFunctionType):
-        # What stands in the object itself is kept with it, and what the program names is kept as such.
-        return found if is_named(found) or name in _own(owner) else None
+    """What `owner.name` was, for a call later; None if it is a method of its class, which will be there again."""
+    method = isinstance(found, MethodType | FunctionType | BuiltinFunctionType)
     raw = getattr_static(owner.__class__, name, None)
-    return found if name in _own(owner) or raw is None or isinstance(raw, property) else None
+    held = name in _own(owner) or raw is None or isinstance(raw, property | MemberDescriptorType)
+    held = held and not isinstance(owner, type)
+    if method and is_named(found):
+        # What the program names is kept as such.
+        return found
+    if not held:
+        return None
+    return BoundMethod.of(found) if method else found
 
 
 def _own(owner: Any) -> frozenset[str]:
@@ -253,6 +268,8 @@ def _own(owner: Any) -> frozenset[str]:
 
 KIT: dict[str, Any] = {
     "_hf_look": _look,
+    "_hf_looked": looked,
+    "_hf_flat": _all_of,
     "_hf_iter": iterate,
     "_hf_aiter": _async_iterator,
     "_hf_anext": _next,

@@ -484,4 +484,5 @@ Machine._turns = {
     "limit": Machine._limit_late,
     "message": Machine._message_late,
     "wake_group": Machine._wake_group,
+    "abort_group": Machine._abort_group,
 }

@@ -117,6 +117,10 @@ class Scopes(Core):
         group.parent_cancelled = True
         self.cancel_future(parent.task)
 
+    def _abort_group(self, branch: Branch, wait: OnGroup) -> None:
+        if branch.wait is wait and not wait.group.aborting:
+            self._abort(wait.group)
+
     def _wake_group(self, branch: Branch, wait: OnGroup) -> None:
         if branch.wait is not wait or wait.group.tasks:
             return

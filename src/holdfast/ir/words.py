@@ -242,7 +242,7 @@ def _value(value: ast.expr) -> str:
             return f"except* {_said(classes)}"
         case ast.Call(ast.Name("_hf_rest")):
             return "failed"
-        case ast.Call(ast.Name("_hf_iter" | "_hf_aiter"), [inner]):
+        case ast.Call(ast.Name("_hf_iter" | "_hf_aiter" | "_hf_flat"), [inner]):
             return _said(inner)
         case _:
             return _said(value)
@@ -260,7 +260,7 @@ class _Readable(ast.NodeTransformer):
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         match node:
-            case ast.IfExp(ast.Compare(ast.Name(name), [ast.Is()]), ast.Attribute() as method, ast.Name()) if _is_own(
+            case ast.IfExp(ast.Compare(ast.Name(name), [ast.Is()]), ast.Attribute() as method, ast.Call()) if _is_own(
                 name
             ):
                 return self.visit(method)
