@@ -20,7 +20,6 @@ from holdfast.model.job import (
     JobStatus,
     QueueDepth,
     Reason,
-    Settlement,
 )
 
 pytestmark = pytest.mark.parametrize("jobs_bench", ["file", "memory", "postgres", "redis", "cluster"], indirect=True)
@@ -64,7 +63,7 @@ async def enter(broker: Any, worker: str = "w", *, now: float = NOW + 1, room: i
 async def end(broker: Any, held: ClaimedJob, outcome: Any = None, worker: str = "w") -> None:
     gate = None if held.gate is None else held.gate.name
     outcome = outcome or Done(b"1", NOW + 1, LATER)
-    assert not (await broker.settle(WorkerId(worker), [Settlement(held.id, held.claim, outcome, (), gate)])).lost
+    assert not (await broker.settle(WorkerId(worker), [held.settled(outcome)._replace(gate=gate)])).lost
 
 
 async def test_one_at_a_time_in_the_order_of_sending(broker: Any) -> None:
@@ -194,7 +193,7 @@ async def test_a_rate_spreads_beginnings(broker: Any) -> None:
 async def test_what_follows_has_its_gate(broker: Any) -> None:
     held = (await claim_of(broker, "first"))["first"]
     follow = [job("f", gate=ONE, created_at=NOW), job("g", gate=ONE, created_at=NOW + 0.5)]
-    await broker.settle(WorkerId("w"), [Settlement(held.id, held.claim, Done(b"1", NOW), follow)])
+    await broker.settle(WorkerId("w"), [held.settled(Done(b"1", NOW), follow)])
     assert list(await enter(broker)) == ["f"]
 
 

@@ -11,7 +11,7 @@ from tests.backends.conftest import Bench, broker_of
 from tests.backends.making import NOW, enlist, job
 
 from holdfast.ids import JobId, WorkerId
-from holdfast.model.job import Again, ClaimedJob, Done, Failed, Gate, JobFilter, JobStatus, Reason, Returned, Settlement
+from holdfast.model.job import Again, ClaimedJob, Done, Failed, Gate, JobFilter, JobStatus, Reason, Returned
 
 LATER = NOW + 1000
 
@@ -72,7 +72,7 @@ def is_still(broker: Any) -> bool:
 
 async def end(broker: Any, held: ClaimedJob, outcome: Any = None, worker: str = "w", follow: Any = ()) -> None:
     outcome = outcome or Done(b"1", NOW + 1, LATER)
-    settlement = Settlement(held.id, held.claim, outcome, follow, held.gate_name)
+    settlement = held.settled(outcome, follow)
     assert not (await broker.settle(WorkerId(worker), [settlement])).lost
 
 
@@ -205,7 +205,7 @@ async def test_many_workers_keep_the_order_of_each_key(jobs_bench: Bench) -> Non
                 inside.add(held.gate.name)
                 ran.setdefault(held.gate.name, []).append(held.id)
             await asyncio.sleep(0 if prompt else 0.005)
-            done = [Settlement(each.id, each.claim, Done(b"1", NOW), (), each.gate_name) for each in running.values()]
+            done = [each.settled(Done(b"1", NOW)) for each in running.values()]
             for each in running.values():
                 inside.discard(each.gate.name)  # type: ignore[union-attr]
             assert not (await broker.settle(WorkerId(worker), done)).lost

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 from collections.abc import Iterator, MutableMapping, MutableSequence, MutableSet
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any, Literal, TypeGuard, cast
 
-from holdfast.compiler.source import Source, itself, mangle
+from holdfast.compiler.source import Source, itself, mangle, parsed
 from holdfast.compiler.syntax import bound_anywhere
 from holdfast.compiler.wrapping import class_around, plain, wrapped_in
 from holdfast.ir.scopes import every_node
@@ -52,7 +51,7 @@ def assigned_attributes(cls: type, base: type) -> frozenset[str] | None:
             continue
         for function in filter(_is_written, map(plain, _functions(owner))):
             try:
-                tree = ast.parse(textwrap.dedent(inspect.getsource(itself(function))))
+                tree = parsed(inspect.getsource(itself(function)))
             except (OSError, TypeError, SyntaxError):
                 return None
             around = class_around(function)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -88,31 +87,35 @@ def read_source(function: FunctionType, *, name: str, owner: type | None = None)
             hint="define it in a file (not in exec() or a REPL), and ship that file with the application",
         )
         raise compile_error(name, [problem]) from error
-    text = "".join(lines)
-    dedented = textwrap.dedent(text)
-    indent = len(text) - len(text.lstrip()) if text[:1].isspace() else 0
-    tree = ast.parse(dedented).body[0]
+    tree = parsed("".join(lines))
     if not isinstance(tree, ast.AsyncFunctionDef):
         problem = Problem(
             code="HF020",
             message=f"{name} is not an `async def`",
             file=file,
             line=first,
-            column=indent + 1,
+            column=tree.col_offset + 1,
             hint="write it as `async def`",
         )
         raise compile_error(name, [problem])
     for node in every_node(tree):
         if hasattr(node, "lineno"):
             node.lineno += first - 1  # type: ignore[attr-defined]
-            node.col_offset += indent  # type: ignore[attr-defined]
             node.end_lineno += first - 1  # type: ignore[attr-defined]
-            node.end_col_offset += indent  # type: ignore[attr-defined]
     cls = class_around(function)
     if cls is not None:
         mangle(tree, cls)
     own = frozenset(bound_names(tree.body, tree.args))
     return Source(name, title_of(function), tree, file, function, owner, own)
+
+
+def parsed(text: str) -> ast.stmt:
+    """The first statement of a text that may stand further in: its strings as they are, whatever lines they go over."""
+    if not text[:1].isspace():
+        return ast.parse(text).body[0]
+    (around,) = ast.parse(f"if 1:\n{text}").body
+    assert isinstance(around, ast.If)
+    return ast.increment_lineno(around.body[0], -1)
 
 
 def itself(function: FunctionType) -> FunctionType:
