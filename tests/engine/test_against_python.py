@@ -124,6 +124,30 @@ async def rebound(e):
 def call(f, *args):
     return f(), args
 
+async def told(v):
+    try:
+        note("begun", v)
+        await asyncio.sleep(5)
+    finally:
+        note("left", v)
+
+async def waited(number):
+    match number:
+        case 0:
+            await asyncio.wait_for(told(1), 3)
+        case 1:
+            await asyncio.wait_for(asyncio.gather(told(2)), 3)
+        case _:
+            async with asyncio.timeout(0):
+                await asyncio.wait_for(told(3), 3)
+
+async def captured(d):
+    await act(1)
+    match d:
+        case {"self": self, "name": name}:
+            await act(2)
+            return self, name
+
 class Front(Box):
     @property
     def put(self):
@@ -208,7 +232,40 @@ FOUND = {
         except asyncio.CancelledError:
             note("cancelled")
     """,
+    "a coroutine in wait_for begins before a cancel is heard": """
+        for number in range(3):
+            t = asyncio.create_task(waited(number))
+            await asyncio.sleep(0)
+            note(t.cancel())
+            try:
+                await t
+            except asyncio.CancelledError:
+                note("cancelled")
+    """,
+    "a pattern may capture what is called self": """
+        note(await captured({"self": 1, "name": 2}))
+    """,
+    "an annotation alone in native code evaluates what leads to its target": """
+        d = {}
+        d[note("k")]: int
+        note(box).value: int
+        try:
+            unbound.value: int
+        except UnboundLocalError as e:
+            note(str(e))
+        await act(d)
+        if n > 99:
+            unbound = 1
+    """,
+    "the variable of a comprehension is called by its own name": """
+        try:
+            [await act(x) for y in [1] for x in x]
+        except UnboundLocalError as e:
+            note(str(e))
+    """,
     "suppress takes tuples in tuples": """
+        with suppress(int, OSError), suppress(ValueError):
+            await fail("ValueError", 0)
         with suppress((KeyError, (ValueError, TypeError)), OSError):
             await fail("ValueError", 1)
         note("after")

@@ -52,6 +52,10 @@ class Cancelling(Core):
                 self._complete(future, None, asyncio.CancelledError())
                 return True
 
+    def _cancel_limited(self, branch: Branch, wait: OnLimited) -> None:
+        if branch.wait is wait and not self.cancel_future(wait.future):
+            self._go_on(branch, None, asyncio.CancelledError())
+
     def _cancel_wait(self, branch: Branch) -> bool:
         """Cancel what the branch waits for; False if it can't be, and the branch is to be told at its next turn."""
         match branch.wait:
@@ -72,8 +76,11 @@ class Cancelling(Core):
                 wait.state = "cancelled"
                 wait.at = None
                 self.touched_branches[branch.task.id] = branch
-                if not self.cancel_future(wait.future):
-                    self._go_on(branch, None, asyncio.CancelledError())
+                if _has_yet_to_begin(wait.future):
+                    # Its turn to begin comes before the one in which this branch hears of it.
+                    self.ready.append(("cancel_limited", branch, wait))
+                else:
+                    self._cancel_limited(branch, wait)
             case OnGroup() as wait:
                 if not wait.group.aborting:
                     wait.cancelled = asyncio.CancelledError()
@@ -87,3 +94,14 @@ class Cancelling(Core):
             case None:
                 return False
         return True
+
+
+def _has_yet_to_begin(future: Future) -> bool:
+    """Whether it is, or gathers, a task that has not had its first turn."""
+    match future:
+        case Task(branch=branch):
+            return branch is not None and branch.item is not None
+        case Gathered(children=children):
+            return any(map(_has_yet_to_begin, children))
+        case _:
+            return False

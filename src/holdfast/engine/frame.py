@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NoReturn
+
+_COMPILERS = re.compile(r"^_hf\d+_")
 
 
 class Vars(dict[str, Any]):
@@ -14,7 +17,9 @@ class Vars(dict[str, Any]):
     """What the block that just ran returns or waits for."""
 
     def __missing__(self, name: str) -> NoReturn:
-        raise UnboundLocalError(f"cannot access local variable {name!r} where it is not associated with a value")
+        # A comprehension's variable has a name of the compiler's before its own.
+        own = _COMPILERS.sub("", name)
+        raise UnboundLocalError(f"cannot access local variable {own!r} where it is not associated with a value")
 
     def free(self, name: str) -> Any:
         """The variable as a nested function reads it."""
@@ -29,7 +34,7 @@ class Vars(dict[str, Any]):
         self[name] = value
         return value
 
-    def bind(self, **names: Any) -> bool:
+    def bind(self, /, **names: Any) -> bool:
         """Bind several names; always true, so that it may stand in a guard."""
         self.update(names)
         return True

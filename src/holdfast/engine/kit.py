@@ -134,9 +134,10 @@ def _flat(classes: Any) -> tuple[Any, ...]:
 
 
 def _all_of(classes: Any) -> tuple[Any, ...]:
-    """What `issubclass` takes, as one tuple."""
+    """What `issubclass` takes, as one tuple, without classes that no exception is of."""
     if not isinstance(classes, tuple):
-        return (classes,)
+        given: Any = classes
+        return () if isinstance(given, type) and not issubclass(given, BaseException) else (classes,)
     return tuple(each for one in cast("tuple[Any, ...]", classes) for each in _all_of(one))
 
 

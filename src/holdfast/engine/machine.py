@@ -485,4 +485,5 @@ Machine._turns = {
     "message": Machine._message_late,
     "wake_group": Machine._wake_group,
     "abort_group": Machine._abort_group,
+    "cancel_limited": Machine._cancel_limited,
 }

@@ -77,7 +77,15 @@ class Rewriter(ast.NodeTransformer):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
         if node.value is None:
-            return _at(ast.Pass(), node)
+            # It gives its target nothing, and evaluates what leads to it.
+            match node.target:
+                case ast.Attribute(owner):
+                    return _at(ast.Expr(self.visit(owner)), node)
+                case ast.Subscript(owner, index):
+                    parts = [self.visit(owner), self.visit(index)]
+                    return _at(ast.Expr(ast.Tuple(parts, ast.Load())), node)
+                case _:
+                    return _at(ast.Pass(), node)
         return _at(ast.Assign([self.visit(node.target)], self.visit(node.value)), node)
 
     # --- scopes
