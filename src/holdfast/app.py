@@ -136,6 +136,9 @@ class App(Registering):
         self._process = os.getpid()
         """The process to which what is open belongs."""
         self._watching: asyncio.Task[None] | None = None
+        self._stepping_in = False
+        self._embedded: Worker | None = None
+        """The worker that began because nobody else was there."""
         self.impatient_after = 5.0
         """Seconds for which a run is waited for before somebody looks whether any worker is alive."""
         self._warned_of_no_worker = False
@@ -229,7 +232,8 @@ class App(Registering):
             )
         # Nothing of a loop that has ended serves in this one.
         self._opening = asyncio.Lock()
-        self._working = self._watching = self._looking = self.worker = None
+        self._working = self._watching = self._looking = self.worker = self._embedded = None
+        self._stepping_in = False
         if self._opened:
             self._opened = False
             self.abandon()
@@ -255,7 +259,8 @@ class App(Registering):
         self._process = os.getpid()
         self._opened = False
         self._home = None
-        self._working = self._watching = self._looking = self.worker = None
+        self._working = self._watching = self._looking = self.worker = self._embedded = None
+        self._stepping_in = False
         self._opening = asyncio.Lock()
         self._choose()
 
@@ -509,16 +514,22 @@ class App(Registering):
             return
         working = self._working is not None and not self._working.done()
         watching = self._watching is not None and not self._watching.done()
-        if not working and not watching:
+        if working or watching or self._stepping_in:
+            return
+        # Others may ask at the same time.
+        self._stepping_in = True
+        try:
             await self._step_in(backend)
             if not backend.traits.ephemeral:
                 self._watching = asyncio.create_task(self._watch_over(backend), name="holdfast-watch")
+        finally:
+            self._stepping_in = False
 
     async def _step_in(self, backend: Backend) -> bool:
         """Work here unless somebody else's lease stands."""
         if not backend.traits.ephemeral and await backend.workers(now=self.clock.now()):
             return False
-        self.start_worker()
+        self._embedded = self.start_worker()
         return True
 
     async def _watch_over(self, backend: Backend) -> None:
@@ -535,10 +546,12 @@ class App(Registering):
                 log.warning("store unavailable", error=str(error))
 
     async def _give_way(self, backend: Backend) -> None:
-        """Work no longer where a worker has begun since: somebody is there for it. What runs here ends first."""
+        """Work no longer where a worker for all queues has begun since. What runs here ends first."""
         views = await backend.workers(now=self.clock.now())
         mine = [view.started_at for view in views if view.id == self._worker_id]
-        if self._working is None or not mine or all(view.started_at <= mine[0] for view in views):
+        if self._working is None or self.worker is not self._embedded or not mine:
+            return
+        if not any(view.started_at > mine[0] and "*" in view.queues.split(",") for view in views):
             return
         log.info("embedded worker gives way", worker=self._worker_id)
         assert self.worker is not None
