@@ -102,6 +102,15 @@ async def test_a_chain_stops_where_it_fails_and_tells_once(app: App, shop: Shop)
     assert calls[0].on_failure is None
 
 
+async def test_a_group_at_its_end_is_part_of_a_chain_that_fails(app: App, shop: Shop):
+    last = group(shop.fail.si(), shop.tell.s(RESULT))
+    await chain(shop.add.s(1), last, on_failure=shop.tell.s(ERROR, to="ops")).delay()
+    await drain(app)
+    assert sorted(str(each[0]) for each in shop.heard) == ["add", "fail", "fail", "tell", "tell"]  # type: ignore[index]
+    told = [each for each in shop.heard if each[0] == "tell" and isinstance(each[1], Declined)]  # type: ignore[index]
+    assert [each[2] for each in told] == ["ops"]  # type: ignore[index]
+
+
 async def test_a_chain_goes_on_when_what_stopped_it_is_replayed(app: App, shop: Shop):
     ready: list[bool] = []
 

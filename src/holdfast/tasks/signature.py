@@ -88,9 +88,13 @@ class Signature(Generic[R]):
     def fail_to(self, following: Signature[Any]) -> None:
         """Have `following` sent when any call of its chain has failed that does not say what is."""
         [given] = _members(following, "on_failure=")
-        for each in self._line():
+        line = self._line()
+        for each in line:
             if each.on_failure is None:
                 each.on_failure = given.copy()
+        # Those of a group at its end.
+        for each in line[-1].following():
+            each.fail_to(given)
 
     def delay(self) -> Coroutine[Any, Any, JobHandle[R]]:
         """Send it. The handle is that of the last call of its chain: `get` waits for each in turn."""
